@@ -3,7 +3,9 @@
 mod access;
 mod conformance;
 mod documents;
+mod examples;
 mod head;
+mod headers;
 mod isolation;
 mod media_types;
 pub mod spec;

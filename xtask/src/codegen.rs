@@ -101,6 +101,8 @@ fn cohorts() -> Config {
             client: Some("crates/cohorts-client/src/generated.rs".to_owned()),
             package: None,
         },
+        // PostHog sends numbers too.
+        client_types: vec![("PersonId".to_owned(), "crate::PersonId".to_owned())],
         rules: Rules {
             trailing_slash: true,
             one_tag: true,

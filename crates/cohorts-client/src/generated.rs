@@ -53,12 +53,6 @@ pub mod types {
         /// ID of the project.
         pub team_id: i64,
     }
-    impl Action {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Action {
-            Default::default()
-        }
-    }
     /// The fields of a new action. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct ActionCreate {
@@ -124,7 +118,7 @@ pub mod types {
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityChange {
         /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
-        pub action: ::std::string::String,
+        pub action: ActivityChangeAction,
         /// The new value, of any type; null if there is none.
         pub after: ::serde_json::Value,
         /// The previous value, of any type; null if there was none.
@@ -136,10 +130,69 @@ pub mod types {
         #[serde(rename = "type")]
         pub type_: ActivityChangeType,
     }
-    impl ActivityChange {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityChange {
-            Default::default()
+    /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ActivityChangeAction {
+        /// The value `created`.
+        #[serde(rename = "created")]
+        Created,
+        /// The value `changed`.
+        #[serde(rename = "changed")]
+        Changed,
+        /// The value `deleted`.
+        #[serde(rename = "deleted")]
+        Deleted,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityChangeAction {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Created => "created",
+                Self::Changed => "changed",
+                Self::Deleted => "deleted",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ActivityChangeAction {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityChangeAction {
+        fn from(value: &str) -> Self {
+            match value {
+                "created" => Self::Created,
+                "changed" => Self::Changed,
+                "deleted" => Self::Deleted,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityChangeAction {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ActivityChangeAction {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The kind of object that changed; always `Cohort`.
@@ -147,7 +200,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -158,39 +210,43 @@ pub mod types {
     pub enum ActivityChangeType {
         /// The value `Cohort`.
         Cohort,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityChangeType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Cohort => "Cohort",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for ActivityChangeType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Cohort => f.write_str("Cohort"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityChangeType {
+        fn from(value: &str) -> Self {
+            match value {
+                "Cohort" => Self::Cohort,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityChangeType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for ActivityChangeType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "Cohort" => Ok(Self::Cohort),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ActivityChangeType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ActivityChangeType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The details of a change.
@@ -217,12 +273,6 @@ pub mod types {
         )]
         pub type_: ::std::option::Option<::std::string::String>,
     }
-    impl ActivityDetail {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityDetail {
-            Default::default()
-        }
-    }
     /// A change to a cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityEntry {
@@ -233,7 +283,7 @@ pub mod types {
         /// - `restored`: The deletion of the cohort was undone.
         /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
         /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
-        pub activity: ::std::string::String,
+        pub activity: ActivityEntryActivity,
         /// Time of the change.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// The details of a change.
@@ -245,10 +295,90 @@ pub mod types {
         /// The user who made the change.
         pub user: ActivityUser,
     }
-    impl ActivityEntry {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityEntry {
-            Default::default()
+    /// The kind of change. Later versions can have more kinds.
+    /// - `created`: The cohort was created.
+    /// - `updated`: Fields of the cohort changed.
+    /// - `deleted`: The cohort was deleted.
+    /// - `restored`: The deletion of the cohort was undone.
+    /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+    /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ActivityEntryActivity {
+        /// The value `created`.
+        #[serde(rename = "created")]
+        Created,
+        /// The value `updated`.
+        #[serde(rename = "updated")]
+        Updated,
+        /// The value `deleted`.
+        #[serde(rename = "deleted")]
+        Deleted,
+        /// The value `restored`.
+        #[serde(rename = "restored")]
+        Restored,
+        /// The value `persons_added_manually`.
+        #[serde(rename = "persons_added_manually")]
+        PersonsAddedManually,
+        /// The value `person_removed_manually`.
+        #[serde(rename = "person_removed_manually")]
+        PersonRemovedManually,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityEntryActivity {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Created => "created",
+                Self::Updated => "updated",
+                Self::Deleted => "deleted",
+                Self::Restored => "restored",
+                Self::PersonsAddedManually => "persons_added_manually",
+                Self::PersonRemovedManually => "person_removed_manually",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ActivityEntryActivity {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityEntryActivity {
+        fn from(value: &str) -> Self {
+            match value {
+                "created" => Self::Created,
+                "updated" => Self::Updated,
+                "deleted" => Self::Deleted,
+                "restored" => Self::Restored,
+                "persons_added_manually" => Self::PersonsAddedManually,
+                "person_removed_manually" => Self::PersonRemovedManually,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityEntryActivity {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ActivityEntryActivity {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The kind of object that changed; always `Cohort`.
@@ -256,7 +386,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -267,39 +396,43 @@ pub mod types {
     pub enum ActivityEntryScope {
         /// The value `Cohort`.
         Cohort,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityEntryScope {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Cohort => "Cohort",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for ActivityEntryScope {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Cohort => f.write_str("Cohort"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityEntryScope {
+        fn from(value: &str) -> Self {
+            match value {
+                "Cohort" => Self::Cohort,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityEntryScope {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for ActivityEntryScope {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "Cohort" => Ok(Self::Cohort),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ActivityEntryScope {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ActivityEntryScope {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A page of changes.
@@ -316,12 +449,6 @@ pub mod types {
         /// Total number of changes on all pages.
         pub total_count: i64,
     }
-    impl ActivityPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityPage {
-            Default::default()
-        }
-    }
     /// The user who made the change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityUser {
@@ -334,23 +461,11 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_system: ::std::option::Option<bool>,
     }
-    impl ActivityUser {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityUser {
-            Default::default()
-        }
-    }
     /// The results of a batch.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct AnalyticsAnswer {
         /// The result of each event, by its `uuid`.
         pub results: ::std::collections::HashMap<::std::string::String, AnalyticsResult>,
-    }
-    impl AnalyticsAnswer {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::AnalyticsAnswer {
-            Default::default()
-        }
     }
     /// A batch of events of one project.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -379,18 +494,11 @@ pub mod types {
         /// `ok` if the event is stored, `drop` if it is dropped.
         pub result: AnalyticsResultResult,
     }
-    impl AnalyticsResult {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::AnalyticsResult {
-            Default::default()
-        }
-    }
     /// `ok` if the event is stored, `drop` if it is dropped.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -405,41 +513,45 @@ pub mod types {
         /// The value `drop`.
         #[serde(rename = "drop")]
         Drop,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl AnalyticsResultResult {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Ok => "ok",
+                Self::Drop => "drop",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for AnalyticsResultResult {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Ok => f.write_str("ok"),
-                Self::Drop => f.write_str("drop"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for AnalyticsResultResult {
+        fn from(value: &str) -> Self {
+            match value {
+                "ok" => Self::Ok,
+                "drop" => Self::Drop,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for AnalyticsResultResult {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for AnalyticsResultResult {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "ok" => Ok(Self::Ok),
-                "drop" => Ok(Self::Drop),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for AnalyticsResultResult {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for AnalyticsResultResult {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A criterion on a person's events.
@@ -531,29 +643,18 @@ pub mod types {
     #[serde(untagged)]
     pub enum BehavioralLeafEventFiltersItem {
         /// A value of the type `EventFilter`.
-        EventFilter(EventFilter),
+        Filter(EventFilter),
         /// A value of the type `EventPresenceFilter`.
-        EventPresenceFilter(EventPresenceFilter),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+        PresenceFilter(EventPresenceFilter),
     }
     impl ::std::convert::From<EventFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventFilter) -> Self {
-            Self::EventFilter(value)
+            Self::Filter(value)
         }
     }
     impl ::std::convert::From<EventPresenceFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventPresenceFilter) -> Self {
-            Self::EventPresenceFilter(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for BehavioralLeafEventFiltersItem {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
+            Self::PresenceFilter(value)
         }
     }
     /// Meaning of `key`: `events` (an event) or `actions` (an action).
@@ -1082,6 +1183,92 @@ pub mod types {
             value.parse()
         }
     }
+    /// Why a calculation failed, or null. Later versions can have more codes.
+    /// - `validation_error`: The filter, or one of a cohort that it refers to, has a value that cannot be evaluated.
+    /// - `no_properties`: A filter has a group without criteria.
+    /// - `invalid_regex`: A filter has a pattern that cannot be read.
+    /// - `timeout`: The evaluation took too long.
+    /// - `capacity`: The evaluation needed too much memory, or the database was busy; a retry can succeed.
+    /// - `unknown`: Any other reason.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CalculationErrorCode {
+        /// The value `validation_error`.
+        #[serde(rename = "validation_error")]
+        ValidationError,
+        /// The value `no_properties`.
+        #[serde(rename = "no_properties")]
+        NoProperties,
+        /// The value `invalid_regex`.
+        #[serde(rename = "invalid_regex")]
+        InvalidRegex,
+        /// The value `timeout`.
+        #[serde(rename = "timeout")]
+        Timeout,
+        /// The value `capacity`.
+        #[serde(rename = "capacity")]
+        Capacity,
+        /// The value `unknown`.
+        #[serde(rename = "unknown")]
+        Unknown,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CalculationErrorCode {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::ValidationError => "validation_error",
+                Self::NoProperties => "no_properties",
+                Self::InvalidRegex => "invalid_regex",
+                Self::Timeout => "timeout",
+                Self::Capacity => "capacity",
+                Self::Unknown => "unknown",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CalculationErrorCode {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CalculationErrorCode {
+        fn from(value: &str) -> Self {
+            match value {
+                "validation_error" => Self::ValidationError,
+                "no_properties" => Self::NoProperties,
+                "invalid_regex" => Self::InvalidRegex,
+                "timeout" => Self::Timeout,
+                "capacity" => Self::Capacity,
+                "unknown" => Self::Unknown,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CalculationErrorCode {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CalculationErrorCode {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
     /// A calculation of a cohort. Fields that are always null are present only for PostHog's clients.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CalculationHistoryItem {
@@ -1095,8 +1282,8 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub error: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub error_code: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub error_code: ::std::option::Option<CalculationErrorCode>,
         /// The filter that was evaluated; null if there was none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub filters: ::std::option::Option<StoredFilters>,
@@ -1136,12 +1323,6 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub total_written_rows: ::std::option::Option<i64>,
     }
-    impl CalculationHistoryItem {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CalculationHistoryItem {
-            Default::default()
-        }
-    }
     /// A page of calculations.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CalculationHistoryPage {
@@ -1156,30 +1337,17 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<CalculationHistoryItem>,
     }
-    impl CalculationHistoryPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CalculationHistoryPage {
-            Default::default()
-        }
-    }
     /// The confirmation of a batch.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureAnswer {
         /// Always `Ok`.
         pub status: CaptureAnswerStatus,
     }
-    impl CaptureAnswer {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureAnswer {
-            Default::default()
-        }
-    }
     /// Always `Ok`.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -1190,39 +1358,43 @@ pub mod types {
     pub enum CaptureAnswerStatus {
         /// The value `Ok`.
         Ok,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CaptureAnswerStatus {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Ok => "Ok",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for CaptureAnswerStatus {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Ok => f.write_str("Ok"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CaptureAnswerStatus {
+        fn from(value: &str) -> Self {
+            match value {
+                "Ok" => Self::Ok,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CaptureAnswerStatus {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for CaptureAnswerStatus {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "Ok" => Ok(Self::Ok),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CaptureAnswerStatus {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for CaptureAnswerStatus {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A batch of events of one project.
@@ -1284,12 +1456,6 @@ pub mod types {
         /// Compressions that the service accepts.
         #[serde(rename = "supportedCompression")]
         pub supported_compression: ::std::vec::Vec<::std::string::String>,
-    }
-    impl CaptureConfig {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureConfig {
-            Default::default()
-        }
     }
     /// An event of a person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1357,12 +1523,6 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub data: ::std::option::Option<::std::string::String>,
     }
-    impl CaptureForm {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureForm {
-            Default::default()
-        }
-    }
     /// The JSON as text, or its base64.
     #[derive(
         ::serde::Deserialize,
@@ -1410,7 +1570,10 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<::std::string::String>,
+        pub cohort_type: ::std::option::Option<CohortType>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1451,8 +1614,8 @@ pub mod types {
         >,
         /// Extension of this service; not part of PostHog's API.
         /// Code of the last failure; null if the last calculation succeeded, and before the first.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub last_error_code: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -1463,7 +1626,7 @@ pub mod types {
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
@@ -1473,6 +1636,9 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
+        /// Null, except in lists with a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
         /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub upload: ::std::option::Option<Upload>,
@@ -1480,11 +1646,17 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
     }
-    impl Cohort {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Cohort {
-            Default::default()
-        }
+    /// The kinds of criteria that occur in a filter, at any depth.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortConditionTypeFlags {
+        /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+        pub behavioral: bool,
+        /// Whether a criterion has the type `cohort`.
+        pub cohorts: bool,
+        /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+        pub lifecycle: bool,
+        /// Whether a criterion has the type `person` or `person_metadata`.
+        pub person_properties: bool,
     }
     /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
     /// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
@@ -1631,6 +1803,13 @@ pub mod types {
     /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
+        /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
+        /// Exclude them with a criterion instead.
+        #[serde(
+            rename = "filterTestAccounts",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub filter_test_accounts: ::std::option::Option<bool>,
         /// The root of the tree.
         pub properties: CohortFiltersProperties,
     }
@@ -1648,8 +1827,6 @@ pub mod types {
         FilterGroup(FilterGroup),
         /// A value of the type `EmptyObject`.
         EmptyObject(EmptyObject),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for CohortFiltersProperties {
         fn from(value: FilterGroup) -> Self {
@@ -1659,15 +1836,6 @@ pub mod types {
     impl ::std::convert::From<EmptyObject> for CohortFiltersProperties {
         fn from(value: EmptyObject) -> Self {
             Self::EmptyObject(value)
-        }
-    }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for CohortFiltersProperties {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
         }
     }
     /// The fields of a cohort as text. `filters`, `groups` and `query` are JSON text.
@@ -1724,12 +1892,6 @@ pub mod types {
         /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub replace_members: ::std::option::Option<bool>,
-    }
-    impl CohortForm {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortForm {
-            Default::default()
-        }
     }
     /// If present and not empty, it must be the type that the criteria require.
     #[derive(
@@ -1984,7 +2146,10 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<::std::string::String>,
+        pub cohort_type: ::std::option::Option<CohortType>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -2027,8 +2192,8 @@ pub mod types {
         >,
         /// Extension of this service; not part of PostHog's API.
         /// Code of the last failure; null if the last calculation succeeded, and before the first.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub last_error_code: ::std::option::Option<::std::string::String>,
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -2039,7 +2204,7 @@ pub mod types {
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
@@ -2049,25 +2214,18 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
     }
-    impl CohortListItem {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortListItem {
-            Default::default()
-        }
-    }
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -2082,42 +2240,45 @@ pub mod types {
         /// The value `similar`.
         #[serde(rename = "similar")]
         Similar,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CohortListItemSearchMatchType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Exact => "exact",
+                Self::Similar => "similar",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for CohortListItemSearchMatchType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Exact => f.write_str("exact"),
-                Self::Similar => f.write_str("similar"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CohortListItemSearchMatchType {
+        fn from(value: &str) -> Self {
+            match value {
+                "exact" => Self::Exact,
+                "similar" => Self::Similar,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortListItemSearchMatchType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for CohortListItemSearchMatchType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "exact" => Ok(Self::Exact),
-                "similar" => Ok(Self::Similar),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CohortListItemSearchMatchType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for CohortListItemSearchMatchType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The result of a preview.
@@ -2133,12 +2294,6 @@ pub mod types {
         pub duration_ms: f64,
         /// Persons who match the filter; the person created last comes first.
         pub sample: ::std::vec::Vec<Person>,
-    }
-    impl CohortPreview {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortPreview {
-            Default::default()
-        }
     }
     /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -2202,6 +2357,146 @@ pub mod types {
             Self(value)
         }
     }
+    /// Null, except in lists with a search.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortSearchMatchType {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `similar`.
+        #[serde(rename = "similar")]
+        Similar,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CohortSearchMatchType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Exact => "exact",
+                Self::Similar => "similar",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CohortSearchMatchType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CohortSearchMatchType {
+        fn from(value: &str) -> Self {
+            match value {
+                "exact" => Self::Exact,
+                "similar" => Self::Similar,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortSearchMatchType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CohortSearchMatchType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The type of a cohort, or null. Later versions can have more types.
+    /// - `static`: The members are a stored list.
+    /// - `person_property`: The filter tests only properties of persons.
+    /// - `behavioral`: The filter tests the occurrence or the number of events.
+    /// - `analytical`: The filter tests the order or the regularity of events.
+    /// - `realtime`: Each event can update the members.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CohortType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Static => "static",
+                Self::PersonProperty => "person_property",
+                Self::Behavioral => "behavioral",
+                Self::Realtime => "realtime",
+                Self::Analytical => "analytical",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CohortType {
+        fn from(value: &str) -> Self {
+            match value {
+                "static" => Self::Static,
+                "person_property" => Self::PersonProperty,
+                "behavioral" => Self::Behavioral,
+                "realtime" => Self::Realtime,
+                "analytical" => Self::Analytical,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CohortType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
     /// The fields of a cohort as text, with `filters`, `groups` and `query` as JSON text, and a file of persons.
     /// If the static cohort exists, the persons of the file are added to it.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
@@ -2260,12 +2555,6 @@ pub mod types {
         /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub replace_members: ::std::option::Option<bool>,
-    }
-    impl CohortUpload {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortUpload {
-            Default::default()
-        }
     }
     /// If present and not empty, it must be the type that the criteria require.
     #[derive(
@@ -2404,23 +2693,11 @@ pub mod types {
         /// Path of the criterion in `filters`, such as `properties.values[0]`.
         pub path: ::std::string::String,
     }
-    impl CriterionCount {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CriterionCount {
-            Default::default()
-        }
-    }
     /// The confirmation of a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Done {
         /// Always true.
         pub success: bool,
-    }
-    impl Done {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Done {
-            Default::default()
-        }
     }
     /// No criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -2461,6 +2738,7 @@ pub mod types {
         ///
         /// The request is invalid (400):
         /// - `invalid_input`: A value is invalid.
+        /// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
         /// - `required`: A required field is absent.
         /// - `null`: A field is null that must not be.
         /// - `blank`: A text is empty that must not be.
@@ -2493,23 +2771,286 @@ pub mod types {
         /// - `busy`: The project has too many requests of one kind at once (429).
         /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
         /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+        /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
         /// - `capacity`: An evaluation needs more memory than is free (503).
         /// - `unavailable`: The database is not available (503).
         ///
         /// The service failed:
         /// - `not_stored`: No storage space is left (507).
         /// - `error`: Internal error (500).
-        pub code: ::std::string::String,
+        pub code: ErrorCode,
         /// The error, as text for a reader.
         pub detail: ::std::string::String,
         /// The category of the error.
         #[serde(rename = "type")]
         pub type_: ErrorType,
     }
-    impl Error {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Error {
-            Default::default()
+    /// The error, for programs. Later versions can have more codes.
+    ///
+    /// The request is invalid (400):
+    /// - `invalid_input`: A value is invalid.
+    /// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
+    /// - `required`: A required field is absent.
+    /// - `null`: A field is null that must not be.
+    /// - `blank`: A text is empty that must not be.
+    /// - `invalid_choice`: A value is not one of those that the field can have.
+    /// - `max_length`: A text or a list is too long.
+    /// - `min_length`: A text is too short.
+    /// - `max_value`: A number is too large.
+    /// - `min_value`: A number is too small.
+    /// - `not_a_list`: The value of a field is not a list.
+    /// - `null_characters_not_allowed`: A text has the character U+0000.
+    /// - `unique`: Another action of the project has the name.
+    /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+    /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+    /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+    /// - `parse_error`: The body cannot be decoded.
+    ///
+    /// The request is refused (401 to 415):
+    /// - `not_authenticated`: The key or the token is missing (401).
+    /// - `authentication_failed`: The key is invalid (401).
+    /// - `invalid_api_key`: The token is invalid (401).
+    /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+    /// - `not_found`: The path, the project or the object does not exist (404).
+    /// - `method_not_allowed`: The path does not have the method (405).
+    /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+    /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    ///
+    /// A retry after the time in `Retry-After` can succeed (429 and 503):
+    /// - `throttled`: The key or the address exceeds its rate limit (429).
+    /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+    /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
+    /// - `capacity`: An evaluation needs more memory than is free (503).
+    /// - `unavailable`: The database is not available (503).
+    ///
+    /// The service failed:
+    /// - `not_stored`: No storage space is left (507).
+    /// - `error`: Internal error (500).
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ErrorCode {
+        /// The value `invalid_input`.
+        #[serde(rename = "invalid_input")]
+        InvalidInput,
+        /// The value `invalid_payload`.
+        #[serde(rename = "invalid_payload")]
+        InvalidPayload,
+        /// The value `required`.
+        #[serde(rename = "required")]
+        Required,
+        /// The value `null`.
+        #[serde(rename = "null")]
+        Null,
+        /// The value `blank`.
+        #[serde(rename = "blank")]
+        Blank,
+        /// The value `invalid_choice`.
+        #[serde(rename = "invalid_choice")]
+        InvalidChoice,
+        /// The value `max_length`.
+        #[serde(rename = "max_length")]
+        MaxLength,
+        /// The value `min_length`.
+        #[serde(rename = "min_length")]
+        MinLength,
+        /// The value `max_value`.
+        #[serde(rename = "max_value")]
+        MaxValue,
+        /// The value `min_value`.
+        #[serde(rename = "min_value")]
+        MinValue,
+        /// The value `not_a_list`.
+        #[serde(rename = "not_a_list")]
+        NotAList,
+        /// The value `null_characters_not_allowed`.
+        #[serde(rename = "null_characters_not_allowed")]
+        NullCharactersNotAllowed,
+        /// The value `unique`.
+        #[serde(rename = "unique")]
+        Unique,
+        /// The value `unknown_field`.
+        #[serde(rename = "unknown_field")]
+        UnknownField,
+        /// The value `too_complex`.
+        #[serde(rename = "too_complex")]
+        TooComplex,
+        /// The value `This field is required.`.
+        #[serde(rename = "This field is required.")]
+        ThisFieldIsRequired,
+        /// The value `parse_error`.
+        #[serde(rename = "parse_error")]
+        ParseError,
+        /// The value `not_authenticated`.
+        #[serde(rename = "not_authenticated")]
+        NotAuthenticated,
+        /// The value `authentication_failed`.
+        #[serde(rename = "authentication_failed")]
+        AuthenticationFailed,
+        /// The value `invalid_api_key`.
+        #[serde(rename = "invalid_api_key")]
+        InvalidApiKey,
+        /// The value `permission_denied`.
+        #[serde(rename = "permission_denied")]
+        PermissionDenied,
+        /// The value `not_found`.
+        #[serde(rename = "not_found")]
+        NotFound,
+        /// The value `method_not_allowed`.
+        #[serde(rename = "method_not_allowed")]
+        MethodNotAllowed,
+        /// The value `not_acceptable`.
+        #[serde(rename = "not_acceptable")]
+        NotAcceptable,
+        /// The value `request_too_large`.
+        #[serde(rename = "request_too_large")]
+        RequestTooLarge,
+        /// The value `unsupported_media_type`.
+        #[serde(rename = "unsupported_media_type")]
+        UnsupportedMediaType,
+        /// The value `throttled`.
+        #[serde(rename = "throttled")]
+        Throttled,
+        /// The value `busy`.
+        #[serde(rename = "busy")]
+        Busy,
+        /// The value `overloaded`.
+        #[serde(rename = "overloaded")]
+        Overloaded,
+        /// The value `timeout`.
+        #[serde(rename = "timeout")]
+        Timeout,
+        /// The value `index_loading`.
+        #[serde(rename = "index_loading")]
+        IndexLoading,
+        /// The value `capacity`.
+        #[serde(rename = "capacity")]
+        Capacity,
+        /// The value `unavailable`.
+        #[serde(rename = "unavailable")]
+        Unavailable,
+        /// The value `not_stored`.
+        #[serde(rename = "not_stored")]
+        NotStored,
+        /// The value `error`.
+        #[serde(rename = "error")]
+        Error,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ErrorCode {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::InvalidInput => "invalid_input",
+                Self::InvalidPayload => "invalid_payload",
+                Self::Required => "required",
+                Self::Null => "null",
+                Self::Blank => "blank",
+                Self::InvalidChoice => "invalid_choice",
+                Self::MaxLength => "max_length",
+                Self::MinLength => "min_length",
+                Self::MaxValue => "max_value",
+                Self::MinValue => "min_value",
+                Self::NotAList => "not_a_list",
+                Self::NullCharactersNotAllowed => "null_characters_not_allowed",
+                Self::Unique => "unique",
+                Self::UnknownField => "unknown_field",
+                Self::TooComplex => "too_complex",
+                Self::ThisFieldIsRequired => "This field is required.",
+                Self::ParseError => "parse_error",
+                Self::NotAuthenticated => "not_authenticated",
+                Self::AuthenticationFailed => "authentication_failed",
+                Self::InvalidApiKey => "invalid_api_key",
+                Self::PermissionDenied => "permission_denied",
+                Self::NotFound => "not_found",
+                Self::MethodNotAllowed => "method_not_allowed",
+                Self::NotAcceptable => "not_acceptable",
+                Self::RequestTooLarge => "request_too_large",
+                Self::UnsupportedMediaType => "unsupported_media_type",
+                Self::Throttled => "throttled",
+                Self::Busy => "busy",
+                Self::Overloaded => "overloaded",
+                Self::Timeout => "timeout",
+                Self::IndexLoading => "index_loading",
+                Self::Capacity => "capacity",
+                Self::Unavailable => "unavailable",
+                Self::NotStored => "not_stored",
+                Self::Error => "error",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ErrorCode {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ErrorCode {
+        fn from(value: &str) -> Self {
+            match value {
+                "invalid_input" => Self::InvalidInput,
+                "invalid_payload" => Self::InvalidPayload,
+                "required" => Self::Required,
+                "null" => Self::Null,
+                "blank" => Self::Blank,
+                "invalid_choice" => Self::InvalidChoice,
+                "max_length" => Self::MaxLength,
+                "min_length" => Self::MinLength,
+                "max_value" => Self::MaxValue,
+                "min_value" => Self::MinValue,
+                "not_a_list" => Self::NotAList,
+                "null_characters_not_allowed" => Self::NullCharactersNotAllowed,
+                "unique" => Self::Unique,
+                "unknown_field" => Self::UnknownField,
+                "too_complex" => Self::TooComplex,
+                "This field is required." => Self::ThisFieldIsRequired,
+                "parse_error" => Self::ParseError,
+                "not_authenticated" => Self::NotAuthenticated,
+                "authentication_failed" => Self::AuthenticationFailed,
+                "invalid_api_key" => Self::InvalidApiKey,
+                "permission_denied" => Self::PermissionDenied,
+                "not_found" => Self::NotFound,
+                "method_not_allowed" => Self::MethodNotAllowed,
+                "not_acceptable" => Self::NotAcceptable,
+                "request_too_large" => Self::RequestTooLarge,
+                "unsupported_media_type" => Self::UnsupportedMediaType,
+                "throttled" => Self::Throttled,
+                "busy" => Self::Busy,
+                "overloaded" => Self::Overloaded,
+                "timeout" => Self::Timeout,
+                "index_loading" => Self::IndexLoading,
+                "capacity" => Self::Capacity,
+                "unavailable" => Self::Unavailable,
+                "not_stored" => Self::NotStored,
+                "error" => Self::Error,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ErrorCode {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ErrorCode {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The category of the error.
@@ -2517,7 +3058,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -2541,47 +3081,51 @@ pub mod types {
         /// The value `server_error`.
         #[serde(rename = "server_error")]
         ServerError,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ErrorType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::ValidationError => "validation_error",
+                Self::InvalidRequest => "invalid_request",
+                Self::AuthenticationError => "authentication_error",
+                Self::ThrottledError => "throttled_error",
+                Self::ServerError => "server_error",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for ErrorType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::ValidationError => f.write_str("validation_error"),
-                Self::InvalidRequest => f.write_str("invalid_request"),
-                Self::AuthenticationError => f.write_str("authentication_error"),
-                Self::ThrottledError => f.write_str("throttled_error"),
-                Self::ServerError => f.write_str("server_error"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ErrorType {
+        fn from(value: &str) -> Self {
+            match value {
+                "validation_error" => Self::ValidationError,
+                "invalid_request" => Self::InvalidRequest,
+                "authentication_error" => Self::AuthenticationError,
+                "throttled_error" => Self::ThrottledError,
+                "server_error" => Self::ServerError,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ErrorType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for ErrorType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "validation_error" => Ok(Self::ValidationError),
-                "invalid_request" => Ok(Self::InvalidRequest),
-                "authentication_error" => Ok(Self::AuthenticationError),
-                "throttled_error" => Ok(Self::ThrottledError),
-                "server_error" => Ok(Self::ServerError),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ErrorType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A criterion that compares an event property with a value.
@@ -3199,8 +3743,6 @@ pub mod types {
         CohortLeaf(CohortLeaf),
         /// A value of the type `BehavioralLeaf`.
         BehavioralLeaf(BehavioralLeaf),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for FilterNode {
         fn from(value: FilterGroup) -> Self {
@@ -3247,15 +3789,6 @@ pub mod types {
             Self::BehavioralLeaf(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for FilterNode {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// Any JSON value except null.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -3263,7 +3796,7 @@ pub mod types {
         /// A value of the type `String`.
         String(::std::string::String),
         /// A value of the type `f64`.
-        Number(f64),
+        Double(f64),
         /// A value of the type `bool`.
         Boolean(bool),
         /// A list.
@@ -3273,7 +3806,7 @@ pub mod types {
     }
     impl ::std::convert::From<f64> for FilterValue {
         fn from(value: f64) -> Self {
-            Self::Number(value)
+            Self::Double(value)
         }
     }
     impl ::std::convert::From<bool> for FilterValue {
@@ -3347,12 +3880,6 @@ pub mod types {
         #[serde(rename = "supportedCompression")]
         pub supported_compression: ::std::vec::Vec<::std::string::String>,
     }
-    impl NoFlags {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::NoFlags {
-            Default::default()
-        }
-    }
     /// An integer or null. Numeric text is also accepted.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -3381,12 +3908,6 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<Action>,
     }
-    impl PaginatedActionList {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PaginatedActionList {
-            Default::default()
-        }
-    }
     /// A page of cohorts.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PaginatedCohortList {
@@ -3401,12 +3922,6 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<CohortListItem>,
     }
-    impl PaginatedCohortList {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PaginatedCohortList {
-            Default::default()
-        }
-    }
     /// A page of projects.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PaginatedProjectList {
@@ -3420,12 +3935,6 @@ pub mod types {
         pub previous: ::std::option::Option<::std::string::String>,
         /// The rows of this page.
         pub results: ::std::vec::Vec<Project>,
-    }
-    impl PaginatedProjectList {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PaginatedProjectList {
-            Default::default()
-        }
     }
     /// The fields of an action to change. Absent fields keep their values. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
@@ -3572,24 +4081,25 @@ pub mod types {
             value.parse()
         }
     }
-    /// A person of the project.
+    /// A person of the project. Some operations of PostHog's API omit the fields that are not required.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Person {
         /// Time of creation.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// Distinct IDs of the person; at most 10.
         pub distinct_ids: ::std::vec::Vec<::std::string::String>,
-        /// ID of the person.
-        pub id: ::uuid::Uuid,
+        /// ID of the person. Some operations of PostHog's API send a number.
+        pub id: crate::PersonId,
         /// True if an event identified the person.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_identified: ::std::option::Option<bool>,
         /// Always null. Present only for PostHog's clients.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub last_seen_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Always empty. Present only for PostHog's clients.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
         pub matched_recordings: ::std::vec::Vec<
             ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         >,
@@ -3598,19 +4108,13 @@ pub mod types {
         /// Properties of the person.
         pub properties: Properties,
         /// Always `person`.
-        #[serde(rename = "type")]
-        pub type_: PersonType,
+        #[serde(rename = "type", skip_serializing_if = "::std::option::Option::is_none")]
+        pub type_: ::std::option::Option<PersonType>,
         /// Equal to `id`.
         pub uuid: ::uuid::Uuid,
         /// Always null. Present only for PostHog's clients.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub value_at_data_point: ::std::option::Option<f64>,
-    }
-    impl Person {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Person {
-            Default::default()
-        }
     }
     /// A cohort that a person is a member of.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -3624,23 +4128,11 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
     }
-    impl PersonCohort {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonCohort {
-            Default::default()
-        }
-    }
     /// The cohorts that a person is a member of.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonCohorts {
         /// The cohorts, ordered by ID.
         pub results: ::std::vec::Vec<PersonCohort>,
-    }
-    impl PersonCohorts {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonCohorts {
-            Default::default()
-        }
     }
     /// A criterion that compares a person property with a date.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4726,12 +5218,6 @@ pub mod types {
         /// `id` of the person.
         pub person_uuid: ::uuid::Uuid,
     }
-    impl PersonNotDeleted {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonNotDeleted {
-            Default::default()
-        }
-    }
     /// A page of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonPage {
@@ -4746,12 +5232,6 @@ pub mod types {
         pub previous: ::std::option::Option<::std::string::String>,
         /// The rows of this page.
         pub results: ::std::vec::Vec<Person>,
-    }
-    impl PersonPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonPage {
-            Default::default()
-        }
     }
     /// A criterion that tests whether a person has a property.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4947,7 +5427,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -4959,39 +5438,43 @@ pub mod types {
         /// The value `person`.
         #[serde(rename = "person")]
         Person,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl PersonType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Person => "person",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for PersonType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Person => f.write_str("person"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for PersonType {
+        fn from(value: &str) -> Self {
+            match value {
+                "person" => Self::Person,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for PersonType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for PersonType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person" => Ok(Self::Person),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A value of a person property.
@@ -5001,12 +5484,6 @@ pub mod types {
         pub count: i64,
         /// The value; JSON text if it is not a text.
         pub name: ::std::string::String,
-    }
-    impl PersonValue {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonValue {
-            Default::default()
-        }
     }
     /// The values of a person property.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -5041,12 +5518,6 @@ pub mod types {
         pub persons_found: i64,
         /// Always false. Present only for PostHog's clients.
         pub recordings_queued_for_deletion: bool,
-    }
-    impl PersonsDeleted {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonsDeleted {
-            Default::default()
-        }
     }
     /// The persons to add.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
@@ -5091,20 +5562,15 @@ pub mod types {
     pub struct Project {
         /// Token that capture requests send.
         pub api_token: ::std::string::String,
-        /// Time of creation.
-        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Time of creation. PostHog's API omits it in lists and in users.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// ID of the project.
         pub id: i64,
         /// Name of the project.
         pub name: ::std::string::String,
         /// IANA name of the time zone in which days of the project start and end.
         pub timezone: ::std::string::String,
-    }
-    impl Project {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Project {
-            Default::default()
-        }
     }
     /// An object of property names and values of any type.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -5142,12 +5608,6 @@ pub mod types {
         /// The root of the tree; empty if there are no criteria.
         pub properties: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
     }
-    impl StoredFilters {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::StoredFilters {
-            Default::default()
-        }
-    }
     /// Extension of this service; not part of PostHog's API.
     /// The outcome of an upload. If each row names one person, every row counts in exactly one of
     /// `added`, `already_members`, `unknown` and `bad_rows`. Empty rows are not counted.
@@ -5175,7 +5635,7 @@ pub mod types {
         /// ID of the upload.
         pub id: i64,
         /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
-        pub id_kind: ::std::string::String,
+        pub id_kind: UploadIdKind,
         /// The first 100 unknown or bad rows.
         pub problems: ::std::vec::Vec<UploadProblem>,
         /// Number of unknown or bad rows that `problems` omits.
@@ -5187,12 +5647,6 @@ pub mod types {
         /// Number of rows with an ID that belongs to no person when the members are stored.
         pub unknown: i64,
     }
-    impl Upload {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Upload {
-            Default::default()
-        }
-    }
     /// A column of an uploaded file.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct UploadColumn {
@@ -5200,12 +5654,139 @@ pub mod types {
         pub name: ::std::string::String,
         /// The kind of ID if the column identified the persons; null if the column was ignored.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub used_as: ::std::option::Option<::std::string::String>,
+        pub used_as: ::std::option::Option<UploadColumnUsedAs>,
     }
-    impl UploadColumn {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UploadColumn {
-            Default::default()
+    /// The kind of ID if the column identified the persons; null if the column was ignored.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum UploadColumnUsedAs {
+        /// The value `person_id`.
+        #[serde(rename = "person_id")]
+        PersonId,
+        /// The value `distinct_id`.
+        #[serde(rename = "distinct_id")]
+        DistinctId,
+        /// The value `email`.
+        #[serde(rename = "email")]
+        Email,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl UploadColumnUsedAs {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::PersonId => "person_id",
+                Self::DistinctId => "distinct_id",
+                Self::Email => "email",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for UploadColumnUsedAs {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for UploadColumnUsedAs {
+        fn from(value: &str) -> Self {
+            match value {
+                "person_id" => Self::PersonId,
+                "distinct_id" => Self::DistinctId,
+                "email" => Self::Email,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for UploadColumnUsedAs {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for UploadColumnUsedAs {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
+    /// - `person_id`: The `id` of a person.
+    /// - `distinct_id`: A distinct ID of a person.
+    /// - `email`: The property `email` of a person.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum UploadIdKind {
+        /// The value `person_id`.
+        #[serde(rename = "person_id")]
+        PersonId,
+        /// The value `distinct_id`.
+        #[serde(rename = "distinct_id")]
+        DistinctId,
+        /// The value `email`.
+        #[serde(rename = "email")]
+        Email,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl UploadIdKind {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::PersonId => "person_id",
+                Self::DistinctId => "distinct_id",
+                Self::Email => "email",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for UploadIdKind {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for UploadIdKind {
+        fn from(value: &str) -> Self {
+            match value {
+                "person_id" => Self::PersonId,
+                "distinct_id" => Self::DistinctId,
+                "email" => Self::Email,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for UploadIdKind {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for UploadIdKind {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A page of uploads.
@@ -5222,12 +5803,6 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<Upload>,
     }
-    impl UploadPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UploadPage {
-            Default::default()
-        }
-    }
     /// A row that contributed no person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct UploadProblem {
@@ -5236,14 +5811,68 @@ pub mod types {
         /// Line of the file on which the row starts. The first line is 1.
         pub line: i64,
         /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
-        pub outcome: ::std::string::String,
+        pub outcome: UploadProblemOutcome,
         /// The problem, as text for a reader.
         pub reason: ::std::string::String,
     }
-    impl UploadProblem {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UploadProblem {
-            Default::default()
+    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum UploadProblemOutcome {
+        /// The value `unknown`.
+        #[serde(rename = "unknown")]
+        Unknown,
+        /// The value `bad`.
+        #[serde(rename = "bad")]
+        Bad,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl UploadProblemOutcome {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Unknown => "unknown",
+                Self::Bad => "bad",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for UploadProblemOutcome {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for UploadProblemOutcome {
+        fn from(value: &str) -> Self {
+            match value {
+                "unknown" => Self::Unknown,
+                "bad" => Self::Bad,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for UploadProblemOutcome {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for UploadProblemOutcome {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The uses of a cohort.
@@ -5256,12 +5885,6 @@ pub mod types {
         /// Insights that refer to the cohort. Always empty.
         pub insights: UsedInNothing,
     }
-    impl UsedIn {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedIn {
-            Default::default()
-        }
-    }
     /// A cohort that refers to this cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct UsedInCohort {
@@ -5269,12 +5892,6 @@ pub mod types {
         pub id: i64,
         /// Name of the cohort; "Unnamed" if it has none.
         pub name: ::std::string::String,
-    }
-    impl UsedInCohort {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedInCohort {
-            Default::default()
-        }
     }
     /// The cohorts with a criterion that refers to this cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -5285,12 +5902,6 @@ pub mod types {
         pub results: ::std::vec::Vec<UsedInCohort>,
         /// Total number of cohorts, including those not in `results`.
         pub total: i64,
-    }
-    impl UsedInCohorts {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedInCohorts {
-            Default::default()
-        }
     }
     /// Always empty. Present only for PostHog's clients.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -5303,12 +5914,6 @@ pub mod types {
         >,
         /// Always 0.
         pub total: i64,
-    }
-    impl UsedInNothing {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedInNothing {
-            Default::default()
-        }
     }
     /// A user: the owner of keys, with the current project.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -5333,12 +5938,6 @@ pub mod types {
         pub team: Project,
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
-    }
-    impl User {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::User {
-            Default::default()
-        }
     }
     /// A user: the owner of keys.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -5368,360 +5967,8 @@ pub mod types {
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
     }
-    impl UserBasic {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UserBasic {
-            Default::default()
-        }
-    }
     /// Types for composing complex structures.
     pub mod builder {
-        /// Builder of [`Action`](super::Action).
-        #[derive(Clone, Debug)]
-        pub struct Action {
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            creation_context: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<bool, ::std::string::String>,
-            description: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_action: ::std::result::Result<bool, ::std::string::String>,
-            is_calculating: ::std::result::Result<bool, ::std::string::String>,
-            last_calculated_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            pinned_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            post_to_slack: ::std::result::Result<bool, ::std::string::String>,
-            slack_message_format: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            steps: ::std::result::Result<super::ActionSteps, ::std::string::String>,
-            tags: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            team_id: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for Action {
-            fn default() -> Self {
-                Self {
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    creation_context: Err(
-                        "no value supplied for creation_context".to_string(),
-                    ),
-                    deleted: Err("no value supplied for deleted".to_string()),
-                    description: Err("no value supplied for description".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_action: Err("no value supplied for is_action".to_string()),
-                    is_calculating: Err(
-                        "no value supplied for is_calculating".to_string(),
-                    ),
-                    last_calculated_at: Err(
-                        "no value supplied for last_calculated_at".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    pinned_at: Err("no value supplied for pinned_at".to_string()),
-                    post_to_slack: Err(
-                        "no value supplied for post_to_slack".to_string(),
-                    ),
-                    slack_message_format: Err(
-                        "no value supplied for slack_message_format".to_string(),
-                    ),
-                    steps: Err("no value supplied for steps".to_string()),
-                    tags: Err("no value supplied for tags".to_string()),
-                    team_id: Err("no value supplied for team_id".to_string()),
-                }
-            }
-        }
-        impl Action {
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who created the action; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `creation_context`. Always null. Present only for PostHog's clients.
-            pub fn creation_context<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.creation_context = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for creation_context: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `deleted`. True if the action is deleted.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the action; may be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the action.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_action`. Always true. Present only for PostHog's clients.
-            pub fn is_action<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_action = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_action: {e}")
-                    });
-                self
-            }
-            /// Sets `is_calculating`. Always false. Present only for PostHog's clients. An action is evaluated as part of a cohort's calculation.
-            pub fn is_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_calculated_at`. Always null. Present only for PostHog's clients.
-            pub fn last_calculated_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_calculated_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_calculated_at: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. Name of the action; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `pinned_at`. Always null. Present only for PostHog's clients.
-            pub fn pinned_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.pinned_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for pinned_at: {e}")
-                    });
-                self
-            }
-            /// Sets `post_to_slack`. Always false. Present only for PostHog's clients.
-            pub fn post_to_slack<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.post_to_slack = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for post_to_slack: {e}")
-                    });
-                self
-            }
-            /// Sets `slack_message_format`. Always empty. Present only for PostHog's clients.
-            pub fn slack_message_format<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.slack_message_format = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for slack_message_format: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `steps`. The steps of an action. An event belongs to the action if it matches at least one step; it must match all parts of that step.
-            pub fn steps<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActionSteps>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.steps = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for steps: {e}")
-                    });
-                self
-            }
-            /// Sets `tags`. Always empty. Present only for PostHog's clients.
-            pub fn tags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.tags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for tags: {e}")
-                    });
-                self
-            }
-            /// Sets `team_id`. ID of the project.
-            pub fn team_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.team_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for team_id: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Action> for super::Action {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Action,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    creation_context: value.creation_context?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    id: value.id?,
-                    is_action: value.is_action?,
-                    is_calculating: value.is_calculating?,
-                    last_calculated_at: value.last_calculated_at?,
-                    name: value.name?,
-                    pinned_at: value.pinned_at?,
-                    post_to_slack: value.post_to_slack?,
-                    slack_message_format: value.slack_message_format?,
-                    steps: value.steps?,
-                    tags: value.tags?,
-                    team_id: value.team_id?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Action> for Action {
-            fn from(value: super::Action) -> Self {
-                Self {
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    creation_context: Ok(value.creation_context),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    id: Ok(value.id),
-                    is_action: Ok(value.is_action),
-                    is_calculating: Ok(value.is_calculating),
-                    last_calculated_at: Ok(value.last_calculated_at),
-                    name: Ok(value.name),
-                    pinned_at: Ok(value.pinned_at),
-                    post_to_slack: Ok(value.post_to_slack),
-                    slack_message_format: Ok(value.slack_message_format),
-                    steps: Ok(value.steps),
-                    tags: Ok(value.tags),
-                    team_id: Ok(value.team_id),
-                }
-            }
-        }
         /// Builder of [`ActionCreate`](super::ActionCreate).
         #[derive(Clone, Debug)]
         pub struct ActionCreate {
@@ -5807,645 +6054,6 @@ pub mod types {
                     name: Ok(value.name),
                     steps: Ok(value.steps),
                 }
-            }
-        }
-        /// Builder of [`ActivityChange`](super::ActivityChange).
-        #[derive(Clone, Debug)]
-        pub struct ActivityChange {
-            action: ::std::result::Result<::std::string::String, ::std::string::String>,
-            after: ::std::result::Result<::serde_json::Value, ::std::string::String>,
-            before: ::std::result::Result<::serde_json::Value, ::std::string::String>,
-            field: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            type_: ::std::result::Result<
-                super::ActivityChangeType,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ActivityChange {
-            fn default() -> Self {
-                Self {
-                    action: Err("no value supplied for action".to_string()),
-                    after: Err("no value supplied for after".to_string()),
-                    before: Err("no value supplied for before".to_string()),
-                    field: Err("no value supplied for field".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                }
-            }
-        }
-        impl ActivityChange {
-            /// Sets `action`. `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
-            pub fn action<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.action = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for action: {e}")
-                    });
-                self
-            }
-            /// Sets `after`. The new value, of any type; null if there is none.
-            pub fn after<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::serde_json::Value>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.after = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for after: {e}")
-                    });
-                self
-            }
-            /// Sets `before`. The previous value, of any type; null if there was none.
-            pub fn before<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::serde_json::Value>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.before = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for before: {e}")
-                    });
-                self
-            }
-            /// Sets `field`. Name of the field; null for a change to the list of members.
-            pub fn field<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.field = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for field: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. The kind of object that changed; always `Cohort`.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityChangeType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityChange> for super::ActivityChange {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityChange,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    action: value.action?,
-                    after: value.after?,
-                    before: value.before?,
-                    field: value.field?,
-                    type_: value.type_?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityChange> for ActivityChange {
-            fn from(value: super::ActivityChange) -> Self {
-                Self {
-                    action: Ok(value.action),
-                    after: Ok(value.after),
-                    before: Ok(value.before),
-                    field: Ok(value.field),
-                    type_: Ok(value.type_),
-                }
-            }
-        }
-        /// Builder of [`ActivityDetail`](super::ActivityDetail).
-        #[derive(Clone, Debug)]
-        pub struct ActivityDetail {
-            changes: ::std::result::Result<
-                ::std::option::Option<::std::vec::Vec<super::ActivityChange>>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            short_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            trigger: ::std::result::Result<
-                ::std::option::Option<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            type_: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ActivityDetail {
-            fn default() -> Self {
-                Self {
-                    changes: Err("no value supplied for changes".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                    short_id: Err("no value supplied for short_id".to_string()),
-                    trigger: Err("no value supplied for trigger".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                }
-            }
-        }
-        impl ActivityDetail {
-            /// Sets `changes`. The fields that changed; null if there are none.
-            pub fn changes<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::std::vec::Vec<super::ActivityChange>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.changes = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for changes: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort at the time of the change.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `short_id`. Always null. Present only for PostHog's clients.
-            pub fn short_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.short_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for short_id: {e}")
-                    });
-                self
-            }
-            /// Sets `trigger`. Always null. Present only for PostHog's clients.
-            pub fn trigger<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.trigger = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for trigger: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. Always null. Present only for PostHog's clients.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityDetail> for super::ActivityDetail {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityDetail,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    changes: value.changes?,
-                    name: value.name?,
-                    short_id: value.short_id?,
-                    trigger: value.trigger?,
-                    type_: value.type_?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityDetail> for ActivityDetail {
-            fn from(value: super::ActivityDetail) -> Self {
-                Self {
-                    changes: Ok(value.changes),
-                    name: Ok(value.name),
-                    short_id: Ok(value.short_id),
-                    trigger: Ok(value.trigger),
-                    type_: Ok(value.type_),
-                }
-            }
-        }
-        /// Builder of [`ActivityEntry`](super::ActivityEntry).
-        #[derive(Clone, Debug)]
-        pub struct ActivityEntry {
-            activity: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            detail: ::std::result::Result<super::ActivityDetail, ::std::string::String>,
-            item_id: ::std::result::Result<::std::string::String, ::std::string::String>,
-            scope: ::std::result::Result<
-                super::ActivityEntryScope,
-                ::std::string::String,
-            >,
-            user: ::std::result::Result<super::ActivityUser, ::std::string::String>,
-        }
-        impl ::std::default::Default for ActivityEntry {
-            fn default() -> Self {
-                Self {
-                    activity: Err("no value supplied for activity".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    detail: Err("no value supplied for detail".to_string()),
-                    item_id: Err("no value supplied for item_id".to_string()),
-                    scope: Err("no value supplied for scope".to_string()),
-                    user: Err("no value supplied for user".to_string()),
-                }
-            }
-        }
-        impl ActivityEntry {
-            /// Sets `activity`. The kind of change. Later versions can have more kinds.
-            /// - `created`: The cohort was created.
-            /// - `updated`: Fields of the cohort changed.
-            /// - `deleted`: The cohort was deleted.
-            /// - `restored`: The deletion of the cohort was undone.
-            /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
-            /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
-            pub fn activity<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.activity = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for activity: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of the change.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `detail`. The details of a change.
-            pub fn detail<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityDetail>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.detail = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for detail: {e}")
-                    });
-                self
-            }
-            /// Sets `item_id`. ID of the cohort, as text.
-            pub fn item_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.item_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for item_id: {e}")
-                    });
-                self
-            }
-            /// Sets `scope`. The kind of object that changed; always `Cohort`.
-            pub fn scope<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityEntryScope>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.scope = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for scope: {e}")
-                    });
-                self
-            }
-            /// Sets `user`. The user who made the change.
-            pub fn user<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityUser>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.user = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for user: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityEntry> for super::ActivityEntry {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityEntry,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    activity: value.activity?,
-                    created_at: value.created_at?,
-                    detail: value.detail?,
-                    item_id: value.item_id?,
-                    scope: value.scope?,
-                    user: value.user?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityEntry> for ActivityEntry {
-            fn from(value: super::ActivityEntry) -> Self {
-                Self {
-                    activity: Ok(value.activity),
-                    created_at: Ok(value.created_at),
-                    detail: Ok(value.detail),
-                    item_id: Ok(value.item_id),
-                    scope: Ok(value.scope),
-                    user: Ok(value.user),
-                }
-            }
-        }
-        /// Builder of [`ActivityPage`](super::ActivityPage).
-        #[derive(Clone, Debug)]
-        pub struct ActivityPage {
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::ActivityEntry>,
-                ::std::string::String,
-            >,
-            total_count: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for ActivityPage {
-            fn default() -> Self {
-                Self {
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                    total_count: Err("no value supplied for total_count".to_string()),
-                }
-            }
-        }
-        impl ActivityPage {
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::ActivityEntry>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-            /// Sets `total_count`. Total number of changes on all pages.
-            pub fn total_count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for total_count: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityPage> for super::ActivityPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                    total_count: value.total_count?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityPage> for ActivityPage {
-            fn from(value: super::ActivityPage) -> Self {
-                Self {
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                    total_count: Ok(value.total_count),
-                }
-            }
-        }
-        /// Builder of [`ActivityUser`](super::ActivityUser).
-        #[derive(Clone, Debug)]
-        pub struct ActivityUser {
-            email: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            first_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            is_system: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ActivityUser {
-            fn default() -> Self {
-                Self {
-                    email: Err("no value supplied for email".to_string()),
-                    first_name: Err("no value supplied for first_name".to_string()),
-                    is_system: Ok(Default::default()),
-                }
-            }
-        }
-        impl ActivityUser {
-            /// Sets `email`. Email address of the user; null if the service made the change.
-            pub fn email<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.email = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for email: {e}")
-                    });
-                self
-            }
-            /// Sets `first_name`. First name of the user; `System` if the service made the change.
-            pub fn first_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.first_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for first_name: {e}")
-                    });
-                self
-            }
-            /// Sets `is_system`. True if the service made the change; absent otherwise.
-            pub fn is_system<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_system = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_system: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityUser> for super::ActivityUser {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityUser,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    email: value.email?,
-                    first_name: value.first_name?,
-                    is_system: value.is_system?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityUser> for ActivityUser {
-            fn from(value: super::ActivityUser) -> Self {
-                Self {
-                    email: Ok(value.email),
-                    first_name: Ok(value.first_name),
-                    is_system: Ok(value.is_system),
-                }
-            }
-        }
-        /// Builder of [`AnalyticsAnswer`](super::AnalyticsAnswer).
-        #[derive(Clone, Debug)]
-        pub struct AnalyticsAnswer {
-            results: ::std::result::Result<
-                ::std::collections::HashMap<
-                    ::std::string::String,
-                    super::AnalyticsResult,
-                >,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for AnalyticsAnswer {
-            fn default() -> Self {
-                Self {
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl AnalyticsAnswer {
-            /// Sets `results`. The result of each event, by its `uuid`.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::collections::HashMap<
-                        ::std::string::String,
-                        super::AnalyticsResult,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<AnalyticsAnswer> for super::AnalyticsAnswer {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: AnalyticsAnswer,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { results: value.results? })
-            }
-        }
-        impl ::std::convert::From<super::AnalyticsAnswer> for AnalyticsAnswer {
-            fn from(value: super::AnalyticsAnswer) -> Self {
-                Self { results: Ok(value.results) }
             }
         }
         /// Builder of [`AnalyticsBatch`](super::AnalyticsBatch).
@@ -6536,73 +6144,6 @@ pub mod types {
                     batch: Ok(value.batch),
                     created_at: Ok(value.created_at),
                     historical_migration: Ok(value.historical_migration),
-                }
-            }
-        }
-        /// Builder of [`AnalyticsResult`](super::AnalyticsResult).
-        #[derive(Clone, Debug)]
-        pub struct AnalyticsResult {
-            details: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            result: ::std::result::Result<
-                super::AnalyticsResultResult,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for AnalyticsResult {
-            fn default() -> Self {
-                Self {
-                    details: Ok(Default::default()),
-                    result: Err("no value supplied for result".to_string()),
-                }
-            }
-        }
-        impl AnalyticsResult {
-            /// Sets `details`. Reason for dropping the event.
-            pub fn details<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.details = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for details: {e}")
-                    });
-                self
-            }
-            /// Sets `result`. `ok` if the event is stored, `drop` if it is dropped.
-            pub fn result<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::AnalyticsResultResult>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.result = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for result: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<AnalyticsResult> for super::AnalyticsResult {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: AnalyticsResult,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    details: value.details?,
-                    result: value.result?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::AnalyticsResult> for AnalyticsResult {
-            fn from(value: super::AnalyticsResult) -> Self {
-                Self {
-                    details: Ok(value.details),
-                    result: Ok(value.result),
                 }
             }
         }
@@ -7099,547 +6640,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CalculationHistoryItem`](super::CalculationHistoryItem).
-        #[derive(Clone, Debug)]
-        pub struct CalculationHistoryItem {
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            duration_seconds: ::std::result::Result<
-                ::std::option::Option<f64>,
-                ::std::string::String,
-            >,
-            error: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            error_code: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<super::StoredFilters>,
-                ::std::string::String,
-            >,
-            finished_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_completed: ::std::result::Result<bool, ::std::string::String>,
-            is_successful: ::std::result::Result<bool, ::std::string::String>,
-            main_query: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            main_query_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            queries: ::std::result::Result<
-                ::std::vec::Vec<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            started_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            total_memory_mb: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            total_query_ms: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            total_read_rows: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            total_written_rows: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CalculationHistoryItem {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    duration_seconds: Err(
-                        "no value supplied for duration_seconds".to_string(),
-                    ),
-                    error: Err("no value supplied for error".to_string()),
-                    error_code: Err("no value supplied for error_code".to_string()),
-                    filters: Err("no value supplied for filters".to_string()),
-                    finished_at: Err("no value supplied for finished_at".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_completed: Err("no value supplied for is_completed".to_string()),
-                    is_successful: Err(
-                        "no value supplied for is_successful".to_string(),
-                    ),
-                    main_query: Err("no value supplied for main_query".to_string()),
-                    main_query_id: Err(
-                        "no value supplied for main_query_id".to_string(),
-                    ),
-                    queries: Err("no value supplied for queries".to_string()),
-                    started_at: Err("no value supplied for started_at".to_string()),
-                    total_memory_mb: Err(
-                        "no value supplied for total_memory_mb".to_string(),
-                    ),
-                    total_query_ms: Err(
-                        "no value supplied for total_query_ms".to_string(),
-                    ),
-                    total_read_rows: Err(
-                        "no value supplied for total_read_rows".to_string(),
-                    ),
-                    total_written_rows: Err(
-                        "no value supplied for total_written_rows".to_string(),
-                    ),
-                }
-            }
-        }
-        impl CalculationHistoryItem {
-            /// Sets `count`. Number of members after the calculation; null if it failed or has not ended.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `duration_seconds`. Duration in seconds; null if the calculation has not ended.
-            pub fn duration_seconds<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<f64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.duration_seconds = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for duration_seconds: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `error`. Reason for the failure; null if it did not fail.
-            pub fn error<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.error = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for error: {e}")
-                    });
-                self
-            }
-            /// Sets `error_code`. Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
-            pub fn error_code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.error_code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for error_code: {e}")
-                    });
-                self
-            }
-            /// Sets `filters`. The filter that was evaluated; null if there was none.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::StoredFilters>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `finished_at`. End of the calculation; null if it has not ended.
-            pub fn finished_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.finished_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for finished_at: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the calculation.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_completed`. True if the calculation has ended.
-            pub fn is_completed<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_completed = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_completed: {e}")
-                    });
-                self
-            }
-            /// Sets `is_successful`. True if the calculation has ended without an error.
-            pub fn is_successful<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_successful = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_successful: {e}")
-                    });
-                self
-            }
-            /// Sets `main_query`. Always null. Present only for PostHog's clients.
-            pub fn main_query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.main_query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for main_query: {e}")
-                    });
-                self
-            }
-            /// Sets `main_query_id`. Always null. Present only for PostHog's clients.
-            pub fn main_query_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.main_query_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for main_query_id: {e}")
-                    });
-                self
-            }
-            /// Sets `queries`. Always empty. Present only for PostHog's clients.
-            pub fn queries<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.queries = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for queries: {e}")
-                    });
-                self
-            }
-            /// Sets `started_at`. Start of the calculation.
-            pub fn started_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.started_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for started_at: {e}")
-                    });
-                self
-            }
-            /// Sets `total_memory_mb`. Always null. Present only for PostHog's clients.
-            pub fn total_memory_mb<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_memory_mb = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_memory_mb: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `total_query_ms`. Always null. Present only for PostHog's clients.
-            pub fn total_query_ms<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_query_ms = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_query_ms: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `total_read_rows`. Always null. Present only for PostHog's clients.
-            pub fn total_read_rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_read_rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_read_rows: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `total_written_rows`. Always null. Present only for PostHog's clients.
-            pub fn total_written_rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_written_rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_written_rows: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CalculationHistoryItem>
-        for super::CalculationHistoryItem {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CalculationHistoryItem,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    duration_seconds: value.duration_seconds?,
-                    error: value.error?,
-                    error_code: value.error_code?,
-                    filters: value.filters?,
-                    finished_at: value.finished_at?,
-                    id: value.id?,
-                    is_completed: value.is_completed?,
-                    is_successful: value.is_successful?,
-                    main_query: value.main_query?,
-                    main_query_id: value.main_query_id?,
-                    queries: value.queries?,
-                    started_at: value.started_at?,
-                    total_memory_mb: value.total_memory_mb?,
-                    total_query_ms: value.total_query_ms?,
-                    total_read_rows: value.total_read_rows?,
-                    total_written_rows: value.total_written_rows?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CalculationHistoryItem>
-        for CalculationHistoryItem {
-            fn from(value: super::CalculationHistoryItem) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    duration_seconds: Ok(value.duration_seconds),
-                    error: Ok(value.error),
-                    error_code: Ok(value.error_code),
-                    filters: Ok(value.filters),
-                    finished_at: Ok(value.finished_at),
-                    id: Ok(value.id),
-                    is_completed: Ok(value.is_completed),
-                    is_successful: Ok(value.is_successful),
-                    main_query: Ok(value.main_query),
-                    main_query_id: Ok(value.main_query_id),
-                    queries: Ok(value.queries),
-                    started_at: Ok(value.started_at),
-                    total_memory_mb: Ok(value.total_memory_mb),
-                    total_query_ms: Ok(value.total_query_ms),
-                    total_read_rows: Ok(value.total_read_rows),
-                    total_written_rows: Ok(value.total_written_rows),
-                }
-            }
-        }
-        /// Builder of [`CalculationHistoryPage`](super::CalculationHistoryPage).
-        #[derive(Clone, Debug)]
-        pub struct CalculationHistoryPage {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::CalculationHistoryItem>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CalculationHistoryPage {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl CalculationHistoryPage {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. Query string of the next page, such as `?limit=100&offset=100`; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. Query string of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<super::CalculationHistoryItem>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CalculationHistoryPage>
-        for super::CalculationHistoryPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CalculationHistoryPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CalculationHistoryPage>
-        for CalculationHistoryPage {
-            fn from(value: super::CalculationHistoryPage) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`CaptureAnswer`](super::CaptureAnswer).
-        #[derive(Clone, Debug)]
-        pub struct CaptureAnswer {
-            status: ::std::result::Result<
-                super::CaptureAnswerStatus,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureAnswer {
-            fn default() -> Self {
-                Self {
-                    status: Err("no value supplied for status".to_string()),
-                }
-            }
-        }
-        impl CaptureAnswer {
-            /// Sets `status`. Always `Ok`.
-            pub fn status<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::CaptureAnswerStatus>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.status = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for status: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureAnswer> for super::CaptureAnswer {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureAnswer,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { status: value.status? })
-            }
-        }
-        impl ::std::convert::From<super::CaptureAnswer> for CaptureAnswer {
-            fn from(value: super::CaptureAnswer) -> Self {
-                Self { status: Ok(value.status) }
-            }
-        }
         /// Builder of [`CaptureBatch`](super::CaptureBatch).
         #[derive(Clone, Debug)]
         pub struct CaptureBatch {
@@ -7768,78 +6768,6 @@ pub mod types {
                     historical_migration: Ok(value.historical_migration),
                     sent_at: Ok(value.sent_at),
                     token: Ok(value.token),
-                }
-            }
-        }
-        /// Builder of [`CaptureConfig`](super::CaptureConfig).
-        #[derive(Clone, Debug)]
-        pub struct CaptureConfig {
-            has_feature_flags: ::std::result::Result<bool, ::std::string::String>,
-            supported_compression: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureConfig {
-            fn default() -> Self {
-                Self {
-                    has_feature_flags: Err(
-                        "no value supplied for has_feature_flags".to_string(),
-                    ),
-                    supported_compression: Err(
-                        "no value supplied for supported_compression".to_string(),
-                    ),
-                }
-            }
-        }
-        impl CaptureConfig {
-            /// Sets `has_feature_flags`.
-            pub fn has_feature_flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.has_feature_flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for has_feature_flags: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `supported_compression`.
-            pub fn supported_compression<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.supported_compression = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for supported_compression: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureConfig> for super::CaptureConfig {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureConfig,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    has_feature_flags: value.has_feature_flags?,
-                    supported_compression: value.supported_compression?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CaptureConfig> for CaptureConfig {
-            fn from(value: super::CaptureConfig) -> Self {
-                Self {
-                    has_feature_flags: Ok(value.has_feature_flags),
-                    supported_compression: Ok(value.supported_compression),
                 }
             }
         }
@@ -8132,591 +7060,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CaptureForm`](super::CaptureForm).
-        #[derive(Clone, Debug)]
-        pub struct CaptureForm {
-            compression: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            data: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureForm {
-            fn default() -> Self {
-                Self {
-                    compression: Ok(Default::default()),
-                    data: Ok(Default::default()),
-                }
-            }
-        }
-        impl CaptureForm {
-            /// Sets `compression`. Accepted and ignored. The service detects the encoding from the body.
-            pub fn compression<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.compression = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for compression: {e}")
-                    });
-                self
-            }
-            /// Sets `data`. The JSON, or its base64.
-            pub fn data<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.data = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for data: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureForm> for super::CaptureForm {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureForm,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    compression: value.compression?,
-                    data: value.data?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CaptureForm> for CaptureForm {
-            fn from(value: super::CaptureForm) -> Self {
-                Self {
-                    compression: Ok(value.compression),
-                    data: Ok(value.data),
-                }
-            }
-        }
-        /// Builder of [`Cohort`](super::Cohort).
-        #[derive(Clone, Debug)]
-        pub struct Cohort {
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<bool, ::std::string::String>,
-            description: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            errors_calculating: ::std::result::Result<i64, ::std::string::String>,
-            experiment_set: ::std::result::Result<
-                ::std::vec::Vec<i64>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<super::StoredFilters, ::std::string::String>,
-            groups: ::std::result::Result<super::CohortGroups, ::std::string::String>,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_calculating: ::std::result::Result<bool, ::std::string::String>,
-            is_static: ::std::result::Result<bool, ::std::string::String>,
-            last_backfill_person_properties_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_error_code: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            last_error_message: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            next_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            pending_version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<super::CohortQuery>,
-                ::std::string::String,
-            >,
-            upload: ::std::result::Result<
-                ::std::option::Option<super::Upload>,
-                ::std::string::String,
-            >,
-            version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for Cohort {
-            fn default() -> Self {
-                Self {
-                    cohort_type: Err("no value supplied for cohort_type".to_string()),
-                    count: Err("no value supplied for count".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    deleted: Err("no value supplied for deleted".to_string()),
-                    description: Err("no value supplied for description".to_string()),
-                    errors_calculating: Err(
-                        "no value supplied for errors_calculating".to_string(),
-                    ),
-                    experiment_set: Err(
-                        "no value supplied for experiment_set".to_string(),
-                    ),
-                    filters: Err("no value supplied for filters".to_string()),
-                    groups: Err("no value supplied for groups".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_calculating: Err(
-                        "no value supplied for is_calculating".to_string(),
-                    ),
-                    is_static: Err("no value supplied for is_static".to_string()),
-                    last_backfill_person_properties_at: Err(
-                        "no value supplied for last_backfill_person_properties_at"
-                            .to_string(),
-                    ),
-                    last_calculation: Err(
-                        "no value supplied for last_calculation".to_string(),
-                    ),
-                    last_error_code: Err(
-                        "no value supplied for last_error_code".to_string(),
-                    ),
-                    last_error_message: Err(
-                        "no value supplied for last_error_message".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    next_calculation: Err(
-                        "no value supplied for next_calculation".to_string(),
-                    ),
-                    pending_version: Err(
-                        "no value supplied for pending_version".to_string(),
-                    ),
-                    query: Err("no value supplied for query".to_string()),
-                    upload: Ok(Default::default()),
-                    version: Err("no value supplied for version".to_string()),
-                }
-            }
-        }
-        impl Cohort {
-            /// Sets `cohort_type`. `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-            /// For a static cohort and for a cohort without criteria, the value that the request set.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `count`. Number of members after the last calculation; null before the first.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who created the cohort; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `deleted`. True if the cohort is deleted. A deleted cohort can be restored.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort; may be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `errors_calculating`. Number of failed calculations since the last successful one.
-            pub fn errors_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.errors_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for errors_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `experiment_set`. Always empty. Present only for PostHog's clients.
-            pub fn experiment_set<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.experiment_set = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for experiment_set: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `filters`. Filter that decides the members of a dynamic cohort.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::StoredFilters>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::CohortGroups>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_calculating`. True while a calculation is waiting or running.
-            pub fn is_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `last_backfill_person_properties_at`. Always null. Present only for PostHog's clients.
-            pub fn last_backfill_person_properties_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_backfill_person_properties_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_backfill_person_properties_at: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_calculation`. Time for which the members are correct: the start of the last successful calculation,
-            /// or a later time at which the service determined that no data used by the filter had changed.
-            pub fn last_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure; null if the last calculation succeeded, and before the first.
-            pub fn last_error_code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_code: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_message`. Reason for the last failure.
-            pub fn last_error_message<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_message = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_message: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
-            /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
-            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-            /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-            pub fn next_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for next_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `pending_version`. Number of the last requested calculation; null before the first.
-            pub fn pending_version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.pending_version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for pending_version: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `query`. Query that filled the static cohort; null if there is none.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-            /// Sets `upload`. Outcome of the upload that the request contained; absent in other responses.
-            pub fn upload<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::Upload>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.upload = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for upload: {e}")
-                    });
-                self
-            }
-            /// Sets `version`. Number of the last successful calculation; null before the first.
-            pub fn version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for version: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Cohort> for super::Cohort {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Cohort,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohort_type: value.cohort_type?,
-                    count: value.count?,
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    errors_calculating: value.errors_calculating?,
-                    experiment_set: value.experiment_set?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    id: value.id?,
-                    is_calculating: value.is_calculating?,
-                    is_static: value.is_static?,
-                    last_backfill_person_properties_at: value
-                        .last_backfill_person_properties_at?,
-                    last_calculation: value.last_calculation?,
-                    last_error_code: value.last_error_code?,
-                    last_error_message: value.last_error_message?,
-                    name: value.name?,
-                    next_calculation: value.next_calculation?,
-                    pending_version: value.pending_version?,
-                    query: value.query?,
-                    upload: value.upload?,
-                    version: value.version?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Cohort> for Cohort {
-            fn from(value: super::Cohort) -> Self {
-                Self {
-                    cohort_type: Ok(value.cohort_type),
-                    count: Ok(value.count),
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    errors_calculating: Ok(value.errors_calculating),
-                    experiment_set: Ok(value.experiment_set),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    id: Ok(value.id),
-                    is_calculating: Ok(value.is_calculating),
-                    is_static: Ok(value.is_static),
-                    last_backfill_person_properties_at: Ok(
-                        value.last_backfill_person_properties_at,
-                    ),
-                    last_calculation: Ok(value.last_calculation),
-                    last_error_code: Ok(value.last_error_code),
-                    last_error_message: Ok(value.last_error_message),
-                    name: Ok(value.name),
-                    next_calculation: Ok(value.next_calculation),
-                    pending_version: Ok(value.pending_version),
-                    query: Ok(value.query),
-                    upload: Ok(value.upload),
-                    version: Ok(value.version),
-                }
-            }
-        }
         /// Builder of [`CohortCreate`](super::CohortCreate).
         #[derive(Clone, Debug)]
         pub struct CohortCreate {
@@ -8953,6 +7296,10 @@ pub mod types {
         /// Builder of [`CohortFilters`](super::CohortFilters).
         #[derive(Clone, Debug)]
         pub struct CohortFilters {
+            filter_test_accounts: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
             properties: ::std::result::Result<
                 super::CohortFiltersProperties,
                 ::std::string::String,
@@ -8961,11 +7308,27 @@ pub mod types {
         impl ::std::default::Default for CohortFilters {
             fn default() -> Self {
                 Self {
+                    filter_test_accounts: Ok(Default::default()),
                     properties: Err("no value supplied for properties".to_string()),
                 }
             }
         }
         impl CohortFilters {
+            /// Sets `filter_test_accounts`.
+            pub fn filter_test_accounts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filter_test_accounts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for filter_test_accounts: {e}"
+                        )
+                    });
+                self
+            }
             /// Sets `properties`. The root of the tree.
             pub fn properties<T>(mut self, value: T) -> Self
             where
@@ -8986,6 +7349,7 @@ pub mod types {
                 value: CohortFilters,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    filter_test_accounts: value.filter_test_accounts?,
                     properties: value.properties?,
                 })
             }
@@ -8993,307 +7357,8 @@ pub mod types {
         impl ::std::convert::From<super::CohortFilters> for CohortFilters {
             fn from(value: super::CohortFilters) -> Self {
                 Self {
+                    filter_test_accounts: Ok(value.filter_test_accounts),
                     properties: Ok(value.properties),
-                }
-            }
-        }
-        /// Builder of [`CohortForm`](super::CohortForm).
-        #[derive(Clone, Debug)]
-        pub struct CohortForm {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortFormCohortType>,
-                ::std::string::String,
-            >,
-            create_in_folder: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            create_static_person_ids: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            description: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            groups: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            is_static: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortForm {
-            fn default() -> Self {
-                Self {
-                    allow_empty: Ok(Default::default()),
-                    cohort_type: Ok(Default::default()),
-                    create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
-                    create_static_person_ids: Ok(Default::default()),
-                    deleted: Ok(Default::default()),
-                    description: Ok(Default::default()),
-                    filters: Ok(Default::default()),
-                    groups: Ok(Default::default()),
-                    is_static: Ok(Default::default()),
-                    name: Ok(Default::default()),
-                    query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
-                }
-            }
-        }
-        impl CohortForm {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
-            /// Sets `cohort_type`. If present and not empty, it must be the type that the criteria require.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortFormCohortType>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `create_in_folder`.
-            pub fn create_in_folder<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_in_folder = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for create_in_folder: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            /// A person created for an email address gets it as the property `email` and as distinct ID.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
-                    });
-                self
-            }
-            /// Sets `create_static_person_ids`.
-            pub fn create_static_person_ids<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_static_person_ids = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for create_static_person_ids: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `deleted`. True deletes the cohort; false restores it.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort. May be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `filters`. Filter that decides the members, as JSON text. Empty text means null.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort. May be empty; need not be unique.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `query`. Query that adds persons to a static cohort, as JSON text. Empty text means null.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
-            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortForm> for super::CohortForm {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortForm,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    allow_empty: value.allow_empty?,
-                    cohort_type: value.cohort_type?,
-                    create_in_folder: value.create_in_folder?,
-                    create_people: value.create_people?,
-                    create_static_person_ids: value.create_static_person_ids?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    is_static: value.is_static?,
-                    name: value.name?,
-                    query: value.query?,
-                    replace_members: value.replace_members?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortForm> for CohortForm {
-            fn from(value: super::CohortForm) -> Self {
-                Self {
-                    allow_empty: Ok(value.allow_empty),
-                    cohort_type: Ok(value.cohort_type),
-                    create_in_folder: Ok(value.create_in_folder),
-                    create_people: Ok(value.create_people),
-                    create_static_person_ids: Ok(value.create_static_person_ids),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    is_static: Ok(value.is_static),
-                    name: Ok(value.name),
-                    query: Ok(value.query),
-                    replace_members: Ok(value.replace_members),
                 }
             }
         }
@@ -9459,655 +7524,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CohortListItem`](super::CohortListItem).
-        #[derive(Clone, Debug)]
-        pub struct CohortListItem {
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<bool, ::std::string::String>,
-            description: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            errors_calculating: ::std::result::Result<i64, ::std::string::String>,
-            experiment_set: ::std::result::Result<
-                ::std::vec::Vec<i64>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<super::StoredFilters>,
-                ::std::string::String,
-            >,
-            groups: ::std::result::Result<
-                ::std::option::Option<super::CohortGroups>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_calculating: ::std::result::Result<bool, ::std::string::String>,
-            is_static: ::std::result::Result<bool, ::std::string::String>,
-            last_backfill_person_properties_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_error_code: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            last_error_message: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            next_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            pending_version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<super::CohortQuery>,
-                ::std::string::String,
-            >,
-            search_match_type: ::std::result::Result<
-                ::std::option::Option<super::CohortListItemSearchMatchType>,
-                ::std::string::String,
-            >,
-            version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortListItem {
-            fn default() -> Self {
-                Self {
-                    cohort_type: Err("no value supplied for cohort_type".to_string()),
-                    count: Err("no value supplied for count".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    deleted: Err("no value supplied for deleted".to_string()),
-                    description: Err("no value supplied for description".to_string()),
-                    errors_calculating: Err(
-                        "no value supplied for errors_calculating".to_string(),
-                    ),
-                    experiment_set: Err(
-                        "no value supplied for experiment_set".to_string(),
-                    ),
-                    filters: Ok(Default::default()),
-                    groups: Ok(Default::default()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_calculating: Err(
-                        "no value supplied for is_calculating".to_string(),
-                    ),
-                    is_static: Err("no value supplied for is_static".to_string()),
-                    last_backfill_person_properties_at: Err(
-                        "no value supplied for last_backfill_person_properties_at"
-                            .to_string(),
-                    ),
-                    last_calculation: Err(
-                        "no value supplied for last_calculation".to_string(),
-                    ),
-                    last_error_code: Err(
-                        "no value supplied for last_error_code".to_string(),
-                    ),
-                    last_error_message: Err(
-                        "no value supplied for last_error_message".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    next_calculation: Err(
-                        "no value supplied for next_calculation".to_string(),
-                    ),
-                    pending_version: Err(
-                        "no value supplied for pending_version".to_string(),
-                    ),
-                    query: Ok(Default::default()),
-                    search_match_type: Ok(Default::default()),
-                    version: Err("no value supplied for version".to_string()),
-                }
-            }
-        }
-        impl CohortListItem {
-            /// Sets `cohort_type`. `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-            /// For a static cohort and for a cohort without criteria, the value that the request set.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `count`. Number of members after the last calculation; null before the first.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who created the cohort; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `deleted`. True if the cohort is deleted. A deleted cohort can be restored.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort; may be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `errors_calculating`. Number of failed calculations since the last successful one.
-            pub fn errors_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.errors_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for errors_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `experiment_set`. Always empty. Present only for PostHog's clients.
-            pub fn experiment_set<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.experiment_set = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for experiment_set: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `filters`. Filter that decides the members of a dynamic cohort; absent with `basic`.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::StoredFilters>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_calculating`. True while a calculation is waiting or running.
-            pub fn is_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `last_backfill_person_properties_at`. Always null. Present only for PostHog's clients.
-            pub fn last_backfill_person_properties_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_backfill_person_properties_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_backfill_person_properties_at: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_calculation`. Time for which the members are correct: the start of the last successful calculation,
-            /// or a later time at which the service determined that no data used by the filter had changed.
-            pub fn last_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure; null if the last calculation succeeded, and before the first.
-            pub fn last_error_code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_code: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_message`. Reason for the last failure.
-            pub fn last_error_message<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_message = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_message: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
-            /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
-            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-            /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-            pub fn next_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for next_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `pending_version`. Number of the last requested calculation; null before the first.
-            pub fn pending_version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.pending_version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for pending_version: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `query`. Query that filled the static cohort; null if there is none.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-            /// Sets `search_match_type`. `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-            pub fn search_match_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortListItemSearchMatchType>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.search_match_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for search_match_type: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `version`. Number of the last successful calculation; null before the first.
-            pub fn version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for version: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortListItem> for super::CohortListItem {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortListItem,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohort_type: value.cohort_type?,
-                    count: value.count?,
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    errors_calculating: value.errors_calculating?,
-                    experiment_set: value.experiment_set?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    id: value.id?,
-                    is_calculating: value.is_calculating?,
-                    is_static: value.is_static?,
-                    last_backfill_person_properties_at: value
-                        .last_backfill_person_properties_at?,
-                    last_calculation: value.last_calculation?,
-                    last_error_code: value.last_error_code?,
-                    last_error_message: value.last_error_message?,
-                    name: value.name?,
-                    next_calculation: value.next_calculation?,
-                    pending_version: value.pending_version?,
-                    query: value.query?,
-                    search_match_type: value.search_match_type?,
-                    version: value.version?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortListItem> for CohortListItem {
-            fn from(value: super::CohortListItem) -> Self {
-                Self {
-                    cohort_type: Ok(value.cohort_type),
-                    count: Ok(value.count),
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    errors_calculating: Ok(value.errors_calculating),
-                    experiment_set: Ok(value.experiment_set),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    id: Ok(value.id),
-                    is_calculating: Ok(value.is_calculating),
-                    is_static: Ok(value.is_static),
-                    last_backfill_person_properties_at: Ok(
-                        value.last_backfill_person_properties_at,
-                    ),
-                    last_calculation: Ok(value.last_calculation),
-                    last_error_code: Ok(value.last_error_code),
-                    last_error_message: Ok(value.last_error_message),
-                    name: Ok(value.name),
-                    next_calculation: Ok(value.next_calculation),
-                    pending_version: Ok(value.pending_version),
-                    query: Ok(value.query),
-                    search_match_type: Ok(value.search_match_type),
-                    version: Ok(value.version),
-                }
-            }
-        }
-        /// Builder of [`CohortPreview`](super::CohortPreview).
-        #[derive(Clone, Debug)]
-        pub struct CohortPreview {
-            as_of: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            count: ::std::result::Result<i64, ::std::string::String>,
-            criteria: ::std::result::Result<
-                ::std::vec::Vec<super::CriterionCount>,
-                ::std::string::String,
-            >,
-            duration_ms: ::std::result::Result<f64, ::std::string::String>,
-            sample: ::std::result::Result<
-                ::std::vec::Vec<super::Person>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortPreview {
-            fn default() -> Self {
-                Self {
-                    as_of: Err("no value supplied for as_of".to_string()),
-                    count: Err("no value supplied for count".to_string()),
-                    criteria: Err("no value supplied for criteria".to_string()),
-                    duration_ms: Err("no value supplied for duration_ms".to_string()),
-                    sample: Err("no value supplied for sample".to_string()),
-                }
-            }
-        }
-        impl CohortPreview {
-            /// Sets `as_of`. The instant for which the filter was evaluated.
-            pub fn as_of<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.as_of = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for as_of: {e}")
-                    });
-                self
-            }
-            /// Sets `count`. Number of persons who match the filter.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `criteria`. The number of persons who match each criterion, in the order of the filter.
-            pub fn criteria<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::CriterionCount>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.criteria = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for criteria: {e}")
-                    });
-                self
-            }
-            /// Sets `duration_ms`. Duration of the evaluation in milliseconds.
-            pub fn duration_ms<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<f64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.duration_ms = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for duration_ms: {e}")
-                    });
-                self
-            }
-            /// Sets `sample`. Persons who match the filter; the person created last comes first.
-            pub fn sample<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Person>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.sample = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for sample: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortPreview> for super::CohortPreview {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortPreview,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    as_of: value.as_of?,
-                    count: value.count?,
-                    criteria: value.criteria?,
-                    duration_ms: value.duration_ms?,
-                    sample: value.sample?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortPreview> for CohortPreview {
-            fn from(value: super::CohortPreview) -> Self {
-                Self {
-                    as_of: Ok(value.as_of),
-                    count: Ok(value.count),
-                    criteria: Ok(value.criteria),
-                    duration_ms: Ok(value.duration_ms),
-                    sample: Ok(value.sample),
-                }
-            }
-        }
         /// Builder of [`CohortPreviewRequest`](super::CohortPreviewRequest).
         #[derive(Clone, Debug)]
         pub struct CohortPreviewRequest {
@@ -10189,525 +7605,6 @@ pub mod types {
                     as_of: Ok(value.as_of),
                     filters: Ok(value.filters),
                     sample: Ok(value.sample),
-                }
-            }
-        }
-        /// Builder of [`CohortUpload`](super::CohortUpload).
-        #[derive(Clone, Debug)]
-        pub struct CohortUpload {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortUploadCohortType>,
-                ::std::string::String,
-            >,
-            create_in_folder: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            create_static_person_ids: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            csv: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            description: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            groups: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            is_static: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortUpload {
-            fn default() -> Self {
-                Self {
-                    allow_empty: Ok(Default::default()),
-                    cohort_type: Ok(Default::default()),
-                    create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
-                    create_static_person_ids: Ok(Default::default()),
-                    csv: Ok(Default::default()),
-                    deleted: Ok(Default::default()),
-                    description: Ok(Default::default()),
-                    filters: Ok(Default::default()),
-                    groups: Ok(Default::default()),
-                    is_static: Ok(Default::default()),
-                    name: Ok(Default::default()),
-                    query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
-                }
-            }
-        }
-        impl CohortUpload {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
-            /// Sets `cohort_type`. If present and not empty, it must be the type that the criteria require.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortUploadCohortType>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `create_in_folder`.
-            pub fn create_in_folder<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_in_folder = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for create_in_folder: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            /// A person created for an email address gets it as the property `email` and as distinct ID.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
-                    });
-                self
-            }
-            /// Sets `create_static_person_ids`.
-            pub fn create_static_person_ids<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_static_person_ids = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for create_static_person_ids: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `csv`. The file of persons. `cohorts_create` describes its format.
-            pub fn csv<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.csv = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for csv: {e}")
-                    });
-                self
-            }
-            /// Sets `deleted`. True deletes the cohort; false restores it.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort. May be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `filters`. Filter that decides the members, as JSON text. Empty text means null.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort. Send it before a large file.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort. May be empty; need not be unique.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `query`. Query that adds persons to a static cohort, as JSON text. Empty text means null.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
-            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortUpload> for super::CohortUpload {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortUpload,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    allow_empty: value.allow_empty?,
-                    cohort_type: value.cohort_type?,
-                    create_in_folder: value.create_in_folder?,
-                    create_people: value.create_people?,
-                    create_static_person_ids: value.create_static_person_ids?,
-                    csv: value.csv?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    is_static: value.is_static?,
-                    name: value.name?,
-                    query: value.query?,
-                    replace_members: value.replace_members?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortUpload> for CohortUpload {
-            fn from(value: super::CohortUpload) -> Self {
-                Self {
-                    allow_empty: Ok(value.allow_empty),
-                    cohort_type: Ok(value.cohort_type),
-                    create_in_folder: Ok(value.create_in_folder),
-                    create_people: Ok(value.create_people),
-                    create_static_person_ids: Ok(value.create_static_person_ids),
-                    csv: Ok(value.csv),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    is_static: Ok(value.is_static),
-                    name: Ok(value.name),
-                    query: Ok(value.query),
-                    replace_members: Ok(value.replace_members),
-                }
-            }
-        }
-        /// Builder of [`CriterionCount`](super::CriterionCount).
-        #[derive(Clone, Debug)]
-        pub struct CriterionCount {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            path: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for CriterionCount {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    path: Err("no value supplied for path".to_string()),
-                }
-            }
-        }
-        impl CriterionCount {
-            /// Sets `count`. Number of matching persons.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `path`. Path of the criterion in `filters`, such as `properties.values[0]`.
-            pub fn path<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.path = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for path: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CriterionCount> for super::CriterionCount {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CriterionCount,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    path: value.path?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CriterionCount> for CriterionCount {
-            fn from(value: super::CriterionCount) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    path: Ok(value.path),
-                }
-            }
-        }
-        /// Builder of [`Done`](super::Done).
-        #[derive(Clone, Debug)]
-        pub struct Done {
-            success: ::std::result::Result<bool, ::std::string::String>,
-        }
-        impl ::std::default::Default for Done {
-            fn default() -> Self {
-                Self {
-                    success: Err("no value supplied for success".to_string()),
-                }
-            }
-        }
-        impl Done {
-            /// Sets `success`. Always true.
-            pub fn success<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.success = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for success: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Done> for super::Done {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Done,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { success: value.success? })
-            }
-        }
-        impl ::std::convert::From<super::Done> for Done {
-            fn from(value: super::Done) -> Self {
-                Self { success: Ok(value.success) }
-            }
-        }
-        /// Builder of [`Error`](super::Error).
-        #[derive(Clone, Debug)]
-        pub struct Error {
-            attr: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            code: ::std::result::Result<::std::string::String, ::std::string::String>,
-            detail: ::std::result::Result<::std::string::String, ::std::string::String>,
-            type_: ::std::result::Result<super::ErrorType, ::std::string::String>,
-        }
-        impl ::std::default::Default for Error {
-            fn default() -> Self {
-                Self {
-                    attr: Err("no value supplied for attr".to_string()),
-                    code: Err("no value supplied for code".to_string()),
-                    detail: Err("no value supplied for detail".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                }
-            }
-        }
-        impl Error {
-            /// Sets `attr`. The invalid field; null if the error does not concern a single field.
-            pub fn attr<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.attr = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for attr: {e}")
-                    });
-                self
-            }
-            /// Sets `code`. The error, for programs. Later versions can have more codes.
-            pub fn code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for code: {e}")
-                    });
-                self
-            }
-            /// Sets `detail`. The error, as text for a reader.
-            pub fn detail<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.detail = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for detail: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. The category of the error.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ErrorType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Error> for super::Error {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Error,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    attr: value.attr?,
-                    code: value.code?,
-                    detail: value.detail?,
-                    type_: value.type_?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Error> for Error {
-            fn from(value: super::Error) -> Self {
-                Self {
-                    attr: Ok(value.attr),
-                    code: Ok(value.code),
-                    detail: Ok(value.detail),
-                    type_: Ok(value.type_),
                 }
             }
         }
@@ -11238,517 +8135,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`NoFlags`](super::NoFlags).
-        #[derive(Clone, Debug)]
-        pub struct NoFlags {
-            errors_while_computing_flags: ::std::result::Result<
-                bool,
-                ::std::string::String,
-            >,
-            feature_flag_payloads: ::std::result::Result<
-                super::Properties,
-                ::std::string::String,
-            >,
-            feature_flags: ::std::result::Result<
-                super::Properties,
-                ::std::string::String,
-            >,
-            flags: ::std::result::Result<super::Properties, ::std::string::String>,
-            request_id: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-            session_recording: ::std::result::Result<bool, ::std::string::String>,
-            site_apps: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            supported_compression: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for NoFlags {
-            fn default() -> Self {
-                Self {
-                    errors_while_computing_flags: Err(
-                        "no value supplied for errors_while_computing_flags".to_string(),
-                    ),
-                    feature_flag_payloads: Err(
-                        "no value supplied for feature_flag_payloads".to_string(),
-                    ),
-                    feature_flags: Err(
-                        "no value supplied for feature_flags".to_string(),
-                    ),
-                    flags: Err("no value supplied for flags".to_string()),
-                    request_id: Err("no value supplied for request_id".to_string()),
-                    session_recording: Err(
-                        "no value supplied for session_recording".to_string(),
-                    ),
-                    site_apps: Err("no value supplied for site_apps".to_string()),
-                    supported_compression: Err(
-                        "no value supplied for supported_compression".to_string(),
-                    ),
-                }
-            }
-        }
-        impl NoFlags {
-            /// Sets `errors_while_computing_flags`.
-            pub fn errors_while_computing_flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.errors_while_computing_flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for errors_while_computing_flags: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `feature_flag_payloads`.
-            pub fn feature_flag_payloads<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Properties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.feature_flag_payloads = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for feature_flag_payloads: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `feature_flags`.
-            pub fn feature_flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Properties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.feature_flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for feature_flags: {e}")
-                    });
-                self
-            }
-            /// Sets `flags`. Always empty.
-            pub fn flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Properties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for flags: {e}")
-                    });
-                self
-            }
-            /// Sets `request_id`.
-            pub fn request_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.request_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for request_id: {e}")
-                    });
-                self
-            }
-            /// Sets `session_recording`.
-            pub fn session_recording<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.session_recording = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for session_recording: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `site_apps`.
-            pub fn site_apps<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.site_apps = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for site_apps: {e}")
-                    });
-                self
-            }
-            /// Sets `supported_compression`.
-            pub fn supported_compression<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.supported_compression = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for supported_compression: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<NoFlags> for super::NoFlags {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: NoFlags,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    errors_while_computing_flags: value.errors_while_computing_flags?,
-                    feature_flag_payloads: value.feature_flag_payloads?,
-                    feature_flags: value.feature_flags?,
-                    flags: value.flags?,
-                    request_id: value.request_id?,
-                    session_recording: value.session_recording?,
-                    site_apps: value.site_apps?,
-                    supported_compression: value.supported_compression?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::NoFlags> for NoFlags {
-            fn from(value: super::NoFlags) -> Self {
-                Self {
-                    errors_while_computing_flags: Ok(value.errors_while_computing_flags),
-                    feature_flag_payloads: Ok(value.feature_flag_payloads),
-                    feature_flags: Ok(value.feature_flags),
-                    flags: Ok(value.flags),
-                    request_id: Ok(value.request_id),
-                    session_recording: Ok(value.session_recording),
-                    site_apps: Ok(value.site_apps),
-                    supported_compression: Ok(value.supported_compression),
-                }
-            }
-        }
-        /// Builder of [`PaginatedActionList`](super::PaginatedActionList).
-        #[derive(Clone, Debug)]
-        pub struct PaginatedActionList {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Action>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PaginatedActionList {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PaginatedActionList {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Action>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PaginatedActionList>
-        for super::PaginatedActionList {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PaginatedActionList,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PaginatedActionList> for PaginatedActionList {
-            fn from(value: super::PaginatedActionList) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`PaginatedCohortList`](super::PaginatedCohortList).
-        #[derive(Clone, Debug)]
-        pub struct PaginatedCohortList {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::CohortListItem>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PaginatedCohortList {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PaginatedCohortList {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::CohortListItem>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PaginatedCohortList>
-        for super::PaginatedCohortList {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PaginatedCohortList,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PaginatedCohortList> for PaginatedCohortList {
-            fn from(value: super::PaginatedCohortList) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`PaginatedProjectList`](super::PaginatedProjectList).
-        #[derive(Clone, Debug)]
-        pub struct PaginatedProjectList {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Project>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PaginatedProjectList {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PaginatedProjectList {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Project>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PaginatedProjectList>
-        for super::PaginatedProjectList {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PaginatedProjectList,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PaginatedProjectList> for PaginatedProjectList {
-            fn from(value: super::PaginatedProjectList) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
         /// Builder of [`PatchedAction`](super::PatchedAction).
         #[derive(Clone, Debug)]
         pub struct PatchedAction {
@@ -12099,379 +8485,6 @@ pub mod types {
                     name: Ok(value.name),
                     query: Ok(value.query),
                 }
-            }
-        }
-        /// Builder of [`Person`](super::Person).
-        #[derive(Clone, Debug)]
-        pub struct Person {
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            distinct_ids: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-            is_identified: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            last_seen_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            matched_recordings: ::std::result::Result<
-                ::std::vec::Vec<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-            properties: ::std::result::Result<super::Properties, ::std::string::String>,
-            type_: ::std::result::Result<super::PersonType, ::std::string::String>,
-            uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-            value_at_data_point: ::std::result::Result<
-                ::std::option::Option<f64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for Person {
-            fn default() -> Self {
-                Self {
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    distinct_ids: Err("no value supplied for distinct_ids".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_identified: Err(
-                        "no value supplied for is_identified".to_string(),
-                    ),
-                    last_seen_at: Err("no value supplied for last_seen_at".to_string()),
-                    matched_recordings: Err(
-                        "no value supplied for matched_recordings".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    properties: Err("no value supplied for properties".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                    uuid: Err("no value supplied for uuid".to_string()),
-                    value_at_data_point: Err(
-                        "no value supplied for value_at_data_point".to_string(),
-                    ),
-                }
-            }
-        }
-        impl Person {
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `distinct_ids`. Distinct IDs of the person; at most 10.
-            pub fn distinct_ids<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_ids = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_ids: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the person.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_identified`. True if an event identified the person.
-            pub fn is_identified<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_identified = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_identified: {e}")
-                    });
-                self
-            }
-            /// Sets `last_seen_at`. Always null. Present only for PostHog's clients.
-            pub fn last_seen_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_seen_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for last_seen_at: {e}")
-                    });
-                self
-            }
-            /// Sets `matched_recordings`. Always empty. Present only for PostHog's clients.
-            pub fn matched_recordings<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.matched_recordings = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for matched_recordings: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. The first of these that is present: the property `email`, `name` or `username`, a distinct ID.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `properties`. Properties of the person.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Properties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. Always `person`.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::PersonType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-            /// Sets `uuid`. Equal to `id`.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-            /// Sets `value_at_data_point`. Always null. Present only for PostHog's clients.
-            pub fn value_at_data_point<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<f64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value_at_data_point = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for value_at_data_point: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Person> for super::Person {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Person,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    created_at: value.created_at?,
-                    distinct_ids: value.distinct_ids?,
-                    id: value.id?,
-                    is_identified: value.is_identified?,
-                    last_seen_at: value.last_seen_at?,
-                    matched_recordings: value.matched_recordings?,
-                    name: value.name?,
-                    properties: value.properties?,
-                    type_: value.type_?,
-                    uuid: value.uuid?,
-                    value_at_data_point: value.value_at_data_point?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Person> for Person {
-            fn from(value: super::Person) -> Self {
-                Self {
-                    created_at: Ok(value.created_at),
-                    distinct_ids: Ok(value.distinct_ids),
-                    id: Ok(value.id),
-                    is_identified: Ok(value.is_identified),
-                    last_seen_at: Ok(value.last_seen_at),
-                    matched_recordings: Ok(value.matched_recordings),
-                    name: Ok(value.name),
-                    properties: Ok(value.properties),
-                    type_: Ok(value.type_),
-                    uuid: Ok(value.uuid),
-                    value_at_data_point: Ok(value.value_at_data_point),
-                }
-            }
-        }
-        /// Builder of [`PersonCohort`](super::PersonCohort).
-        #[derive(Clone, Debug)]
-        pub struct PersonCohort {
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonCohort {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                }
-            }
-        }
-        impl PersonCohort {
-            /// Sets `count`. Number of members.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `name`. Name of the cohort; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonCohort> for super::PersonCohort {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonCohort,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    id: value.id?,
-                    name: value.name?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonCohort> for PersonCohort {
-            fn from(value: super::PersonCohort) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    id: Ok(value.id),
-                    name: Ok(value.name),
-                }
-            }
-        }
-        /// Builder of [`PersonCohorts`](super::PersonCohorts).
-        #[derive(Clone, Debug)]
-        pub struct PersonCohorts {
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::PersonCohort>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonCohorts {
-            fn default() -> Self {
-                Self {
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PersonCohorts {
-            /// Sets `results`. The cohorts, ordered by ID.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::PersonCohort>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonCohorts> for super::PersonCohorts {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonCohorts,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { results: value.results? })
-            }
-        }
-        impl ::std::convert::From<super::PersonCohorts> for PersonCohorts {
-            fn from(value: super::PersonCohorts) -> Self {
-                Self { results: Ok(value.results) }
             }
         }
         /// Builder of [`PersonDateLeaf`](super::PersonDateLeaf).
@@ -13425,157 +9438,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`PersonNotDeleted`](super::PersonNotDeleted).
-        #[derive(Clone, Debug)]
-        pub struct PersonNotDeleted {
-            person_uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-        }
-        impl ::std::default::Default for PersonNotDeleted {
-            fn default() -> Self {
-                Self {
-                    person_uuid: Err("no value supplied for person_uuid".to_string()),
-                }
-            }
-        }
-        impl PersonNotDeleted {
-            /// Sets `person_uuid`. `id` of the person.
-            pub fn person_uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.person_uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for person_uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonNotDeleted> for super::PersonNotDeleted {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonNotDeleted,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    person_uuid: value.person_uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonNotDeleted> for PersonNotDeleted {
-            fn from(value: super::PersonNotDeleted) -> Self {
-                Self {
-                    person_uuid: Ok(value.person_uuid),
-                }
-            }
-        }
-        /// Builder of [`PersonPage`](super::PersonPage).
-        #[derive(Clone, Debug)]
-        pub struct PersonPage {
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Person>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonPage {
-            fn default() -> Self {
-                Self {
-                    count: Ok(Default::default()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PersonPage {
-            /// Sets `count`. Number of persons on all pages. Present only if the request has `include_total=true`.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null if there is none.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Person>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonPage> for super::PersonPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonPage> for PersonPage {
-            fn from(value: super::PersonPage) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
         /// Builder of [`PersonPresenceLeaf`](super::PersonPresenceLeaf).
         #[derive(Clone, Debug)]
         pub struct PersonPresenceLeaf {
@@ -13924,209 +9786,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`PersonValue`](super::PersonValue).
-        #[derive(Clone, Debug)]
-        pub struct PersonValue {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for PersonValue {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                }
-            }
-        }
-        impl PersonValue {
-            /// Sets `count`. Number of persons with the value.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. The value; JSON text if it is not a text.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonValue> for super::PersonValue {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonValue,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    name: value.name?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonValue> for PersonValue {
-            fn from(value: super::PersonValue) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    name: Ok(value.name),
-                }
-            }
-        }
-        /// Builder of [`PersonsDeleted`](super::PersonsDeleted).
-        #[derive(Clone, Debug)]
-        pub struct PersonsDeleted {
-            deletion_errors: ::std::result::Result<
-                ::std::vec::Vec<super::PersonNotDeleted>,
-                ::std::string::String,
-            >,
-            events_queued_for_deletion: ::std::result::Result<
-                bool,
-                ::std::string::String,
-            >,
-            persons_deleted: ::std::result::Result<i64, ::std::string::String>,
-            persons_found: ::std::result::Result<i64, ::std::string::String>,
-            recordings_queued_for_deletion: ::std::result::Result<
-                bool,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonsDeleted {
-            fn default() -> Self {
-                Self {
-                    deletion_errors: Err(
-                        "no value supplied for deletion_errors".to_string(),
-                    ),
-                    events_queued_for_deletion: Err(
-                        "no value supplied for events_queued_for_deletion".to_string(),
-                    ),
-                    persons_deleted: Err(
-                        "no value supplied for persons_deleted".to_string(),
-                    ),
-                    persons_found: Err(
-                        "no value supplied for persons_found".to_string(),
-                    ),
-                    recordings_queued_for_deletion: Err(
-                        "no value supplied for recordings_queued_for_deletion"
-                            .to_string(),
-                    ),
-                }
-            }
-        }
-        impl PersonsDeleted {
-            /// Sets `deletion_errors`. Persons that could not be deleted.
-            pub fn deletion_errors<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::PersonNotDeleted>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deletion_errors = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for deletion_errors: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `events_queued_for_deletion`. Always false, because the events are deleted already. Present only for PostHog's clients.
-            pub fn events_queued_for_deletion<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.events_queued_for_deletion = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for events_queued_for_deletion: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `persons_deleted`. Number of persons that were deleted.
-            pub fn persons_deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.persons_deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for persons_deleted: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `persons_found`. Number of persons with these IDs.
-            pub fn persons_found<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.persons_found = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for persons_found: {e}")
-                    });
-                self
-            }
-            /// Sets `recordings_queued_for_deletion`. Always false. Present only for PostHog's clients.
-            pub fn recordings_queued_for_deletion<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.recordings_queued_for_deletion = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for recordings_queued_for_deletion: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonsDeleted> for super::PersonsDeleted {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonsDeleted,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    deletion_errors: value.deletion_errors?,
-                    events_queued_for_deletion: value.events_queued_for_deletion?,
-                    persons_deleted: value.persons_deleted?,
-                    persons_found: value.persons_found?,
-                    recordings_queued_for_deletion: value.recordings_queued_for_deletion?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonsDeleted> for PersonsDeleted {
-            fn from(value: super::PersonsDeleted) -> Self {
-                Self {
-                    deletion_errors: Ok(value.deletion_errors),
-                    events_queued_for_deletion: Ok(value.events_queued_for_deletion),
-                    persons_deleted: Ok(value.persons_deleted),
-                    persons_found: Ok(value.persons_found),
-                    recordings_queued_for_deletion: Ok(
-                        value.recordings_queued_for_deletion,
-                    ),
-                }
-            }
-        }
         /// Builder of [`PersonsToAdd`](super::PersonsToAdd).
         #[derive(Clone, Debug)]
         pub struct PersonsToAdd {
@@ -14300,1465 +9959,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`Project`](super::Project).
-        #[derive(Clone, Debug)]
-        pub struct Project {
-            api_token: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-            timezone: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for Project {
-            fn default() -> Self {
-                Self {
-                    api_token: Err("no value supplied for api_token".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                    timezone: Err("no value supplied for timezone".to_string()),
-                }
-            }
-        }
-        impl Project {
-            /// Sets `api_token`. Token that capture requests send.
-            pub fn api_token<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.api_token = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for api_token: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the project.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `name`. Name of the project.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `timezone`. IANA name of the time zone in which days of the project start and end.
-            pub fn timezone<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.timezone = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for timezone: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Project> for super::Project {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Project,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    api_token: value.api_token?,
-                    created_at: value.created_at?,
-                    id: value.id?,
-                    name: value.name?,
-                    timezone: value.timezone?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Project> for Project {
-            fn from(value: super::Project) -> Self {
-                Self {
-                    api_token: Ok(value.api_token),
-                    created_at: Ok(value.created_at),
-                    id: Ok(value.id),
-                    name: Ok(value.name),
-                    timezone: Ok(value.timezone),
-                }
-            }
-        }
-        /// Builder of [`StoredFilters`](super::StoredFilters).
-        #[derive(Clone, Debug)]
-        pub struct StoredFilters {
-            properties: ::std::result::Result<
-                ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for StoredFilters {
-            fn default() -> Self {
-                Self {
-                    properties: Err("no value supplied for properties".to_string()),
-                }
-            }
-        }
-        impl StoredFilters {
-            /// Sets `properties`. The root of the tree; empty if there are no criteria.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<StoredFilters> for super::StoredFilters {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: StoredFilters,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    properties: value.properties?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::StoredFilters> for StoredFilters {
-            fn from(value: super::StoredFilters) -> Self {
-                Self {
-                    properties: Ok(value.properties),
-                }
-            }
-        }
-        /// Builder of [`Upload`](super::Upload).
-        #[derive(Clone, Debug)]
-        pub struct Upload {
-            added: ::std::result::Result<i64, ::std::string::String>,
-            already_members: ::std::result::Result<i64, ::std::string::String>,
-            bad_rows: ::std::result::Result<i64, ::std::string::String>,
-            columns: ::std::result::Result<
-                ::std::option::Option<::std::vec::Vec<super::UploadColumn>>,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            created_people: ::std::result::Result<i64, ::std::string::String>,
-            delimiter: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            id_kind: ::std::result::Result<::std::string::String, ::std::string::String>,
-            problems: ::std::result::Result<
-                ::std::vec::Vec<super::UploadProblem>,
-                ::std::string::String,
-            >,
-            problems_left_out: ::std::result::Result<i64, ::std::string::String>,
-            removed: ::std::result::Result<i64, ::std::string::String>,
-            rows: ::std::result::Result<i64, ::std::string::String>,
-            unknown: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for Upload {
-            fn default() -> Self {
-                Self {
-                    added: Err("no value supplied for added".to_string()),
-                    already_members: Err(
-                        "no value supplied for already_members".to_string(),
-                    ),
-                    bad_rows: Err("no value supplied for bad_rows".to_string()),
-                    columns: Ok(Default::default()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    created_people: Err(
-                        "no value supplied for created_people".to_string(),
-                    ),
-                    delimiter: Ok(Default::default()),
-                    id: Err("no value supplied for id".to_string()),
-                    id_kind: Err("no value supplied for id_kind".to_string()),
-                    problems: Err("no value supplied for problems".to_string()),
-                    problems_left_out: Err(
-                        "no value supplied for problems_left_out".to_string(),
-                    ),
-                    removed: Err("no value supplied for removed".to_string()),
-                    rows: Err("no value supplied for rows".to_string()),
-                    unknown: Err("no value supplied for unknown".to_string()),
-                }
-            }
-        }
-        impl Upload {
-            /// Sets `added`. Number of persons that the file added. An email address adds all persons who have it.
-            pub fn added<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.added = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for added: {e}")
-                    });
-                self
-            }
-            /// Sets `already_members`. Number of persons in the file who were already members, plus the number of rows that only repeat persons of earlier rows.
-            pub fn already_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.already_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for already_members: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `bad_rows`. Number of rows without an ID or with an invalid ID.
-            pub fn bad_rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.bad_rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for bad_rows: {e}")
-                    });
-                self
-            }
-            /// Sets `columns`. The first 100 columns of the file; null for uploads before the service recorded them. A file without a header has one column without a name.
-            pub fn columns<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::std::vec::Vec<super::UploadColumn>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.columns = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for columns: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of the upload.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who uploaded the file; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `created_people`. Number of added persons that the upload created (`create_people`).
-            pub fn created_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for created_people: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `delimiter`. The character between the columns; null for uploads before the service recorded it.
-            pub fn delimiter<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.delimiter = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for delimiter: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the upload.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `id_kind`. The kind of ID that the rows of a file contain. Later versions can have more kinds.
-            pub fn id_kind<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id_kind = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for id_kind: {e}")
-                    });
-                self
-            }
-            /// Sets `problems`. The first 100 unknown or bad rows.
-            pub fn problems<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::UploadProblem>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.problems = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for problems: {e}")
-                    });
-                self
-            }
-            /// Sets `problems_left_out`. Number of unknown or bad rows that `problems` omits.
-            pub fn problems_left_out<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.problems_left_out = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for problems_left_out: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `removed`. Number of members that the upload removed (`replace_members`).
-            pub fn removed<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.removed = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for removed: {e}")
-                    });
-                self
-            }
-            /// Sets `rows`. Number of rows that are not empty, without the header.
-            pub fn rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for rows: {e}")
-                    });
-                self
-            }
-            /// Sets `unknown`. Number of rows with an ID that belongs to no person when the members are stored.
-            pub fn unknown<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.unknown = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for unknown: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Upload> for super::Upload {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Upload,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    added: value.added?,
-                    already_members: value.already_members?,
-                    bad_rows: value.bad_rows?,
-                    columns: value.columns?,
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    created_people: value.created_people?,
-                    delimiter: value.delimiter?,
-                    id: value.id?,
-                    id_kind: value.id_kind?,
-                    problems: value.problems?,
-                    problems_left_out: value.problems_left_out?,
-                    removed: value.removed?,
-                    rows: value.rows?,
-                    unknown: value.unknown?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Upload> for Upload {
-            fn from(value: super::Upload) -> Self {
-                Self {
-                    added: Ok(value.added),
-                    already_members: Ok(value.already_members),
-                    bad_rows: Ok(value.bad_rows),
-                    columns: Ok(value.columns),
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    created_people: Ok(value.created_people),
-                    delimiter: Ok(value.delimiter),
-                    id: Ok(value.id),
-                    id_kind: Ok(value.id_kind),
-                    problems: Ok(value.problems),
-                    problems_left_out: Ok(value.problems_left_out),
-                    removed: Ok(value.removed),
-                    rows: Ok(value.rows),
-                    unknown: Ok(value.unknown),
-                }
-            }
-        }
-        /// Builder of [`UploadColumn`](super::UploadColumn).
-        #[derive(Clone, Debug)]
-        pub struct UploadColumn {
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-            used_as: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for UploadColumn {
-            fn default() -> Self {
-                Self {
-                    name: Err("no value supplied for name".to_string()),
-                    used_as: Err("no value supplied for used_as".to_string()),
-                }
-            }
-        }
-        impl UploadColumn {
-            /// Sets `name`. The name in the header of the file, cut to 100 characters.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `used_as`. The kind of ID if the column identified the persons; null if the column was ignored.
-            pub fn used_as<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.used_as = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for used_as: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UploadColumn> for super::UploadColumn {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UploadColumn,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    name: value.name?,
-                    used_as: value.used_as?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UploadColumn> for UploadColumn {
-            fn from(value: super::UploadColumn) -> Self {
-                Self {
-                    name: Ok(value.name),
-                    used_as: Ok(value.used_as),
-                }
-            }
-        }
-        /// Builder of [`UploadPage`](super::UploadPage).
-        #[derive(Clone, Debug)]
-        pub struct UploadPage {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Upload>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for UploadPage {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl UploadPage {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Upload>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UploadPage> for super::UploadPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UploadPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UploadPage> for UploadPage {
-            fn from(value: super::UploadPage) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`UploadProblem`](super::UploadProblem).
-        #[derive(Clone, Debug)]
-        pub struct UploadProblem {
-            id: ::std::result::Result<::std::string::String, ::std::string::String>,
-            line: ::std::result::Result<i64, ::std::string::String>,
-            outcome: ::std::result::Result<::std::string::String, ::std::string::String>,
-            reason: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for UploadProblem {
-            fn default() -> Self {
-                Self {
-                    id: Err("no value supplied for id".to_string()),
-                    line: Err("no value supplied for line".to_string()),
-                    outcome: Err("no value supplied for outcome".to_string()),
-                    reason: Err("no value supplied for reason".to_string()),
-                }
-            }
-        }
-        impl UploadProblem {
-            /// Sets `id`. The ID in the row, cut to 200 characters.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `line`. Line of the file on which the row starts. The first line is 1.
-            pub fn line<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.line = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for line: {e}")
-                    });
-                self
-            }
-            /// Sets `outcome`. `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
-            pub fn outcome<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.outcome = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for outcome: {e}")
-                    });
-                self
-            }
-            /// Sets `reason`. The problem, as text for a reader.
-            pub fn reason<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.reason = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for reason: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UploadProblem> for super::UploadProblem {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UploadProblem,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    id: value.id?,
-                    line: value.line?,
-                    outcome: value.outcome?,
-                    reason: value.reason?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UploadProblem> for UploadProblem {
-            fn from(value: super::UploadProblem) -> Self {
-                Self {
-                    id: Ok(value.id),
-                    line: Ok(value.line),
-                    outcome: Ok(value.outcome),
-                    reason: Ok(value.reason),
-                }
-            }
-        }
-        /// Builder of [`UsedIn`](super::UsedIn).
-        #[derive(Clone, Debug)]
-        pub struct UsedIn {
-            cohorts: ::std::result::Result<super::UsedInCohorts, ::std::string::String>,
-            feature_flags: ::std::result::Result<
-                super::UsedInNothing,
-                ::std::string::String,
-            >,
-            insights: ::std::result::Result<super::UsedInNothing, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedIn {
-            fn default() -> Self {
-                Self {
-                    cohorts: Err("no value supplied for cohorts".to_string()),
-                    feature_flags: Err(
-                        "no value supplied for feature_flags".to_string(),
-                    ),
-                    insights: Err("no value supplied for insights".to_string()),
-                }
-            }
-        }
-        impl UsedIn {
-            /// Sets `cohorts`. The cohorts with a criterion that refers to this cohort.
-            pub fn cohorts<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UsedInCohorts>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohorts = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohorts: {e}")
-                    });
-                self
-            }
-            /// Sets `feature_flags`. Feature flags that refer to the cohort. Always empty.
-            pub fn feature_flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UsedInNothing>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.feature_flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for feature_flags: {e}")
-                    });
-                self
-            }
-            /// Sets `insights`. Insights that refer to the cohort. Always empty.
-            pub fn insights<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UsedInNothing>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.insights = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for insights: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedIn> for super::UsedIn {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedIn,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohorts: value.cohorts?,
-                    feature_flags: value.feature_flags?,
-                    insights: value.insights?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedIn> for UsedIn {
-            fn from(value: super::UsedIn) -> Self {
-                Self {
-                    cohorts: Ok(value.cohorts),
-                    feature_flags: Ok(value.feature_flags),
-                    insights: Ok(value.insights),
-                }
-            }
-        }
-        /// Builder of [`UsedInCohort`](super::UsedInCohort).
-        #[derive(Clone, Debug)]
-        pub struct UsedInCohort {
-            id: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedInCohort {
-            fn default() -> Self {
-                Self {
-                    id: Err("no value supplied for id".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                }
-            }
-        }
-        impl UsedInCohort {
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `name`. Name of the cohort; "Unnamed" if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedInCohort> for super::UsedInCohort {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedInCohort,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    id: value.id?,
-                    name: value.name?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedInCohort> for UsedInCohort {
-            fn from(value: super::UsedInCohort) -> Self {
-                Self {
-                    id: Ok(value.id),
-                    name: Ok(value.name),
-                }
-            }
-        }
-        /// Builder of [`UsedInCohorts`](super::UsedInCohorts).
-        #[derive(Clone, Debug)]
-        pub struct UsedInCohorts {
-            has_more: ::std::result::Result<bool, ::std::string::String>,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::UsedInCohort>,
-                ::std::string::String,
-            >,
-            total: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedInCohorts {
-            fn default() -> Self {
-                Self {
-                    has_more: Err("no value supplied for has_more".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                    total: Err("no value supplied for total".to_string()),
-                }
-            }
-        }
-        impl UsedInCohorts {
-            /// Sets `has_more`. True if `results` omits cohorts.
-            pub fn has_more<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.has_more = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for has_more: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. At most 100 cohorts.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::UsedInCohort>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-            /// Sets `total`. Total number of cohorts, including those not in `results`.
-            pub fn total<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for total: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedInCohorts> for super::UsedInCohorts {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedInCohorts,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    has_more: value.has_more?,
-                    results: value.results?,
-                    total: value.total?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedInCohorts> for UsedInCohorts {
-            fn from(value: super::UsedInCohorts) -> Self {
-                Self {
-                    has_more: Ok(value.has_more),
-                    results: Ok(value.results),
-                    total: Ok(value.total),
-                }
-            }
-        }
-        /// Builder of [`UsedInNothing`](super::UsedInNothing).
-        #[derive(Clone, Debug)]
-        pub struct UsedInNothing {
-            has_more: ::std::result::Result<bool, ::std::string::String>,
-            results: ::std::result::Result<
-                ::std::vec::Vec<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            total: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedInNothing {
-            fn default() -> Self {
-                Self {
-                    has_more: Err("no value supplied for has_more".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                    total: Err("no value supplied for total".to_string()),
-                }
-            }
-        }
-        impl UsedInNothing {
-            /// Sets `has_more`. Always false.
-            pub fn has_more<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.has_more = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for has_more: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. Always empty.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-            /// Sets `total`. Always 0.
-            pub fn total<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for total: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedInNothing> for super::UsedInNothing {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedInNothing,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    has_more: value.has_more?,
-                    results: value.results?,
-                    total: value.total?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedInNothing> for UsedInNothing {
-            fn from(value: super::UsedInNothing) -> Self {
-                Self {
-                    has_more: Ok(value.has_more),
-                    results: Ok(value.results),
-                    total: Ok(value.total),
-                }
-            }
-        }
-        /// Builder of [`User`](super::User).
-        #[derive(Clone, Debug)]
-        pub struct User {
-            date_joined: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            distinct_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            email: ::std::result::Result<::std::string::String, ::std::string::String>,
-            first_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_email_verified: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            last_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            team: ::std::result::Result<super::Project, ::std::string::String>,
-            uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-        }
-        impl ::std::default::Default for User {
-            fn default() -> Self {
-                Self {
-                    date_joined: Err("no value supplied for date_joined".to_string()),
-                    distinct_id: Err("no value supplied for distinct_id".to_string()),
-                    email: Err("no value supplied for email".to_string()),
-                    first_name: Err("no value supplied for first_name".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_email_verified: Err(
-                        "no value supplied for is_email_verified".to_string(),
-                    ),
-                    last_name: Err("no value supplied for last_name".to_string()),
-                    team: Err("no value supplied for team".to_string()),
-                    uuid: Err("no value supplied for uuid".to_string()),
-                }
-            }
-        }
-        impl User {
-            /// Sets `date_joined`. Time of the user's creation.
-            pub fn date_joined<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.date_joined = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for date_joined: {e}")
-                    });
-                self
-            }
-            /// Sets `distinct_id`. UUID of the user as text, or null.
-            pub fn distinct_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_id: {e}")
-                    });
-                self
-            }
-            /// Sets `email`. Email address of the user.
-            pub fn email<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.email = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for email: {e}")
-                    });
-                self
-            }
-            /// Sets `first_name`. First name of the user; may be empty.
-            pub fn first_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.first_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for first_name: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the user.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_email_verified`. Always null. Present only for PostHog's clients.
-            pub fn is_email_verified<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_email_verified = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_email_verified: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_name`. Always empty. Present only for PostHog's clients.
-            pub fn last_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for last_name: {e}")
-                    });
-                self
-            }
-            /// Sets `team`. The current project of the key.
-            pub fn team<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Project>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.team = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for team: {e}")
-                    });
-                self
-            }
-            /// Sets `uuid`. UUID of the user.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<User> for super::User {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: User,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    date_joined: value.date_joined?,
-                    distinct_id: value.distinct_id?,
-                    email: value.email?,
-                    first_name: value.first_name?,
-                    id: value.id?,
-                    is_email_verified: value.is_email_verified?,
-                    last_name: value.last_name?,
-                    team: value.team?,
-                    uuid: value.uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::User> for User {
-            fn from(value: super::User) -> Self {
-                Self {
-                    date_joined: Ok(value.date_joined),
-                    distinct_id: Ok(value.distinct_id),
-                    email: Ok(value.email),
-                    first_name: Ok(value.first_name),
-                    id: Ok(value.id),
-                    is_email_verified: Ok(value.is_email_verified),
-                    last_name: Ok(value.last_name),
-                    team: Ok(value.team),
-                    uuid: Ok(value.uuid),
-                }
-            }
-        }
-        /// Builder of [`UserBasic`](super::UserBasic).
-        #[derive(Clone, Debug)]
-        pub struct UserBasic {
-            distinct_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            email: ::std::result::Result<::std::string::String, ::std::string::String>,
-            first_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            hedgehog_config: ::std::result::Result<
-                ::std::option::Option<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_email_verified: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            last_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            role_at_organization: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-        }
-        impl ::std::default::Default for UserBasic {
-            fn default() -> Self {
-                Self {
-                    distinct_id: Err("no value supplied for distinct_id".to_string()),
-                    email: Err("no value supplied for email".to_string()),
-                    first_name: Err("no value supplied for first_name".to_string()),
-                    hedgehog_config: Err(
-                        "no value supplied for hedgehog_config".to_string(),
-                    ),
-                    id: Err("no value supplied for id".to_string()),
-                    is_email_verified: Err(
-                        "no value supplied for is_email_verified".to_string(),
-                    ),
-                    last_name: Err("no value supplied for last_name".to_string()),
-                    role_at_organization: Err(
-                        "no value supplied for role_at_organization".to_string(),
-                    ),
-                    uuid: Err("no value supplied for uuid".to_string()),
-                }
-            }
-        }
-        impl UserBasic {
-            /// Sets `distinct_id`. UUID of the user as text, or null.
-            pub fn distinct_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_id: {e}")
-                    });
-                self
-            }
-            /// Sets `email`. Email address of the user.
-            pub fn email<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.email = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for email: {e}")
-                    });
-                self
-            }
-            /// Sets `first_name`. First name of the user; may be empty.
-            pub fn first_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.first_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for first_name: {e}")
-                    });
-                self
-            }
-            /// Sets `hedgehog_config`. Always null. Present only for PostHog's clients.
-            pub fn hedgehog_config<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.hedgehog_config = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for hedgehog_config: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `id`. ID of the user.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_email_verified`. Always null. Present only for PostHog's clients.
-            pub fn is_email_verified<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_email_verified = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_email_verified: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_name`. Always empty. Present only for PostHog's clients.
-            pub fn last_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for last_name: {e}")
-                    });
-                self
-            }
-            /// Sets `role_at_organization`. Always null. Present only for PostHog's clients.
-            pub fn role_at_organization<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.role_at_organization = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for role_at_organization: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `uuid`. UUID of the user.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UserBasic> for super::UserBasic {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UserBasic,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    distinct_id: value.distinct_id?,
-                    email: value.email?,
-                    first_name: value.first_name?,
-                    hedgehog_config: value.hedgehog_config?,
-                    id: value.id?,
-                    is_email_verified: value.is_email_verified?,
-                    last_name: value.last_name?,
-                    role_at_organization: value.role_at_organization?,
-                    uuid: value.uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UserBasic> for UserBasic {
-            fn from(value: super::UserBasic) -> Self {
-                Self {
-                    distinct_id: Ok(value.distinct_id),
-                    email: Ok(value.email),
-                    first_name: Ok(value.first_name),
-                    hedgehog_config: Ok(value.hedgehog_config),
-                    id: Ok(value.id),
-                    is_email_verified: Ok(value.is_email_verified),
-                    last_name: Ok(value.last_name),
-                    role_at_organization: Ok(value.role_at_organization),
-                    uuid: Ok(value.uuid),
-                }
-            }
-        }
     }
     /// Error types.
     pub mod error {
@@ -15895,7 +10095,9 @@ impl ClientHooks<()> for &Client {}
 impl Client {
     /// List the cohorts of a project
     ///
-    /// Returns the cohorts that are not deleted and that match all parameters, newest first.
+    /// Returns the cohorts that are not deleted and that match all parameters.
+    /// The newest comes first; with `search`, the best match.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/`
     ///
@@ -15907,8 +10109,8 @@ impl Client {
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
-    /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-    /// A similar name has a word that starts like the text.
+    /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+    /// `search_match_type` of each row is `exact` or `similar`.
     ///
     /// - `type_`: Returns only `static` or only `dynamic` cohorts. Any other value is ignored.
     /// ```text
@@ -16253,13 +10455,8 @@ impl Client {
     ///
     /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
-    /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
-    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
-    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
-    ///
-    /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
-    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts_persons_csv` and `cohorts_persons_ndjson` return all members as a file.
+    /// As in PostHog's API, the files are also the responses to `format=csv` and `format=ndjson` in the query of this path, and to `text/csv` and `application/x-ndjson` in `Accept`. Any other format gives 404.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
@@ -16267,9 +10464,6 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -16278,9 +10472,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -16290,11 +10483,9 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
-    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -16305,6 +10496,94 @@ impl Client {
     /// ```
     pub fn cohorts_persons_retrieve(&self) -> builder::CohortsPersonsRetrieve<'_> {
         builder::CohortsPersonsRetrieve::new(self)
+    }
+    /// Download the members of a cohort as CSV
+    ///
+    /// Returns one row per member; all members if `limit` is absent. The selection and the order are those of `cohorts_persons_retrieve`.
+    ///
+    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_csv()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .bom(bom)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_csv(&self) -> builder::CohortsPersonsCsv<'_> {
+        builder::CohortsPersonsCsv::new(self)
+    }
+    /// Download the members of a cohort as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per member, in the form of `results` of `cohorts_persons_retrieve`; all members if `limit` is absent.
+    /// The selection and the order are those of that operation.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
+        builder::CohortsPersonsNdjson::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -16439,16 +10718,13 @@ impl Client {
     /// List the persons of a project
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages, formats and refused parameters are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort; `persons_csv` and `persons_ndjson` return all persons as a file.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
     /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     ///
@@ -16460,9 +10736,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -16471,12 +10746,10 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
-    ///     .bom(bom)
     ///     .cohort(cohort)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -16487,6 +10760,93 @@ impl Client {
     /// ```
     pub fn persons_list(&self) -> builder::PersonsList<'_> {
         builder::PersonsList::new(self)
+    }
+    /// Download the persons of a project as CSV
+    ///
+    /// Returns one row per person, in the form of `cohorts_persons_csv`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_csv()
+    ///     .project_id(project_id)
+    ///     .bom(bom)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_csv(&self) -> builder::PersonsCsv<'_> {
+        builder::PersonsCsv::new(self)
+    }
+    /// Download the persons of a project as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per person, in the form of `cohorts_persons_ndjson`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_ndjson(&self) -> builder::PersonsNdjson<'_> {
+        builder::PersonsNdjson::new(self)
     }
     /// List the values of a person property
     ///
@@ -17020,8 +11380,8 @@ pub mod builder {
             self
         }
         /// Sets `search`. Text that the name contains, case-insensitive. At most 200 characters.
-        /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-        /// A similar name has a word that starts like the text.
+        /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+        /// `search_match_type` of each row is `exact` or `similar`.
         pub fn search<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::std::string::String>,
@@ -18675,11 +13035,9 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
-        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -18693,11 +13051,9 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
-                bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -18726,18 +13082,6 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -18785,20 +13129,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -18812,7 +13142,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18871,11 +13201,9 @@ pub mod builder {
                 client,
                 project_id,
                 id,
-                bom,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -18884,11 +13212,9 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -18914,11 +13240,9 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -18937,6 +13261,475 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_csv`]
+    ///
+    /// [`Client::cohorts_persons_csv`]: super::Client::cohorts_persons_csv
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        bom: Result<Option<bool>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                bom: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                bom,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.csv", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_ndjson`]
+    ///
+    /// [`Client::cohorts_persons_ndjson`]: super::Client::cohorts_persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.ndjson", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -19656,12 +14449,10 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
-        bom: Result<Option<bool>, String>,
         cohort: Result<Option<i64>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -19674,12 +14465,10 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
-                bom: Ok(None),
                 cohort: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -19698,18 +14487,6 @@ pub mod builder {
                     "conversion to `:: std :: string :: String` for project_id failed"
                         .to_string()
                 });
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
@@ -19769,20 +14546,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -19796,7 +14559,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -19854,12 +14617,10 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
-                bom,
                 cohort,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -19867,12 +14628,10 @@ pub mod builder {
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cohort = cohort.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -19898,12 +14657,10 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cohort", &cohort))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -19922,6 +14679,481 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_csv`]
+    ///
+    /// [`Client::persons_csv`]: super::Client::persons_csv
+    #[derive(Debug, Clone)]
+    pub struct PersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        bom: Result<Option<bool>, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                bom: Ok(None),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                bom,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.csv", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_ndjson`]
+    ///
+    /// [`Client::persons_ndjson`]: super::Client::persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct PersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.ndjson", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -22153,88 +17385,6 @@ pub mod builder {
 /// Items consumers will typically use such as the Client.
 pub mod prelude {
     pub use self::super::Client;
-}
-
-/// Calls with a response that is not JSON.
-impl Client {
-    /// List the members of a cohort, as text/csv.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_csv(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the members of a cohort, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_ndjson(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
-    /// List the persons of a project, as text/csv.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_csv(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the persons of a project, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_ndjson(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
 }
 
 /// Calls with a multipart body.

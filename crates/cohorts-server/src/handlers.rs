@@ -41,6 +41,7 @@ mod uploads;
 
 pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
+pub use cohorts::static_from_file;
 use links::Links;
 
 /// The state that all handlers share. Clones share everything.

@@ -33,6 +33,7 @@ mod swagger;
 mod tls;
 
 use body_wait::BodyWait;
+pub use swagger::{Offer, Page};
 
 /// How long running requests may take to finish at shutdown, in seconds.
 const SHUTDOWN_SECONDS: u64 = 20;
@@ -43,7 +44,10 @@ const MAX_CONNECTIONS: usize = 4_096;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// All routes of the service.
-pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+pub fn routes(
+    service: &Service,
+    page: Page,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
     let readiness = web::Data::new(Readiness::new(&service.store));
     move |config| {
@@ -57,7 +61,7 @@ pub fn routes(service: &Service) -> impl Fn(&mut web::ServiceConfig) + Clone + S
             .service(
                 web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
             )
-            .configure(swagger::configure)
+            .configure(|config| page.configure(config))
             .configure(configure::<Service>)
             .configure(unknown_path::<Service>);
     }
@@ -149,6 +153,7 @@ fn log<B>(response: &ServiceResponse<B>, duration: Duration, is_slow: bool) {
 /// Starts the HTTP server on a new thread. Returns its handle, by which it can be stopped.
 pub fn start(
     service: Service,
+    page: Page,
     listener: TcpListener,
     config: &Config,
 ) -> anyhow::Result<(ServerHandle, JoinHandle<io::Result<()>>)> {
@@ -157,7 +162,7 @@ pub fn start(
     let handle_signals = config.handle_signals;
     let run = move || {
         rt::System::new().block_on(async move {
-            let server = server(service, listener, tls, handle_signals)?;
+            let server = server(service, page, listener, tls, handle_signals)?;
             // The send fails only if the starting thread has ended.
             let _ = sender.send(server.handle());
             server.await
@@ -175,11 +180,12 @@ pub fn start(
 
 fn server(
     service: Service,
+    page: Page,
     listener: TcpListener,
     tls: Option<ServerConfig>,
     handle_signals: bool,
 ) -> io::Result<Server> {
-    let routes = routes(&service);
+    let routes = routes(&service, page);
     drop(service);
     let app = move || {
         App::new()

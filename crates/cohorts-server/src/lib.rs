@@ -50,6 +50,7 @@ use calculation::Calculator;
 use cohorts_postgres::Postgres;
 use cohorts_store::{Lane, ProjectId, Store};
 use handlers::{RequestMemory, Service, UploadDisk, WorkShares};
+use http::{Offer, Page};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
@@ -109,6 +110,7 @@ pub struct Server {
     address: SocketAddr,
     uses_tls: bool,
     calculator: Calculator,
+    page: Page,
     handle: ServerHandle,
     http: JoinHandle<std::io::Result<()>>,
     workers: Option<Workers>,
@@ -161,12 +163,14 @@ impl Server {
             tokens_in_bodies: WrongKeys::new(config.wrong_keys_per_minute),
             slow: config.slow,
         };
-        let (handle, http) = http::start(service, listener, config)?;
+        let page = Page::default();
+        let (handle, http) = http::start(service, page.clone(), listener, config)?;
         Ok(Self {
             data,
             address,
             uses_tls: config.tls.is_some(),
             calculator,
+            page,
             handle,
             http,
             workers,
@@ -182,6 +186,11 @@ impl Server {
 
     pub fn data(&self) -> &Data {
         &self.data
+    }
+
+    /// Lets Swagger UI offer the objects of a demo.
+    fn offer(&self, offer: &Offer) {
+        self.page.offer(offer);
     }
 
     /// Calculates, on this thread, every cohort of the project that waits for it.

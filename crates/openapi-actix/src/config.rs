@@ -11,6 +11,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// The paths of the generated files.
     pub layout: Layout,
+    /// Component schemas for which the client has a type of its own, each with the path of the Rust type.
+    pub client_types: Vec<(String, String)>,
     /// The rules of the project.
     pub rules: Rules,
 }
@@ -43,7 +45,8 @@ pub struct Layout {
 /// The rules of a project. A document that violates one has a finding.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Every path ends with a slash. The server accepts the path without it too.
+    /// Every path ends with a slash, or with the name of a file such as `list.csv`. The server accepts the path with and
+    /// without the slash.
     pub trailing_slash: bool,
     /// Every operation has exactly one tag, which the document describes.
     ///
@@ -99,6 +102,7 @@ impl Default for Config {
                 client: None,
                 package: Some("server".to_owned()),
             },
+            client_types: Vec::new(),
             rules: Rules::default(),
         }
     }

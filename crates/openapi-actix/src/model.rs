@@ -26,7 +26,7 @@ pub enum Shape {
     /// Not read yet: the schema refers to itself.
     Pending,
     Struct(Struct),
-    Enum(Vec<Choice>),
+    Enum(Enumeration),
     Union(Union),
 }
 
@@ -60,6 +60,24 @@ pub struct Field {
     pub deprecated: bool,
     /// Whether null passes as a value of its own.
     pub null_passes: bool,
+    /// Whether the server always sends it, although it is not required.
+    pub always_sent: bool,
+}
+
+/// The values of a text.
+#[derive(Clone)]
+pub struct Enumeration {
+    pub choices: Vec<Choice>,
+    /// How other texts are read. `None` if they are errors.
+    pub other: Option<OtherText>,
+}
+
+/// The texts that an open enum does not list.
+#[derive(Clone)]
+pub struct OtherText {
+    /// The Rust name of the variant.
+    pub rust: String,
+    pub r#type: Type,
 }
 
 /// A value of an enum.

@@ -6,7 +6,7 @@ use crate::contract::Contract;
 use crate::files::File;
 
 /// The runtime, which becomes the module `support`.
-const RUNTIME: [(&str, &str); 6] = [
+const RUNTIME: [(&str, &str); 7] = [
     (
         "src/support/mod.rs",
         include_str!("../runtime/support/mod.rs"),
@@ -18,6 +18,10 @@ const RUNTIME: [(&str, &str); 6] = [
     (
         "src/support/fields.rs",
         include_str!("../runtime/support/fields.rs"),
+    ),
+    (
+        "src/support/forms.rs",
+        include_str!("../runtime/support/forms.rs"),
     ),
     (
         "src/support/query.rs",

@@ -86,8 +86,9 @@ fn resource(contract: &Contract, path: &str, operations: &[&Operation]) -> Token
     let allow = methods.join(", ");
     let pattern = pattern(path);
     let bare = pattern.trim_end_matches('/');
+    let slashed = format!("{bare}/");
     let paths = match contract.config.rules.trailing_slash {
-        true => quote! { [#pattern, #bare] },
+        true => quote! { [#slashed, #bare] },
         false => quote! { [#pattern] },
     };
     let reference = contract.config.is_bundled().then(|| quote! { & });

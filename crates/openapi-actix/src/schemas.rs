@@ -11,7 +11,7 @@ use serde_json::Value;
 
 pub use compose::only_part;
 #[cfg(feature = "client")]
-pub use compose::open_list;
+pub use compose::open_choices;
 
 pub use lint::{lint, subschemas};
 

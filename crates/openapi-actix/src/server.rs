@@ -1,5 +1,6 @@
 //! Generates the traits that the service implements, and the request and response types of each operation.
 
+mod parameters;
 mod requests;
 mod responses;
 

@@ -29,6 +29,7 @@ fn project() -> Config {
             client: cfg!(feature = "client").then(|| "client.rs".to_owned()),
             package: None,
         },
+        client_types: Vec::new(),
         rules: Rules {
             trailing_slash: true,
             one_tag: true,

@@ -145,6 +145,24 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "cohorts_persons_csv",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
+    },
+    Operation {
+        id: "cohorts_persons_ndjson",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
+    },
+    Operation {
         id: "cohorts_uploads",
         tag: "members",
         method: "GET",
@@ -206,6 +224,24 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["person:read"],
         parameter_scopes: &[("cohort", &["cohort:read"])],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "persons_csv",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons.csv",
+        scopes: &["person:read"],
+        parameter_scopes: &[("cohort", &["cohort:read"])],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
+    },
+    Operation {
+        id: "persons_ndjson",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons.ndjson",
+        scopes: &["person:read"],
+        parameter_scopes: &[("cohort", &["cohort:read"])],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
     },
     Operation {
         id: "persons_values_retrieve",
@@ -384,7 +420,8 @@ pub const OPERATIONS: &[Operation] = &[
 pub trait CohortsApi: Api {
     /// List the cohorts of a project.
     ///
-    /// Returns the cohorts that are not deleted and that match all parameters, newest first.
+    /// Returns the cohorts that are not deleted and that match all parameters.
+    /// The newest comes first; with `search`, the best match.
     ///
     /// `GET /api/projects/{project_id}/cohorts/`
     ///
@@ -567,13 +604,8 @@ pub trait CohortsApi: Api {
     ///
     /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
-    /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
-    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
-    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
-    ///
-    /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
-    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts_persons_csv` and `cohorts_persons_ndjson` return all members as a file.
+    /// As in PostHog's API, the files are also the responses to `format=csv` and `format=ndjson` in the query of this path, and to `text/csv` and `application/x-ndjson` in `Accept`. Any other format gives 404.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/persons/`
     ///
@@ -585,6 +617,40 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsPersonsRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsPersonsRetrieveResponse, Self::Error>>;
+    /// Download the members of a cohort as CSV.
+    ///
+    /// Returns one row per member; all members if `limit` is absent. The selection and the order are those of `cohorts_persons_retrieve`.
+    ///
+    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/persons.csv`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn cohorts_persons_csv(
+        &self,
+        caller: Self::Caller,
+        request: CohortsPersonsCsvRequest,
+    ) -> impl Future<Output = Result<CohortsPersonsCsvResponse, Self::Error>>;
+    /// Download the members of a cohort as NDJSON.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per member, in the form of `results` of `cohorts_persons_retrieve`; all members if `limit` is absent.
+    /// The selection and the order are those of that operation.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn cohorts_persons_ndjson(
+        &self,
+        caller: Self::Caller,
+        request: CohortsPersonsNdjsonRequest,
+    ) -> impl Future<Output = Result<CohortsPersonsNdjsonResponse, Self::Error>>;
 }
 
 /// The log of changes to cohorts.
@@ -761,7 +827,7 @@ pub trait PersonsApi: Api {
     /// List the persons of a project.
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages, formats and refused parameters are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort; `persons_csv` and `persons_ndjson` return all persons as a file.
     ///
     /// `GET /api/projects/{project_id}/persons/`
     ///
@@ -773,6 +839,35 @@ pub trait PersonsApi: Api {
         caller: Self::Caller,
         request: PersonsListRequest,
     ) -> impl Future<Output = Result<PersonsListResponse, Self::Error>>;
+    /// Download the persons of a project as CSV.
+    ///
+    /// Returns one row per person, in the form of `cohorts_persons_csv`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    /// `GET /api/projects/{project_id}/persons.csv`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn persons_csv(
+        &self,
+        caller: Self::Caller,
+        request: PersonsCsvRequest,
+    ) -> impl Future<Output = Result<PersonsCsvResponse, Self::Error>>;
+    /// Download the persons of a project as NDJSON.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per person, in the form of `cohorts_persons_ndjson`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    /// `GET /api/projects/{project_id}/persons.ndjson`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn persons_ndjson(
+        &self,
+        caller: Self::Caller,
+        request: PersonsNdjsonRequest,
+    ) -> impl Future<Output = Result<PersonsNdjsonResponse, Self::Error>>;
     /// List the values of a person property.
     ///
     /// Returns the 20 values that most persons have, with the number of these persons; values with the same number are sorted.
@@ -1117,8 +1212,8 @@ pub struct CohortsListQuery {
     /// Returns only `static` or only `dynamic` cohorts. Any other value is ignored.
     pub type_: Option<types::CohortsListType>,
     /// Text that the name contains, case-insensitive. At most 200 characters.
-    /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-    /// A similar name has a word that starts like the text.
+    /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+    /// `search_match_type` of each row is `exact` or `similar`.
     pub search: Option<String>,
     /// ID of the user who created the cohort.
     pub created_by_id: Option<i64>,
@@ -2033,7 +2128,7 @@ impl CohortsPersonsRetrievePath {
 /// The query parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPersonsRetrieveQuery {
-    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     pub limit: Option<i64>,
     /// Number of persons to skip.
     pub offset: i64,
@@ -2053,11 +2148,6 @@ pub struct CohortsPersonsRetrieveQuery {
     pub properties: Option<String>,
     /// If true, the page has the field `count`.
     pub include_total: Option<bool>,
-    /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-    pub format: Option<String>,
-    /// Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    pub bom: Option<bool>,
 }
 
 impl CohortsPersonsRetrieveQuery {
@@ -2072,8 +2162,6 @@ impl CohortsPersonsRetrieveQuery {
             search: query.text("search")?,
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
-            format: query.text("format")?,
-            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2104,17 +2192,195 @@ impl CohortsPersonsRetrieveRequest {
 pub enum CohortsPersonsRetrieveResponse {
     /// A page of persons.
     Status200(ResponseBody),
-    /// A page of persons.
-    Status200Csv(ResponseBody),
-    /// A page of persons.
-    Status200Ndjson(ResponseBody),
 }
 
 impl CohortsPersonsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsCsvPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsPersonsCsvPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsCsvQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    pub bom: Option<bool>,
+}
+
+impl CohortsPersonsCsvQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+            bom: query.boolean("bom")?,
+        })
+    }
+}
+
+/// The request of `cohorts_persons_csv`.
+#[derive(Debug, Clone)]
+pub struct CohortsPersonsCsvRequest {
+    /// The parameters of the path.
+    pub path: CohortsPersonsCsvPath,
+    /// The parameters of the query.
+    pub query: CohortsPersonsCsvQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsPersonsCsvRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsPersonsCsvPath::read(&request)?,
+            query: CohortsPersonsCsvQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_persons_csv`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsPersonsCsvResponse {
+    /// A table of persons.
+    Status200Csv(ResponseBody),
+}
+
+impl CohortsPersonsCsvResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Csv(body) => body.respond(200, "text/csv"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsNdjsonPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsPersonsNdjsonPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsNdjsonQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+}
+
+impl CohortsPersonsNdjsonQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+        })
+    }
+}
+
+/// The request of `cohorts_persons_ndjson`.
+#[derive(Debug, Clone)]
+pub struct CohortsPersonsNdjsonRequest {
+    /// The parameters of the path.
+    pub path: CohortsPersonsNdjsonPath,
+    /// The parameters of the query.
+    pub query: CohortsPersonsNdjsonQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsPersonsNdjsonRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsPersonsNdjsonPath::read(&request)?,
+            query: CohortsPersonsNdjsonQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_persons_ndjson`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsPersonsNdjsonResponse {
+    /// Lines of persons.
+    Status200Ndjson(ResponseBody),
+}
+
+impl CohortsPersonsNdjsonResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
@@ -2511,7 +2777,7 @@ impl PersonsListPath {
 /// The query parameters of `persons_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonsListQuery {
-    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     pub limit: Option<i64>,
     /// Number of persons to skip.
     pub offset: i64,
@@ -2534,11 +2800,6 @@ pub struct PersonsListQuery {
     pub properties: Option<String>,
     /// If true, the page has the field `count`.
     pub include_total: Option<bool>,
-    /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-    pub format: Option<String>,
-    /// Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    pub bom: Option<bool>,
 }
 
 impl PersonsListQuery {
@@ -2554,8 +2815,6 @@ impl PersonsListQuery {
             search: query.text("search")?,
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
-            format: query.text("format")?,
-            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2586,17 +2845,197 @@ impl PersonsListRequest {
 pub enum PersonsListResponse {
     /// A page of persons.
     Status200(ResponseBody),
-    /// A page of persons.
-    Status200Csv(ResponseBody),
-    /// A page of persons.
-    Status200Ndjson(ResponseBody),
 }
 
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsCsvPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsCsvPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsCsvQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    pub cohort: Option<i64>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    pub bom: Option<bool>,
+}
+
+impl PersonsCsvQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            cohort: query.integer("cohort", None, None)?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+            bom: query.boolean("bom")?,
+        })
+    }
+}
+
+/// The request of `persons_csv`.
+#[derive(Debug, Clone)]
+pub struct PersonsCsvRequest {
+    /// The parameters of the path.
+    pub path: PersonsCsvPath,
+    /// The parameters of the query.
+    pub query: PersonsCsvQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsCsvRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsCsvPath::read(&request)?,
+            query: PersonsCsvQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_csv`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsCsvResponse {
+    /// A table of persons.
+    Status200Csv(ResponseBody),
+}
+
+impl PersonsCsvResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Csv(body) => body.respond(200, "text/csv"),
+        }
+    }
+}
+
+/// The path parameters of `persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsNdjsonPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsNdjsonPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsNdjsonQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    pub cohort: Option<i64>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+}
+
+impl PersonsNdjsonQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            cohort: query.integer("cohort", None, None)?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+        })
+    }
+}
+
+/// The request of `persons_ndjson`.
+#[derive(Debug, Clone)]
+pub struct PersonsNdjsonRequest {
+    /// The parameters of the path.
+    pub path: PersonsNdjsonPath,
+    /// The parameters of the query.
+    pub query: PersonsNdjsonQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsNdjsonRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsNdjsonPath::read(&request)?,
+            query: PersonsNdjsonQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_ndjson`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsNdjsonResponse {
+    /// Lines of persons.
+    Status200Ndjson(ResponseBody),
+}
+
+impl PersonsNdjsonResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
@@ -3688,6 +4127,7 @@ static COHORT_CREATE_IGNORED: &[&str] = &[
     "last_error_code",
     "last_error_at",
     "count",
+    "condition_type",
     "experiment_set",
     "search_match_type",
     "upload",
@@ -3770,6 +4210,7 @@ static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
     "count",
     "is_static",
     "cohort_type",
+    "condition_type",
     "experiment_set",
     "search_match_type",
     "upload",
@@ -3882,6 +4323,7 @@ static PATCHED_COHORT_IGNORED: &[&str] = &[
     "last_error_code",
     "last_error_at",
     "count",
+    "condition_type",
     "experiment_set",
     "search_match_type",
     "upload",
@@ -4547,6 +4989,82 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/persons.csv/",
+        "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_persons_csv::<A>),
+        web::head().to(route_cohorts_persons_csv::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/persons.ndjson/",
+        "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_persons_ndjson::<A>),
+        web::head().to(route_cohorts_persons_ndjson::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort",
     ];
@@ -4956,6 +5474,82 @@ where
                 routes,
             ),
         );
+    let paths = [
+        "/api/projects/{project_id}/persons.csv/",
+        "/api/projects/{project_id}/persons.csv",
+    ];
+    let routes = [
+        web::get().to(route_persons_csv::<A>),
+        web::head().to(route_persons_csv::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons.csv",
+                        scopes: &["person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons.csv",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons.ndjson/",
+        "/api/projects/{project_id}/persons.ndjson",
+    ];
+    let routes = [
+        web::get().to(route_persons_ndjson::<A>),
+        web::head().to(route_persons_ndjson::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons.ndjson",
+                        scopes: &["person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons.ndjson",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = ["/api/users/@me/", "/api/users/@me"];
     let routes = [
         web::get().to(route_users_retrieve::<A>),
@@ -5342,12 +5936,51 @@ async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
-        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-            .map_err(reject)?;
+        accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsPersonsRetrieveRequest::read(request).map_err(reject)?;
         Ok(
             <A as CohortsApi>::cohorts_persons_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_persons_csv<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsPersonsCsvRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_persons_csv(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_persons_ndjson<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[16];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsPersonsNdjsonRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_persons_ndjson(api, caller, request)
                 .await?
                 .into_http(),
         )
@@ -5360,7 +5993,7 @@ async fn route_cohorts_uploads<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5377,7 +6010,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5394,7 +6027,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5411,7 +6044,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5429,7 +6062,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5446,7 +6079,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5470,15 +6103,46 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
-        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-            .map_err(reject)?;
+        accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = PersonsListRequest::read(request).map_err(reject)?;
         Ok(<A as PersonsApi>::persons_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_persons_csv<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[24];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsCsvRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_csv(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_persons_ndjson<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[25];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsNdjsonRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_ndjson(api, caller, request).await?.into_http())
     };
     documented(api, operation, respond().await)
 }
@@ -5488,7 +6152,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5509,7 +6173,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5533,7 +6197,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5554,7 +6218,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5571,7 +6235,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5587,7 +6251,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5610,7 +6274,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5634,7 +6298,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5651,7 +6315,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5672,7 +6336,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5689,7 +6353,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5706,7 +6370,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5723,7 +6387,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5740,7 +6404,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5757,7 +6421,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5774,7 +6438,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5791,7 +6455,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5808,7 +6472,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5824,7 +6488,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5849,7 +6513,9 @@ pub mod prelude {
             CohortsCalculationHistoryRetrieveRequest,
             CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
             CohortsUsedInRetrieveResponse, CohortsPersonsRetrieveRequest,
-            CohortsPersonsRetrieveResponse,
+            CohortsPersonsRetrieveResponse, CohortsPersonsCsvRequest,
+            CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
+            CohortsPersonsNdjsonResponse,
         };
     }
     /// The trait of the tag `activity`, and the requests and responses of its operations.
@@ -5882,7 +6548,8 @@ pub mod prelude {
     /// The trait of the tag `persons`, and the requests and responses of its operations.
     pub mod persons {
         pub use super::super::{
-            PersonsApi, PersonsListRequest, PersonsListResponse,
+            PersonsApi, PersonsListRequest, PersonsListResponse, PersonsCsvRequest,
+            PersonsCsvResponse, PersonsNdjsonRequest, PersonsNdjsonResponse,
             PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse,
             PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
             PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,

@@ -1,6 +1,7 @@
 //! `cohorts demo`: generates a project with sample data and example cohorts, and shows how long each calculation took.
 //!
-//! A demo project belongs to one size and one day. Running the demo again on that day adds nothing to it.
+//! A demo project belongs to one size and one day. Running the demo again on that day adds only what was deleted or
+//! renamed since, of what the examples of the contract name.
 
 use std::fmt;
 use std::thread;
@@ -17,7 +18,7 @@ use crate::calculation::Calculator;
 use crate::config::{Config, Database};
 use crate::ingest::{self, Arrival, Item};
 use crate::metrics::Metrics;
-use crate::{Data, Server, auth};
+use crate::{Data, Offer, Server, auth};
 use cohorts_store::cohorts;
 use cohorts_store::definition::Definition;
 use cohorts_store::keys::{self, Teammate};
@@ -25,8 +26,10 @@ use cohorts_store::projects::{self, Project};
 use cohorts_store::{CohortId, Conn, JsonText};
 use cohorts_store::{history, queue};
 
+mod examples;
 mod population;
 
+use examples::Examples;
 use population::{Population, SampleCohort};
 
 const SEED: u64 = 7;
@@ -44,10 +47,11 @@ pub struct Size {
     pub events: u64,
 }
 
-/// The demo's project and its calculated cohorts.
+/// The demo's project, its calculated cohorts, and the objects that examples name.
 pub(super) struct Demo {
-    project: i64,
+    project: Project,
     results: Vec<CohortResult>,
+    examples: Examples,
 }
 
 struct CohortResult {
@@ -70,11 +74,30 @@ pub fn run(size: Size, once: bool, config: Config) -> anyhow::Result<()> {
         let data = Data::open(&config.database)?;
         return print(load_and_calculate(&data, size)?.to_string());
     }
-    let server = Server::start(&config)?;
-    let demo = load_and_calculate(server.data(), size)?;
-    print(demo.to_string())?;
-    print(demo.next_steps(server.data(), &server.url())?)?;
+    let server = start(size, &config, print)?;
     server.wait()
+}
+
+/// Starts a service, loads the sample data, and shows the table of cohorts and example requests. The page of the service
+/// offers the objects of the demo.
+///
+/// # Errors
+///
+/// Fails if the address is in use, or the database cannot be opened.
+pub fn start(
+    size: Size,
+    config: &Config,
+    show: impl Fn(String) -> anyhow::Result<()>,
+) -> anyhow::Result<Server> {
+    let server = Server::start(config)?;
+    let demo = load_and_calculate(server.data(), size)?;
+    show(demo.to_string())?;
+    let key = demo.create_key(server.data())?;
+    // Other machines may reach another address.
+    let is_local = config.listen.ip().is_loopback();
+    server.offer(&demo.offer(is_local.then(|| key.clone())));
+    show(demo.next_steps(&key, &server.url()))?;
+    Ok(server)
 }
 
 /// Downloads the binaries of PostgreSQL if the machine has none. Only the demo does this.
@@ -95,11 +118,14 @@ pub(super) fn load_and_calculate(data: &Data, size: Size) -> anyhow::Result<Demo
     if cohorts::count(conn, project.id())? < samples.len() as i64 {
         load(data, &project, size)?;
     }
-    let samples = create_cohorts(conn, &project, samples)?;
+    let owner = keys::teammate(conn, EMAIL, "Demo")?;
+    let samples = create_cohorts(conn, &project, &owner, samples)?;
+    let examples = Examples::complete(data, &project, &owner)?;
     let results = calculate(data, &project, samples)?;
     Ok(Demo {
-        project: project.id,
+        project,
         results,
+        examples,
     })
 }
 
@@ -148,9 +174,9 @@ fn load(data: &Data, project: &Project, size: Size) -> anyhow::Result<()> {
 fn create_cohorts(
     conn: &mut Conn,
     project: &Project,
+    owner: &Teammate,
     samples: Vec<SampleCohort>,
 ) -> anyhow::Result<Vec<(CohortId, SampleCohort)>> {
-    let owner = keys::teammate(conn, EMAIL, "Demo")?;
     let mut created: Vec<(CohortId, SampleCohort)> = Vec::new();
     for mut sample in samples {
         let id_of = |name: &str| {
@@ -160,7 +186,7 @@ fn create_cohorts(
         population::resolve(&mut sample.filters, &id_of);
         let id = match cohorts::find_by_name(conn, project.id(), sample.name)? {
             Some(cohort) => cohort.id(),
-            None => create_cohort(conn, project, &owner, &sample)?,
+            None => create_cohort(conn, project, owner, &sample)?,
         };
         queue::request_calculation(conn, id)?;
         created.push((id, sample));
@@ -226,31 +252,52 @@ fn wait_for_result(
 }
 
 impl Demo {
-    /// The address, a new key, and example requests.
-    fn next_steps(&self, data: &Data, base: &str) -> anyhow::Result<String> {
+    fn create_key(&self, data: &Data) -> anyhow::Result<String> {
         let key = data.admin().create_key(&KeyGrant {
-            projects: vec![self.project],
+            projects: vec![self.project.id],
             scopes: vec![auth::EVERY_SCOPE.to_owned()],
             label: "demo".to_owned(),
             email: EMAIL.to_owned(),
             first_name: "Demo".to_owned(),
             expires_in: None,
         })?;
-        let project = self.project;
+        Ok(key.key)
+    }
+
+    fn first_cohort(&self) -> i64 {
+        self.results.first().map_or(1, |result| result.id)
+    }
+
+    fn offer(&self, key: Option<String>) -> Offer {
+        Offer {
+            ids: vec![
+                ("CohortId", self.first_cohort()),
+                ("StaticCohortId", self.examples.static_cohort),
+                ("UploadId", self.examples.upload),
+                ("ActionId", self.examples.action),
+            ],
+            token: self.project.token.clone(),
+            key,
+        }
+    }
+
+    /// The address, the key, and example requests.
+    fn next_steps(&self, key: &str, base: &str) -> String {
+        let project = self.project.id;
         let cohorts = format!("{base}/api/projects/{project}/cohorts");
-        let key = key.key;
-        let first = self.results.first().map_or(1, |result| result.id);
-        Ok(format!(
+        let first = self.first_cohort();
+        format!(
             "API      {base}\n\
              docs     {base}/docs/\n\
              key      {key}\n\
              project  {project}\n\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/{first}/persons/?limit=2'\n\
+             curl -H 'Authorization: Bearer {key}' '{cohorts}/{first}/persons.csv?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' '{cohorts}/preview/' \\\n  \
              -d '{{\"filters\": {{\"properties\": {{\"type\": \"AND\", \"values\": [\
              {{\"type\": \"person\", \"key\": \"plan\", \"operator\": \"exact\", \"value\": \"pro\"}}]}}}}, \"sample\": 1}}'\n"
-        ))
+        )
     }
 }
 

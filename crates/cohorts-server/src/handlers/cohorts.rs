@@ -1,6 +1,6 @@
 //! The cohorts resource: create, read, change, list, preview.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cohorts_api::types::{Cohort, CohortFormOnly, PaginatedCohortList, PatchedCohort};
 use cohorts_api::{
@@ -8,10 +8,12 @@ use cohorts_api::{
     CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
     CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
     CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsListRequest, CohortsListResponse,
-    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsRetrieveRequest,
-    CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
-    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest, CohortsUpdateResponse,
-    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse, UploadedFile,
+    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsCsvRequest,
+    CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
+    CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, CohortsPreviewRequest,
+    CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
+    CohortsUpdateResponse, CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
+    UploadedFile,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
@@ -33,6 +35,7 @@ mod preview;
 mod references;
 
 use create::ListedPersons;
+pub use create::static_from_file;
 pub(super) use definition::check_fields;
 use preview::Preview;
 
@@ -46,17 +49,22 @@ impl CohortsApi for Service {
         let (limit, offset) = limit_and_offset(query.limit, query.offset);
         let mut conditions = list::conditions(&query)?;
         let project = caller.project.id();
+        let name_match = Arc::new(OnceLock::new());
         let rows = list::CohortListRows {
             project,
             is_basic: query.basic,
-            search: conditions.search.clone(),
+            name_match: Arc::clone(&name_match),
         };
-        let similar = self.store.has_trigrams;
+        let has_trigrams = self.store.has_trigrams;
         let read = move |conn: &mut Conn| {
             if query.hide_behavioral_cohorts {
                 conditions.hidden = list::behavioral(conn, project)?;
             }
-            let page = cohorts::list(conn, project, &conditions, similar, limit, offset)?;
+            let (page, matching) =
+                cohorts::list(conn, project, &conditions, has_trigrams, limit, offset)?;
+            if conditions.search.is_some() {
+                name_match.get_or_init(|| matching);
+            }
             Ok(page)
         };
         let links = self.links(&request.http);
@@ -107,13 +115,13 @@ impl CohortsApi for Service {
         let project = caller.project.id();
         let body = request.body;
         let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;
-        let caches = Arc::clone(&self.store.caches);
+        let store = self.store.clone();
         let permit = self
             .shares
             .previews
             .acquire(ShareOwner::Project(project))
             .await?;
-        let read = holding(permit, move |conn| preview.read(conn, &caches));
+        let read = holding(permit, move |conn| preview.read(conn, &store));
         let response = self.read(project, read).await?;
         Ok(CohortsPreviewResponse::Status200(response))
     }
@@ -220,6 +228,22 @@ impl CohortsApi for Service {
         request: CohortsPersonsRetrieveRequest,
     ) -> Result<CohortsPersonsRetrieveResponse, Error> {
         self.members(caller, request).await
+    }
+
+    async fn cohorts_persons_csv(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsCsvRequest,
+    ) -> Result<CohortsPersonsCsvResponse, Error> {
+        self.members_as_csv(caller, request).await
+    }
+
+    async fn cohorts_persons_ndjson(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsNdjsonRequest,
+    ) -> Result<CohortsPersonsNdjsonResponse, Error> {
+        self.members_as_ndjson(caller, request).await
     }
 }
 

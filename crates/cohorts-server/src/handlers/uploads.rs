@@ -145,7 +145,8 @@ impl UploadedPersons {
         }
     }
 
-    fn read(
+    /// Reads a file, and looks its persons up.
+    pub fn read(
         conn: &mut Conn,
         store: &Store,
         project: ProjectId,

@@ -2,12 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::open;
 use crate::contract::Contract;
 use crate::naming::pascal;
 use crate::operations::{METHODS, Operation};
 use crate::reader::{object, reference};
-use crate::responses::{JSON, Status};
-use crate::schemas::{only_part, open_list};
+use crate::responses::{JSON, Response, Status};
+use crate::schemas::only_part;
 
 pub struct Projection {
     pub document: Value,
@@ -36,12 +37,9 @@ pub fn project(contract: &Contract) -> Projection {
         document: contract.document.root.clone(),
         nullable: Vec::new(),
     };
-    inline_open_lists(&mut projection.document, contract);
-    if let Some(schemas) = projection.document["components"]["schemas"].as_object_mut() {
-        let known = &contract.document.root["components"]["schemas"];
-        schemas.retain(|name, _| open_list(&known[name]).is_none());
-    }
-    projection.project_patches(contract);
+    open::mark_lists(&mut projection.document);
+    open::mark_responses(&mut projection.document, contract);
+    projection.project_patches();
     let document = &mut projection.document;
     for operation in &contract.operations {
         let path = &mut document["paths"][&operation.path];
@@ -78,7 +76,7 @@ fn project_operation(contract: &Contract, operation: &Operation, value: &mut Val
     value["responses"] = responses(contract, operation);
 }
 
-/// Returns the success response as JSON, and the envelope for every error with a body.
+/// Returns the success response as JSON or as bytes, and the envelope for every error with a body.
 ///
 /// The client must not parse an error without a body as an envelope.
 /// Such an error is omitted here, so the caller gets it as an unexpected response.
@@ -107,42 +105,25 @@ fn responses(contract: &Contract, operation: &Operation) -> Value {
         .iter()
         .find(|response| !response.is_error());
     let (status, response) = match success {
-        Some(response) => (
-            response.status.text(),
-            response
-                .json_schema()
-                .map_or_else(|| json!({ "description": "" }), json_response),
-        ),
+        Some(response) => (response.status.text(), success_response(response)),
         None => ("2XX".to_owned(), json!({ "description": "" })),
     };
     responses.insert(status, response);
     responses.into()
 }
 
+/// The response of a builder: JSON, the bytes of a response that is never JSON, or nothing.
+fn success_response(response: &Response) -> Value {
+    match response.json_schema() {
+        Some(schema) => json_response(schema),
+        None if response.content.is_empty() => json!({ "description": "" }),
+        None => json!({ "description": "", "content": { "application/octet-stream": {} } }),
+    }
+}
+
 fn json_response(schema: &str) -> Value {
     let schema = json!({ "$ref": format!("#/components/schemas/{schema}") });
     json!({ "description": "", "content": { JSON: { "schema": schema } } })
-}
-
-/// Replaces open lists, and references to them, by text: a response can have any value.
-fn inline_open_lists(value: &mut Value, contract: &Contract) {
-    let inner = only_part(value);
-    let text = open_list(resolve(contract, inner)).map(|(text, _)| text.clone());
-    match (text, value) {
-        (Some(text), Value::Object(members)) => {
-            for key in ["$ref", "allOf", "anyOf"] {
-                members.remove(key);
-            }
-            members.extend(object(&text).clone());
-        }
-        (_, Value::Object(members)) => members
-            .values_mut()
-            .for_each(|member| inline_open_lists(member, contract)),
-        (_, Value::Array(items)) => items
-            .iter_mut()
-            .for_each(|item| inline_open_lists(item, contract)),
-        _ => (),
-    }
 }
 
 /// Removes keywords that do not affect the generated type, from a schema or a value that contains schemas.
@@ -197,13 +178,15 @@ fn add_open_variant(choices: &mut Value) {
 
 impl Projection {
     /// Replaces the properties of bodies with `x-patch`, where null and absent have different meanings.
-    fn project_patches(&mut self, contract: &Contract) {
-        for (name, schema) in object(&contract.document.root["components"]["schemas"]) {
+    fn project_patches(&mut self) {
+        let schemas = self.document["components"]["schemas"].clone();
+        for (name, schema) in object(&schemas) {
             if schema["x-patch"] != true {
                 continue;
             }
             for (field, property) in object(&schema["properties"]) {
-                let target = resolve(contract, only_part(property));
+                let inner = only_part(property);
+                let target = reference(inner).map_or(inner, |name| &schemas[name]);
                 let replacement = if property["nullable"] == true || target["nullable"] == true {
                     self.nullable_property(name, field, property)
                 } else {
@@ -246,11 +229,6 @@ impl Projection {
             "description": property["description"].as_str().unwrap_or_default(),
         })
     }
-}
-
-fn resolve<'a>(contract: &'a Contract, schema: &'a Value) -> &'a Value {
-    let schemas = &contract.document.root["components"]["schemas"];
-    reference(schema).map_or(schema, |name| &schemas[name])
 }
 
 fn without_default(property: &Value) -> Value {

@@ -8,7 +8,7 @@ use crate::naming;
 use crate::reader::{SCHEMA_PREFIX, object, reference};
 
 /// Keywords that do not change which values a schema accepts.
-const ANNOTATIONS: [&str; 12] = [
+const ANNOTATIONS: [&str; 13] = [
     "deprecated",
     "default",
     "description",
@@ -18,6 +18,7 @@ const ANNOTATIONS: [&str; 12] = [
     "readOnly",
     "title",
     "writeOnly",
+    "x-always-sent",
     "x-null",
     "x-rust-name",
     "xml",
@@ -40,22 +41,6 @@ fn is_wrapper(schema: &Value) -> bool {
     keys.all(|key| key == "allOf" || key == "type" || ANNOTATIONS.contains(&key.as_str()))
 }
 
-/// Returns the text and the known values of an open list: `anyOf` with an enum and a text, so any text is valid.
-pub fn open_list(schema: &Value) -> Option<(&Value, Vec<&str>)> {
-    let [first, second] = schema["anyOf"].as_array()?.as_slice() else {
-        return None;
-    };
-    let (list, text) = if first.get("enum").is_some() {
-        (first, second)
-    } else {
-        (second, first)
-    };
-    let values = list["enum"].as_array()?.iter().map(Value::as_str);
-    let values = values.collect::<Option<Vec<_>>>()?;
-    let is_text = |schema: &Value| schema["type"] == "string" && schema.get("format").is_none();
-    (is_text(list) && is_text(text) && text.get("enum").is_none()).then_some((text, values))
-}
-
 /// Combines two descriptions of one property, if one of them says nothing that the other contradicts.
 pub fn combine(first: &Value, second: &Value) -> Option<Value> {
     if is_open_object(first) && is_object_like(second) {
@@ -75,6 +60,35 @@ pub fn combine(first: &Value, second: &Value) -> Option<Value> {
         combined.as_object_mut()?.insert(key.clone(), value);
     }
     Some(combined)
+}
+
+/// Returns the enum and the text of an `anyOf` of a text's known values and any text.
+pub fn open_choices<'a>(root: &'a Value, schema: &'a Value) -> Option<(&'a Value, &'a Value)> {
+    let [first, second] = schema["anyOf"].as_array()?.as_slice() else {
+        return None;
+    };
+    if !matches!(schema["type"].as_str(), None | Some("string")) || schema.get("oneOf").is_some() {
+        return None;
+    }
+    let target = |schema: &'a Value| {
+        let schema = only_part(schema);
+        reference(schema).map_or(schema, |name| &root["components"]["schemas"][name])
+    };
+    let pair = [(target(first), second), (target(second), first)];
+    pair.into_iter()
+        .find(|(known, text)| is_choice_of_texts(known) && is_any_text(text))
+}
+
+fn is_choice_of_texts(schema: &Value) -> bool {
+    let values = schema["enum"].as_array();
+    let is_word = |value: &Value| value.is_string() || value.is_null();
+    matches!(schema["type"].as_str(), None | Some("string"))
+        && values
+            .is_some_and(|values| values.iter().any(Value::is_string) && values.iter().all(is_word))
+}
+
+fn is_any_text(schema: &Value) -> bool {
+    schema["type"] == "string" && schema.get("enum").is_none() && schema.get("format").is_none()
 }
 
 fn is_open_object(schema: &Value) -> bool {
@@ -181,15 +195,11 @@ impl Schemas<'_> {
             (Some(_), None) => "oneOf",
             _ => "anyOf",
         };
-        self.allow_structure(schema, &["discriminator"], place);
-        if let Some((text, _)) = open_list(schema).filter(|_| keyword == "anyOf") {
-            let is_text = schema.get("type").is_none_or(|name| name == "string");
-            if !is_text {
-                self.report(place, "the `type` of a list of texts must be string");
-            }
-            let location = format!("{}.anyOf", place.location);
-            return self.read(text, &Place::new(place.name.clone(), location));
+        if let Some((known, text)) = open_choices(self.reader.root, schema) {
+            self.allow_structure(schema, &[], place);
+            return self.open_choices(schema, known, text, place, component);
         }
+        self.allow_structure(schema, &["discriminator"], place);
         if schema["type"].as_str().is_some_and(|name| name != "object") {
             self.report(
                 place,

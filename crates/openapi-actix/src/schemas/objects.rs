@@ -172,6 +172,13 @@ impl Schemas<'_> {
             reader.report(location, "`x-null` is only supported for free-form JSON");
         }
         r#type.nullable |= null_passes;
+        let always_sent = reader.flag(property, "x-always-sent", location);
+        if always_sent && required {
+            reader.report(
+                location,
+                "`x-always-sent` has no effect on a required property",
+            );
+        }
         let default = property.get("default").filter(|_| !patch && !required);
         let default = default.filter(|value| !value.is_null()).cloned();
         if let Some(value) = &default
@@ -185,30 +192,16 @@ impl Schemas<'_> {
         Field {
             name: name.to_owned(),
             rust: naming::field(name),
-            description: self.described(property, place),
+            description: self.description(property, place),
             required,
             default,
             read_only: reader.flag(property, "readOnly", location),
             write_only: reader.flag(property, "writeOnly", location),
             deprecated: reader.flag(property, "deprecated", location),
             null_passes,
+            always_sent,
             r#type,
         }
-    }
-
-    /// The description of a property, with the known values of an open list.
-    fn described(&self, property: &Value, place: &Place) -> Option<String> {
-        let description = self.description(property, place);
-        let inner = compose::only_part(property);
-        let target = reference(inner).map(|name| &self.reader.root["components"]["schemas"][name]);
-        let Some((_, values)) = compose::open_list(target.unwrap_or(inner)) else {
-            return description;
-        };
-        let known = format!("Known values: `{}`.", values.join("`, `"));
-        Some(match description {
-            Some(text) => format!("{}\n\n{known}", text.trim_end()),
-            None => known,
-        })
     }
 
     /// The description of a property, or the first line of that of its component.

@@ -317,6 +317,12 @@ const ROWS: &[(&[&str], &str, &str, &str)] = &[
     (keys::SCHEMA, "minLength", "#text", ", minLength: 1"),
     (keys::SCHEMA, "pattern", "#text", ", pattern: a"),
     (keys::SCHEMA, "x-trim", "#text", ", x-trim: true"),
+    (
+        keys::SCHEMA,
+        "x-always-sent",
+        "length: { type: integer",
+        "length: { type: integer, x-always-sent: true",
+    ),
     (keys::SCHEMA, "nullable", "#text", ", nullable: true"),
     (keys::SCHEMA, "readOnly", "#text", ", readOnly: true"),
     (keys::SCHEMA, "writeOnly", "#text", ", writeOnly: true"),

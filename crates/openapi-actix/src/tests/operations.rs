@@ -50,8 +50,27 @@ fn path_must_end_with_a_slash() {
     assert_finding(
         "  /intake/:",
         "  /intake:",
-        "paths./intake: a path must start and end with a slash",
+        "paths./intake: a path must start with a slash, and end with a slash or with the name of a file such as `list.csv`",
     );
+}
+
+#[test]
+fn path_of_a_file_needs_no_slash_and_is_served_with_and_without_it() {
+    let server = generated(&edited_sample("  /intake/:", "  /intake.csv:"), "server.rs");
+    assert!(
+        server.contains(r#"["/intake.csv/", "/intake.csv"]"#),
+        "{server}"
+    );
+    for other in ["/intake/.csv", "/intake.", "/{intake}.csv"] {
+        let text = edited_sample("  /intake/:", &format!("  {other}:"));
+        let findings = findings(&text);
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.contains("the name of a file")),
+            "{other}"
+        );
+    }
 }
 
 #[test]
@@ -60,6 +79,17 @@ fn path_is_described_once() {
         "  /intake/:",
         "  /api/projects/{project}/things/:",
         "paths: `/api/projects/{}/things/` is described more than once",
+    );
+}
+
+#[test]
+fn path_of_a_file_is_described_once_with_or_without_a_slash() {
+    let text = edited_sample("  /api/projects/{project_id}/things/:", "  /intake.csv/:");
+    let findings = findings(&text.replace("  /intake/:", "  /intake.csv:"));
+    let expected = "openapi.yaml: paths: `/intake.csv/` is described more than once";
+    assert!(
+        findings.iter().any(|finding| finding == expected),
+        "{findings:#?}"
     );
 }
 

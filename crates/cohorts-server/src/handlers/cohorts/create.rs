@@ -1,9 +1,13 @@
 //! New cohorts, and the first members of static ones.
 
+use std::fs::File;
+
 use cohorts_api::types::{Cohort, CohortCreate, Upload};
 use cohorts_store::definition::Definition;
 use cohorts_store::members::{self, StaticCohort};
-use cohorts_store::{CohortId, Conn, ProjectId, cohorts, projects, queue, tombstones};
+use cohorts_store::{
+    CohortId, Conn, ProjectId, Store, cohorts, projects, queue, tombstones, transaction,
+};
 use roaring::RoaringBitmap;
 
 use super::definition::{self, CheckedDefinition};
@@ -11,7 +15,8 @@ use super::references::{self, References};
 use super::{find, kinds};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::handlers::uploads::UploadedPersons;
+use crate::handlers::person_file::PersonFile;
+use crate::handlers::uploads::{UploadOptions, UploadedPersons};
 use crate::handlers::{activity_log, lookup};
 
 /// The persons that the request lists as first members of a static cohort.
@@ -122,6 +127,29 @@ fn request_calculation(
         references.request_calculations(conn, id, definition)?;
     }
     Ok(())
+}
+
+/// Creates a static cohort from a file, as a request with the part `csv` does.
+pub fn static_from_file(
+    conn: &mut Conn,
+    store: &Store,
+    caller: &Caller,
+    name: &str,
+    file: File,
+) -> Result<Cohort, Error> {
+    let checked = definition::new(CohortCreate {
+        name: Some(name.to_owned()),
+        is_static: Some(true),
+        ..CohortCreate::default()
+    })?;
+    let file = PersonFile::open(file)?;
+    let options = UploadOptions::default();
+    let upload = UploadedPersons::read(conn, store, caller.project.id(), file, options)?;
+    let listed = ListedPersons {
+        person_ids: Vec::new(),
+        upload: Some(upload),
+    };
+    transaction(conn, |conn| create(conn, caller, checked, listed))
 }
 
 /// Creates a static cohort with the current members of a dynamic one.

@@ -35,7 +35,7 @@ pub fn upload((row, teammate): UploadWithTeammate) -> types::Upload {
         id,
         created_at,
         created_by: teammate.map(user),
-        id_kind: outcome.id_kind,
+        id_kind: outcome.id_kind.into(),
         delimiter: outcome.delimiter,
         columns: outcome.file_columns.map(|columns| columns_of(&columns.0)),
         rows: outcome.rows,
@@ -54,7 +54,7 @@ fn columns_of(text: &str) -> Vec<types::UploadColumn> {
     let columns: Vec<UploadedColumn> = serde_json::from_str(text).unwrap_or_default();
     let column = |column: UploadedColumn| types::UploadColumn {
         name: column.name,
-        used_as: column.used_as,
+        used_as: column.used_as.map(Into::into),
     };
     columns.into_iter().map(column).collect()
 }
@@ -62,7 +62,11 @@ fn columns_of(text: &str) -> Vec<types::UploadColumn> {
 fn problem(problem: RowProblem) -> types::UploadProblem {
     types::UploadProblem {
         line: problem.line as i64,
-        outcome: if problem.is_bad { "bad" } else { "unknown" }.to_owned(),
+        outcome: if problem.is_bad {
+            types::UploadProblemOutcome::Bad
+        } else {
+            types::UploadProblemOutcome::Unknown
+        },
         id: problem.id,
         reason: problem.reason,
     }
