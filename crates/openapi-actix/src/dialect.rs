@@ -36,7 +36,10 @@ struct Dialect<'a> {
     components: Value,
 }
 
-impl Dialect<'_> {
+/// Rewrites a part of the document that has a location.
+type Rewrite<'a> = fn(&Dialect<'a>, &mut Value, &str);
+
+impl<'a> Dialect<'a> {
     fn root(&self, root: &mut Value) {
         root["openapi"] = "3.0.3".into();
         if let Some(root) = root.as_object_mut() {
@@ -54,7 +57,7 @@ impl Dialect<'_> {
         let Some(components) = root.get_mut("components") else {
             return;
         };
-        let kinds: [(&str, fn(&Self, &mut Value, &str)); 5] = [
+        let kinds: [(&str, Rewrite<'a>); 5] = [
             ("schemas", Self::schema),
             ("parameters", Self::parameter),
             ("headers", Self::header),
