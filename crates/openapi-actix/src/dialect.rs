@@ -57,7 +57,6 @@ impl<'a> Dialect<'a> {
         let Some(components) = root.get_mut("components") else {
             return;
         };
-
         let kinds: [(&str, Rewrite<'a>); 5] = [
             ("schemas", Self::schema),
             ("parameters", Self::parameter),
