@@ -127,7 +127,8 @@ def check(browser, base, key, project, operation):
     for element in browser.find(".swagger-ui .opblock-summary-control"):
         browser.run("arguments[0].click()", {ELEMENT: element.removeprefix("/element/")})
     operations = len(browser.find(".swagger-ui .opblock"))
-    browser.wait_until(lambda: len(browser.find(".swagger-ui .opblock.is-open")) == operations, "not all operations unfold")
+    # A deprecated operation that is unfolded has no class `is-open`.
+    browser.wait_until(lambda: len(browser.find(".swagger-ui .opblock .opblock-body")) == operations, "not all operations unfold")
     refuse_errors(browser)
 
     browser.click(".auth-wrapper button.authorize")

@@ -70,6 +70,26 @@ fn field_near_a_known_one_is_refused_in_forms() {
     assert_eq!(cohort_names(&project, ""), Vec::<String>::new());
 }
 
+/// The options of a file are fields of forms only, because a JSON body has no file.
+#[test]
+fn options_of_a_file_are_fields_of_forms_only() {
+    let project = Project::new();
+    let call = || request(Method::POST, &project.path("cohorts/")).bearer_auth(&project.key);
+    let form = |fields: &[(&str, &str)]| send(&Method::POST, call().form(fields));
+    for name in ["create_people", "replace_members", "allow_empty"] {
+        let wrong = form(&[("name", "A"), (name, "banana")]);
+        assert_invalid(&wrong, Some(name), "Must be a valid boolean.");
+        let parts = Form::new().text("name", "A").text(name, "banana");
+        let wrong = send(&Method::POST, call().multipart(parts));
+        assert_invalid(&wrong, Some(name), "Must be a valid boolean.");
+        assert_eq!(form(&[("name", "form"), (name, "true")]).status, 201);
+        let json = project.post("cohorts/", json!({"name": "json", name: "banana"}));
+        assert_eq!(json.status, 201, "{}", json.text);
+    }
+    let near = form(&[("name", "A"), ("create_peeple", "true")]);
+    refused(&near, "create_peeple", "create_people");
+}
+
 #[test]
 fn response_can_be_sent_back() {
     let project = Project::new();

@@ -1572,7 +1572,7 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The kinds of criteria in `filters`; null without criteria there.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -1594,6 +1594,8 @@ pub mod types {
         /// Filter that decides the members of a dynamic cohort.
         pub filters: StoredFilters,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         pub groups: CohortGroups,
         /// ID of the cohort.
         pub id: i64,
@@ -1637,7 +1639,7 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
         /// Null, except in lists with a search.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
         /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -1689,6 +1691,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -1876,6 +1880,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
         /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -2148,7 +2154,7 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The kinds of criteria in `filters`; null without criteria there.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -2171,6 +2177,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<StoredFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// ID of the cohort.
@@ -2215,7 +2223,7 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
         /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -2539,6 +2547,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
         /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
         /// True for a static cohort, false for a dynamic cohort. Send it before a large file.
@@ -2738,6 +2748,7 @@ pub mod types {
         ///
         /// The request is invalid (400):
         /// - `invalid_input`: A value is invalid.
+        /// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
         /// - `required`: A required field is absent.
         /// - `null`: A field is null that must not be.
         /// - `blank`: A text is empty that must not be.
@@ -2788,6 +2799,7 @@ pub mod types {
     ///
     /// The request is invalid (400):
     /// - `invalid_input`: A value is invalid.
+    /// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
     /// - `required`: A required field is absent.
     /// - `null`: A field is null that must not be.
     /// - `blank`: A text is empty that must not be.
@@ -2842,6 +2854,9 @@ pub mod types {
         /// The value `invalid_input`.
         #[serde(rename = "invalid_input")]
         InvalidInput,
+        /// The value `invalid_payload`.
+        #[serde(rename = "invalid_payload")]
+        InvalidPayload,
         /// The value `required`.
         #[serde(rename = "required")]
         Required,
@@ -2950,6 +2965,7 @@ pub mod types {
         pub fn as_str(&self) -> &str {
             match self {
                 Self::InvalidInput => "invalid_input",
+                Self::InvalidPayload => "invalid_payload",
                 Self::Required => "required",
                 Self::Null => "null",
                 Self::Blank => "blank",
@@ -2996,6 +3012,7 @@ pub mod types {
         fn from(value: &str) -> Self {
             match value {
                 "invalid_input" => Self::InvalidInput,
+                "invalid_payload" => Self::InvalidPayload,
                 "required" => Self::Required,
                 "null" => Self::Null,
                 "blank" => Self::Blank,
@@ -3984,6 +4001,8 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
+        ///
+        /// Deprecated.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -10230,6 +10249,8 @@ impl Client {
     ///
     /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
     ///
+    /// Deprecated.
+    ///
     /// Sends a `PUT` request to `/api/projects/{project_id}/cohorts/{id}/`
     ///
     /// Arguments:
@@ -11177,6 +11198,8 @@ impl Client {
     ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
     ///
+    /// Deprecated.
+    ///
     /// Sends a `POST` request to `/track/`
     ///
     /// Arguments:
@@ -11230,6 +11253,8 @@ impl Client {
     /// Get an empty set of feature flags
     ///
     /// The service has no feature flags. The response has the form that SDKs expect, so that they log no errors.
+    ///
+    /// Deprecated.
     ///
     /// Sends a `POST` request to `/decide/`
     ///

@@ -41,6 +41,22 @@
 //! # }
 //! ```
 //!
+//! Enums in responses are open: a value that this version does not know is the variant `Other`, with its text.
+//!
+//! ```
+//! use cohorts_client::types::{Cohort, CohortType};
+//!
+//! fn describe(cohort: &Cohort) -> String {
+//!     match &cohort.cohort_type {
+//!         Some(CohortType::Static) => "a stored list".to_owned(),
+//!         Some(other) => format!("criteria of the type {other}"),
+//!         None => "no type".to_owned(),
+//!     }
+//! }
+//! ```
+//!
+//! The client also reads responses of PostHog. The fields that only this service sends are `Option`s.
+//!
 //! A call fails with [`Error`]. An error response of the service is [`Error::ErrorResponse`] with a [`types::Error`].
 #![warn(missing_docs)]
 

@@ -272,13 +272,30 @@ fn bounds(schema: &mut Map<String, Value>) {
     }
 }
 
-/// Of an `allOf`, 3.0 has no other word for members that no part describes.
+/// Members that no part describes: of an object, and of each alternative. An alternative that is a component keeps its own.
 fn unevaluated(schema: &mut Map<String, Value>) {
-    if !schema.contains_key("additionalProperties")
-        && let Some(rest) = schema.remove("unevaluatedProperties")
-    {
-        schema.insert("additionalProperties".to_owned(), rest);
+    let Some(rest) = schema.get("unevaluatedProperties").cloned() else {
+        return;
+    };
+    let rest_key = "additionalProperties";
+    let list = ["oneOf", "anyOf"]
+        .into_iter()
+        .find(|key| schema.contains_key(*key));
+    if let Some(list) = list {
+        let alternatives = schema.get_mut(list).and_then(Value::as_array_mut);
+        let Some(alternatives) = alternatives.filter(|alternatives| {
+            let mut alternatives = alternatives.iter();
+            alternatives.all(|part| part["type"] == "object" && part.get(rest_key).is_none())
+        }) else {
+            return;
+        };
+        for alternative in alternatives {
+            alternative[rest_key] = rest.clone();
+        }
+    } else if !schema.contains_key(rest_key) {
+        schema.insert(rest_key.to_owned(), rest);
     }
+    schema.remove("unevaluatedProperties");
 }
 
 /// A constant becomes an enum with one value.

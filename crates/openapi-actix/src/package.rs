@@ -6,7 +6,7 @@ use crate::contract::Contract;
 use crate::files::File;
 
 /// The runtime, which becomes the module `support`.
-const RUNTIME: [(&str, &str); 6] = [
+const RUNTIME: [(&str, &str); 7] = [
     (
         "src/support/mod.rs",
         include_str!("../runtime/support/mod.rs"),
@@ -18,6 +18,10 @@ const RUNTIME: [(&str, &str); 6] = [
     (
         "src/support/fields.rs",
         include_str!("../runtime/support/fields.rs"),
+    ),
+    (
+        "src/support/forms.rs",
+        include_str!("../runtime/support/forms.rs"),
     ),
     (
         "src/support/query.rs",
@@ -83,6 +87,8 @@ fn library(contract: &Contract) -> String {
          //! The server side of {title}: types, one trait per tag, and routes.\n\
          //!\n\
          //! A service implements [`Api`] and the traits, and mounts [`configure`] with `web::scope(BASE_PATH)`.\n\
+         // Types that contain each other may be deeper than the usual 128.\n\
+         #![recursion_limit = \"256\"]\n\
          #![allow(clippy::all, rustdoc::all, reason = \"generated\")]\n\n\
          #[rustfmt::skip]\nmod server;\nmod support;\n#[rustfmt::skip]\n{types}\n\
          pub use server::*;\npub use support::*;\n\n\

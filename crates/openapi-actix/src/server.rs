@@ -1,5 +1,7 @@
 //! Generates the traits that the service implements, and the request and response types of each operation.
 
+mod body_reads;
+mod parameters;
 mod requests;
 mod responses;
 

@@ -7,13 +7,15 @@ use std::path::Path;
 use openapi_actix::{Config, Document, generate};
 use serde_json::{Value, json};
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "bodies",
+    "modern",
     "names",
     "parameters",
     "petstore",
     "responses",
     "schemas",
+    "trains",
 ];
 
 fn read(name: &str) -> String {

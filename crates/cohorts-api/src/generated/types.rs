@@ -1166,6 +1166,7 @@ pub struct Error {
     ///
     /// The request is invalid (400):
     /// - `invalid_input`: A value is invalid.
+    /// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
     /// - `required`: A required field is absent.
     /// - `null`: A field is null that must not be.
     /// - `blank`: A text is empty that must not be.
@@ -1217,6 +1218,7 @@ pub struct Error {
 ///
 /// The request is invalid (400):
 /// - `invalid_input`: A value is invalid.
+/// - `invalid_payload`: No event of the body is valid; `detail` has the reason for the first one.
 /// - `required`: A required field is absent.
 /// - `null`: A field is null that must not be.
 /// - `blank`: A text is empty that must not be.
@@ -1271,6 +1273,9 @@ pub enum ErrorCode {
     /// The value `invalid_input`.
     #[serde(rename = "invalid_input")]
     InvalidInput,
+    /// The value `invalid_payload`.
+    #[serde(rename = "invalid_payload")]
+    InvalidPayload,
     /// The value `required`.
     #[serde(rename = "required")]
     Required,
@@ -1380,6 +1385,7 @@ impl ErrorCode {
     pub fn as_str(&self) -> &str {
         match self {
             Self::InvalidInput => "invalid_input",
+            Self::InvalidPayload => "invalid_payload",
             Self::Required => "required",
             Self::Null => "null",
             Self::Blank => "blank",
@@ -1428,6 +1434,7 @@ impl ::std::convert::From<&str> for ErrorCode {
     fn from(value: &str) -> Self {
         match value {
             "invalid_input" => Self::InvalidInput,
+            "invalid_payload" => Self::InvalidPayload,
             "required" => Self::Required,
             "null" => Self::Null,
             "blank" => Self::Blank,

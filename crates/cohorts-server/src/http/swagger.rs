@@ -164,8 +164,8 @@ async fn offered_credentials(request: HttpRequest, page: web::Data<Page>) -> Htt
         .body(credentials)
 }
 
-/// Whether a host is a name of this machine only. Another name may be that of a proxy, or of a web page whose name was
-/// bound to this address.
+/// Whether a host is a name of this machine only. Another name may be that of a proxy, or of a web page
+/// with a name that was bound to this address.
 fn names_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;

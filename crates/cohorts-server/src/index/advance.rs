@@ -39,7 +39,7 @@ pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<P
     };
     let mut properties = last_used(index.properties.all());
     properties.truncate(MAX_PROPERTIES);
-    let changes = PersonChanges::read(tx, span, &properties)?;
+    let changes = WrittenPersons::read(tx, span, &properties)?;
     let touched = &changes.persons | &later.retired;
     let persons = if touched.is_empty() {
         Arc::clone(&index.persons)
@@ -65,14 +65,14 @@ pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<P
 }
 
 /// The persons that were written in a span of the log, with their new values.
-struct PersonChanges {
+struct WrittenPersons {
     persons: RoaringBitmap,
     created_at: Vec<(u32, i64)>,
     /// The values of each advanced property.
     values: Vec<PropertyBlock>,
 }
 
-impl PersonChanges {
+impl WrittenPersons {
     fn read(
         tx: &ReadTx<'_>,
         span: (i64, i64),

@@ -37,7 +37,7 @@ pub struct LoadProgress {
 
 /// The loads in the background.
 #[derive(Default)]
-pub struct BackgroundLoads(Mutex<HashMap<ProjectId, Load>>);
+pub struct BackgroundLoads(Mutex<HashMap<ProjectId, RunningLoad>>);
 
 impl BackgroundLoads {
     /// The number of loads that run.
@@ -47,12 +47,12 @@ impl BackgroundLoads {
     }
 }
 
-struct Load {
+struct RunningLoad {
     rows_read: RowCount,
     started: Instant,
 }
 
-impl Load {
+impl RunningLoad {
     fn progress(&self) -> LoadProgress {
         LoadProgress {
             rows: self.rows_read.load(Ordering::Relaxed),
@@ -112,7 +112,7 @@ impl IndexedStore {
         if loads.len() >= MAX_LOADS {
             return waiting;
         }
-        let load = Load {
+        let load = RunningLoad {
             rows_read: RowCount::default(),
             started: Instant::now(),
         };

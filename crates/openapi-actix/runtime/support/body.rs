@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use super::fields::{Kind, check, from_pairs};
+use super::fields::{Kind, check};
+use super::forms::from_pairs;
 use super::{Api, Limits, Operation, Rejection};
 
 /// The media types that the server parses.

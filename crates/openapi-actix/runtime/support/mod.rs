@@ -15,6 +15,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 
 mod body;
 mod fields;
+mod forms;
 mod query;
 mod response;
 mod values;

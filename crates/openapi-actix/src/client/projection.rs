@@ -154,6 +154,12 @@ fn simplify_members(members: &mut Map<String, Value>) {
         let closed = key == "additionalProperties" && *value == false;
         !RESTRICTIONS.contains(&key.as_str()) && !key.starts_with("x-") && !closed
     });
+    if members.get("deprecated") == Some(&true.into())
+        && let Some(Value::String(text)) = members.get_mut("description")
+    {
+        text.truncate(text.trim_end().len());
+        text.push_str("\n\nDeprecated.");
+    }
     // `oneOf` becomes an enum. For `anyOf`, typify would generate a struct with all choices as fields.
     if let Some(mut choices) = members.remove("anyOf") {
         add_open_variant(&mut choices);

@@ -106,6 +106,10 @@ const FORMS: &[(&str, &str)] = &[
         "{ allOf: [{ $ref: '#/components/schemas/Pet' }, { $ref: '#/components/schemas/Cat' }], additionalProperties: false }",
     ),
     (
+        "{ unevaluatedProperties: false, oneOf: [{ type: object, properties: { a: {} } }, { type: object, properties: { b: {} } }] }",
+        "{ oneOf: [{ type: object, additionalProperties: false, properties: { a: {} } }, { type: object, additionalProperties: false, properties: { b: {} } }] }",
+    ),
+    (
         "{ type: object, additionalProperties: { type: [string, 'null'] } }",
         "{ type: object, additionalProperties: { type: string, nullable: true } }",
     ),
@@ -121,6 +125,10 @@ fn schemas_have_the_code_of_their_form_in_3_0() {
 #[test]
 fn keyword_without_a_form_in_3_0_is_a_finding() {
     for (schema, finding) in [
+        (
+            "{ unevaluatedProperties: false, oneOf: [{ $ref: '#/components/schemas/Pet' }, { type: string }] }",
+            "`unevaluatedProperties` is not supported",
+        ),
         (
             "{ type: array, prefixItems: [{ type: string }], items: {} }",
             "`prefixItems` is not supported",

@@ -25,7 +25,7 @@ fn reference(index: usize) -> Value {
     json!({ "$ref": format!("#/components/schemas/A{index}") })
 }
 
-/// A document with components, each of which contains the next.
+/// A document with a chain of components: each contains the next.
 fn chain(length: usize, link: impl Fn(Value) -> Value) -> String {
     let links = (0..length).map(|index| (format!("A{index}"), link(reference(index + 1))));
     let end = json!({ "type": "object", "properties": { "a": { "type": "string" } } });

@@ -298,13 +298,23 @@ pub fn all_refused(outcomes: &[ItemOutcome]) -> Option<Error> {
         1 => format!("The event was refused: {first}."),
         count => format!("All {count} events were refused, the first because {first}."),
     };
-    let (attr, code) = match first {
-        Refusal::NoEvent => (Some("event"), "required"),
-        Refusal::NoDistinctId => (Some("distinct_id"), "required"),
-        _ => (None, "invalid_payload"),
+    let missing = match first {
+        Refusal::NoEvent => Some("event"),
+        Refusal::NoDistinctId => Some("distinct_id"),
+        _ => None,
     };
-    let attr = attr.map(str::to_owned);
-    Some(Error::Validation { attr, code, detail })
+    Some(match missing {
+        Some(field) => Error::Validation {
+            attr: Some(field.to_owned()),
+            code: "required",
+            detail,
+        },
+        None => Error::Validation {
+            attr: None,
+            code: "invalid_payload",
+            detail,
+        },
+    })
 }
 
 /// Finds the items of a body.
