@@ -3,6 +3,7 @@
 mod calculation;
 mod change;
 mod cohort_type;
+mod condition_type;
 mod create;
 mod failed_references;
 mod freshness;
@@ -10,4 +11,5 @@ mod preview;
 mod read;
 mod references;
 mod static_cohorts;
+mod test_accounts;
 mod unknown_fields;

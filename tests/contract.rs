@@ -3,8 +3,11 @@
 mod access;
 mod conformance;
 mod documents;
+mod examples;
 mod head;
+mod headers;
 mod isolation;
 mod media_types;
 pub mod spec;
 mod wire;
+mod words;

@@ -4,4 +4,4 @@
 mod crates;
 mod layers;
 mod prose;
-mod sources;
+pub mod sources;

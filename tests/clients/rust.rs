@@ -1,6 +1,6 @@
 //! The generated client against the server: two independent implementations of one contract.
 
-use cohorts_client::{Client, Error, Nullable, types};
+use cohorts_client::{ByteStream, Client, Error, Nullable, ResponseValue, types};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 
@@ -166,6 +166,16 @@ async fn errors_have_the_envelope() {
     assert_eq!(refused.status().map(|status| status.as_u16()), Some(405));
 }
 
+/// Reads a file to its end.
+async fn text(file: ResponseValue<ByteStream>) -> String {
+    let pieces: Vec<_> = file
+        .into_inner_stream()
+        .try_collect()
+        .await
+        .expect("a file");
+    String::from_utf8(pieces.concat()).expect("a text")
+}
+
 #[tokio::test]
 async fn members_are_downloaded_as_csv() {
     let (project, cohort) = blocking(|| {
@@ -177,10 +187,13 @@ async fn members_are_downloaded_as_csv() {
         (project, cohort)
     })
     .await;
-    let answer = client(&project)
-        .cohorts_persons_retrieve_csv(&project.id.to_string(), cohort, &[])
+    let call = client(&project)
+        .cohorts_persons_csv()
+        .project_id(project.id.to_string())
+        .id(cohort)
+        .send()
         .await;
-    let text = answer.expect("an answer").text().await.expect("a text");
+    let text = text(call.expect("a file")).await;
     assert!(
         text.starts_with("created_at,distinct_ids.0,id,last_seen_at,name,properties.plan\r\n"),
         "{text}"
@@ -245,14 +258,14 @@ async fn events_are_captured_on_every_path_and_flags_are_empty() {
 
     let none = plain
         .flags()
-        .body(event("a"))
+        .body(types::FlagsBody::default())
         .send()
         .await
         .expect("no flags");
     assert!(none.flags.is_empty());
     let none = plain
         .decide()
-        .body(event("a"))
+        .body(types::FlagsBody::default())
         .send()
         .await
         .expect("no flags");
@@ -404,11 +417,8 @@ async fn cohort_is_replaced_and_copied_and_its_history_is_listed() {
 #[tokio::test]
 async fn persons_are_retrieved_downloaded_and_deleted() {
     let (client, id, _, cohort) = prepared().await;
-    let lines = client
-        .cohorts_persons_retrieve_ndjson(&id, cohort, &[])
-        .await
-        .expect("an answer");
-    let line = lines.text().await.expect("a text");
+    let lines = client.cohorts_persons_ndjson().project_id(&id).id(cohort);
+    let line = text(lines.send().await.expect("a file")).await;
     let ann: types::Person = serde_json::from_str(line.trim()).expect("a person");
     let shown = client
         .persons_retrieve()
@@ -417,11 +427,9 @@ async fn persons_are_retrieved_downloaded_and_deleted() {
         .send()
         .await;
     assert_eq!(shown.expect("a person").distinct_ids, ["ann"]);
-    let table = client
-        .persons_list_csv(&id, &[("distinct_id", "ann")])
-        .await
-        .expect("an answer");
-    assert_eq!(table.text().await.expect("a text").lines().count(), 2);
+    let table = client.persons_csv().project_id(&id).distinct_id("ann");
+    let table = text(table.send().await.expect("a file")).await;
+    assert_eq!(table.lines().count(), 2);
     let deleted = client
         .persons_destroy()
         .project_id(&id)
@@ -429,11 +437,9 @@ async fn persons_are_retrieved_downloaded_and_deleted() {
         .send()
         .await;
     deleted.expect("deleted");
-    let left = client
-        .persons_list_ndjson(&id, &[])
-        .await
-        .expect("an answer");
-    assert_eq!(left.text().await.expect("a text").lines().count(), 1);
+    let left = client.persons_ndjson().project_id(&id);
+    let left = text(left.send().await.expect("a file")).await;
+    assert_eq!(left.lines().count(), 1);
 }
 
 #[tokio::test]

@@ -193,13 +193,13 @@ fn search_without_a_match_returns_no_rows() {
 
 /// Conformance case 23.
 #[test]
-fn rows_without_a_search_have_no_match_type() {
+fn match_type_is_null_without_a_search() {
     let project = Project::new();
     create_cohorts(&project, &["a", "b"]);
     let page = project.get("cohorts/").json();
     assert_eq!(rows(&page).len(), 2);
     for row in rows(&page) {
-        assert_eq!(row.get("search_match_type"), None);
+        assert_eq!(row.get("search_match_type"), Some(&Value::Null));
     }
 }
 
@@ -212,7 +212,7 @@ fn blank_search_is_ignored() {
         assert_eq!(cohort_names(&project, query), ["c", "a", "b"], "{query}");
         let page = project.get(&format!("cohorts/?{query}")).json();
         for row in rows(&page) {
-            assert_eq!(row.get("search_match_type"), None, "{query}");
+            assert_eq!(row.get("search_match_type"), Some(&Value::Null), "{query}");
         }
     }
 }
@@ -246,7 +246,7 @@ fn search_matches_substrings_and_typing_errors() {
         let rows = project.get(&format!("cohorts/?{query}")).json();
         assert_eq!(
             (&rows["count"], rows["results"][0].get("search_match_type")),
-            (&json!(4), None)
+            (&json!(4), Some(&Value::Null))
         );
     }
     if project.server.data().tells_similar_names() {
@@ -263,6 +263,64 @@ fn search_matches_substrings_and_typing_errors() {
             .status,
         200
     );
+}
+
+/// The names that a search finds, and their match types.
+fn found(project: &Project, query: &str) -> (Vec<String>, Vec<Value>) {
+    let page = project.get(&format!("cohorts/?{query}")).json();
+    assert_eq!(page["count"], rows(&page).len(), "{page}");
+    let name = |row: &Value| row["name"].as_str().expect("a name").to_owned();
+    let names = rows(&page).iter().map(name).collect();
+    let types = rows(&page).iter();
+    (
+        names,
+        types.map(|row| row["search_match_type"].clone()).collect(),
+    )
+}
+
+#[test]
+fn similar_names_are_found_only_if_no_name_contains_the_text() {
+    let project = Project::new();
+    if !project.server.data().tells_similar_names() {
+        return;
+    }
+    create_cohorts(
+        &project,
+        &[
+            "Loyal buyers",
+            "Loyl buyers of shoes",
+            "Loyl buyers",
+            "Shoes",
+        ],
+    );
+    let (exact, similar) = (json!("exact"), json!("similar"));
+    let (names, types) = found(&project, "search=loyl+buyers");
+    assert_eq!(names, ["Loyl buyers", "Loyl buyers of shoes"]);
+    assert_eq!(types, [exact.clone(), exact]);
+    let (names, types) = found(&project, "search=loyyl+buyers");
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(types.iter().all(|kind| *kind == similar), "{types:?}");
+    let beyond = project
+        .get("cohorts/?search=loyl+buyers&offset=5&limit=1")
+        .json();
+    assert_eq!((&beyond["count"], rows(&beyond).len()), (&json!(2), 0));
+}
+
+#[test]
+fn names_that_other_parameters_exclude_do_not_hide_similar_ones() {
+    let project = Project::new();
+    if !project.server.data().tells_similar_names() {
+        return;
+    }
+    project.cohort(json!({"name": "Loyl buyers"}));
+    project.cohort(json!({"name": "Loyal buyers", "is_static": true}));
+    for query in ["search=loyl&type=static", "type=static&search=loyl"] {
+        let (names, types) = found(&project, query);
+        assert_eq!(names, ["Loyal buyers"], "{query}");
+        assert_eq!(types, [json!("similar")], "{query}");
+    }
+    let (names, _) = found(&project, "search=loyl&type=dynamic");
+    assert_eq!(names, ["Loyl buyers"]);
 }
 
 #[test]

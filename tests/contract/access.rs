@@ -41,9 +41,8 @@ impl Discloses {
 }
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
-/// has sent, so it discloses none. The parameter `cohort` of `persons_list` discloses members, so it also requires
-/// `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 41] = [
+/// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
+const DISCLOSURES: [(&str, Discloses); 45] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -65,6 +64,8 @@ const DISCLOSURES: [(&str, Discloses); 41] = [
     ("cohorts_calculation_history_retrieve", Definitions),
     ("cohorts_used_in_retrieve", Definitions),
     ("cohorts_persons_retrieve", Persons),
+    ("cohorts_persons_csv", Persons),
+    ("cohorts_persons_ndjson", Persons),
     ("cohorts_uploads", IdsAndAddresses),
     ("cohorts_upload", IdsAndAddresses),
     ("actions_list", Definitions),
@@ -72,6 +73,8 @@ const DISCLOSURES: [(&str, Discloses); 41] = [
     ("actions_retrieve", Definitions),
     ("actions_partial_update", Definitions),
     ("persons_list", Persons),
+    ("persons_csv", Persons),
+    ("persons_ndjson", Persons),
     ("persons_values_retrieve", Persons),
     ("persons_bulk_delete_create", Discloses::None),
     ("persons_cohorts_retrieve", Persons),
@@ -252,6 +255,8 @@ fn cohort_of_another_project_is_answered_like_an_unknown_one() {
         "cohorts_retrieve",
         "cohorts_partial_update",
         "cohorts_persons_retrieve",
+        "cohorts_persons_csv",
+        "cohorts_persons_ndjson",
     ] {
         let operation = spec::operation(id);
         let answers = [theirs, 999_999_999]

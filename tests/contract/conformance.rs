@@ -219,6 +219,24 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("cohorts_persons_retrieve", 404, |p| {
         p.get("cohorts/999999/persons/")
     }),
+    ("cohorts_persons_csv", 200, |p| {
+        p.get(&of_cohort(p, "persons.csv"))
+    }),
+    ("cohorts_persons_csv", 400, |p| {
+        p.get(&of_cohort(p, "persons.csv?bom=perhaps"))
+    }),
+    ("cohorts_persons_csv", 404, |p| {
+        p.get("cohorts/999999/persons.csv")
+    }),
+    ("cohorts_persons_ndjson", 200, |p| {
+        p.get(&of_cohort(p, "persons.ndjson"))
+    }),
+    ("cohorts_persons_ndjson", 400, |p| {
+        p.get(&of_cohort(p, "persons.ndjson?limit=many"))
+    }),
+    ("cohorts_persons_ndjson", 404, |p| {
+        p.get("cohorts/999999/persons.ndjson")
+    }),
     ("cohorts_uploads", 200, |p| p.get(&of_static(p, "uploads/"))),
     ("cohorts_uploads", 400, |p| {
         p.get(&of_static(p, "uploads/?limit=none"))
@@ -234,6 +252,16 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("persons_list", 200, |p| p.get("persons/")),
     ("persons_list", 400, |p| p.get("persons/?cursor=x")),
     ("persons_list", 404, |p| p.get("persons/?format=xml")),
+    ("persons_csv", 200, |p| p.get("persons.csv")),
+    ("persons_csv", 400, |p| p.get("persons.csv?cursor=x")),
+    ("persons_csv", 404, |p| {
+        in_unknown_project(p, Method::GET, "persons.csv")
+    }),
+    ("persons_ndjson", 200, |p| p.get("persons.ndjson")),
+    ("persons_ndjson", 400, |p| p.get("persons.ndjson?cursor=x")),
+    ("persons_ndjson", 404, |p| {
+        in_unknown_project(p, Method::GET, "persons.ndjson")
+    }),
     ("persons_values_retrieve", 200, |p| {
         p.get("persons/values/?key=plan")
     }),

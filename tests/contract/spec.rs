@@ -1,11 +1,13 @@
 //! The contract as data: its operations, and a check that it describes a response.
 
-use std::sync::LazyLock;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use jsonschema::Validator;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use crate::contract::headers;
 use crate::harness::Answer;
 
 pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
@@ -86,17 +88,52 @@ impl Operation {
         good.is_some_and(|answer| answer["content"].get("application/json").is_some())
     }
 
+    pub fn tag(&self) -> &'static str {
+        self.definition["tags"][0].as_str().expect("a tag")
+    }
+
+    /// The parameters of the operation and of its path.
+    pub fn parameters(&self) -> Vec<&'static Value> {
+        let lists = [self.definition, &DOCUMENT["paths"][self.path]];
+        let lists = lists
+            .into_iter()
+            .filter_map(|one| one["parameters"].as_array());
+        lists.flatten().map(resolve).collect()
+    }
+
+    /// The examples of bodies, each with its media type. An example of the schema counts if the body has none.
+    pub fn request_examples(&self) -> Vec<(&'static str, &'static Value)> {
+        let content = members(&self.definition["requestBody"]["content"]);
+        let of_media = |(media_type, media): (&'static str, &'static Value)| {
+            let examples = members(&media["examples"]).map(|(_, one)| &resolve(one)["value"]);
+            let own: Vec<_> = media.get("example").into_iter().chain(examples).collect();
+            let of_schema = resolve(&media["schema"]).get("example");
+            let all = match own.is_empty() {
+                true => of_schema.into_iter().collect(),
+                false => own,
+            };
+            all.into_iter().map(move |value| (media_type, value))
+        };
+        content.flat_map(of_media).collect()
+    }
+
+    /// The documented responses of success.
+    pub fn successes(&self) -> Vec<&'static Value> {
+        let statuses = self.statuses().into_iter();
+        let successes = statuses.filter(|status| *status < 300);
+        successes
+            .filter_map(|status| self.response(status))
+            .collect()
+    }
+
     fn response(&self, status: u16) -> Option<&'static Value> {
         let responses = &self.definition["responses"];
         let one = responses.get(status.to_string());
         let response = match status {
             500.. => one.or(responses.get(SERVER_ERRORS)),
             _ => one,
-        }?;
-        match response["$ref"].as_str() {
-            None => Some(response),
-            Some(reference) => DOCUMENT.pointer(&reference[1..]),
-        }
+        };
+        response.map(resolve)
     }
 
     fn has_path(&self, path: &str) -> bool {
@@ -112,9 +149,23 @@ impl Operation {
         pattern.len() == path.len() && pattern.iter().zip(&path).all(same)
     }
 
-    fn parameters(&self) -> usize {
+    fn parameters_of_path(&self) -> usize {
         self.path.matches('{').count()
     }
+}
+
+/// The value that a reference leads to, or the value itself.
+pub fn resolve(value: &'static Value) -> &'static Value {
+    match value["$ref"].as_str() {
+        None => value,
+        Some(reference) => DOCUMENT.pointer(&reference[1..]).expect("a component"),
+    }
+}
+
+/// The members of an object; none of other values.
+pub fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let members = value.as_object().into_iter().flatten();
+    members.map(|(name, value)| (name.as_str(), value))
 }
 
 /// All operations, in the order of the contract.
@@ -145,7 +196,7 @@ pub fn operation(id: &str) -> Operation {
     operation.unwrap_or_else(|| panic!("the contract has no operation {id}"))
 }
 
-/// Asserts that the contract describes this response: status, content type and body. Unknown paths and methods
+/// Asserts that the contract describes this response: status, headers, content type and body. Unknown paths and methods
 /// must have the error envelope.
 pub fn check(method: &Method, path: &str, answer: &Answer) {
     if method == Method::OPTIONS && answer.status == 200 {
@@ -159,12 +210,21 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
     let path = &path.replacen("/api/environments", "/api/projects", 1);
     let ends = [".csv", ".json", ".ndjson"];
     let bare = ends.iter().find_map(|end| path.strip_suffix(end));
-    let path = bare.unwrap_or(path);
+    let file = match media_type(answer) {
+        "text/csv" => ".csv",
+        "application/x-ndjson" => ".ndjson",
+        _ => "",
+    };
+    let path = match bare {
+        Some(bare) if !operations().iter().any(|one| one.has_path(path)) => bare,
+        Some(_) => path,
+        None => &format!("{path}{file}"),
+    };
     let fitting = operations()
         .into_iter()
         .filter(|one| one.has_path(path) && one.method == name);
     // A fixed segment of a path takes precedence over a parameter.
-    let Some(operation) = fitting.min_by_key(Operation::parameters) else {
+    let Some(operation) = fitting.min_by_key(Operation::parameters_of_path) else {
         if path.starts_with("/api/projects/") {
             validate("#/components/schemas/Error", answer);
         }
@@ -177,6 +237,7 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
     let response = operation.response(answer.status);
     let response =
         response.unwrap_or_else(|| panic!("{place}, which is not documented: {}", answer.text));
+    headers::check(&place, response, answer);
     let content = response["content"].as_object();
     let may_be_empty = response["x-or-empty"] == true;
     let Some(content) = content.filter(|_| !(may_be_empty && answer.text.is_empty())) else {
@@ -188,8 +249,7 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
         );
         return;
     };
-    let sent = answer.header("content-type").unwrap_or_default();
-    let sent = sent.split(';').next().unwrap_or_default();
+    let sent = media_type(answer);
     let media = content
         .get(sent)
         .unwrap_or_else(|| panic!("{place} with the content type `{sent}`"));
@@ -199,6 +259,11 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
             answer,
         );
     }
+}
+
+fn media_type(answer: &Answer) -> &str {
+    let sent = answer.header("content-type").unwrap_or_default();
+    sent.split(';').next().unwrap_or_default()
 }
 
 fn validate(reference: &str, answer: &Answer) {
@@ -214,31 +279,53 @@ fn validate(reference: &str, answer: &Answer) {
 
 /// The differences between a value and a schema of the contract.
 pub fn differences(reference: &str, value: &Value) -> Vec<String> {
-    let errors = validator(reference);
+    differences_of(&json!({"$ref": reference}), value)
+}
+
+/// The differences between a value and a schema, which may refer to the contract.
+pub fn differences_of(schema: &Value, value: &Value) -> Vec<String> {
+    let errors = validator(schema);
     let errors = errors.iter_errors(value);
     errors
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect()
 }
 
-fn validator(reference: &str) -> Validator {
-    let schema = json!({"$ref": reference, "components": *COMPONENTS});
-    jsonschema::draft4::options()
-        .should_validate_formats(true)
-        .build(&schema)
-        .expect("a schema")
+/// The validators that were built so far, by their schemas.
+static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
+
+fn validator(schema: &Value) -> Arc<Validator> {
+    let build = || {
+        let schema = json!({"allOf": [json_schema(schema)], "components": *COMPONENTS});
+        let options = jsonschema::draft4::options().should_validate_formats(true);
+        Arc::new(options.build(&schema).expect("a schema"))
+    };
+    let mut validators = VALIDATORS.lock().expect("no test panics here");
+    let validator = validators.entry(schema.to_string()).or_insert_with(build);
+    Arc::clone(validator)
 }
 
-/// Replaces `nullable` of OpenAPI 3.0 by its equivalent in JSON Schema.
+/// Replaces `nullable` of OpenAPI 3.0 by its equivalent in JSON Schema, requires what the service always sends, and
+/// closes open lists: clients must accept other words, but this version of the service sends none.
 fn json_schema(value: &Value) -> Value {
     match value {
+        Value::Object(map) if is_open_list(map) => {
+            let mut choices = map["anyOf"].as_array().cloned().unwrap_or_default();
+            let is_nullable = choices.iter().any(|choice| choice["nullable"] == true);
+            choices.retain(|choice| choice.get("enum").is_some());
+            if is_nullable {
+                choices.push(json!({"type": "null"}));
+            }
+            json!({ "anyOf": choices })
+        }
         Value::Array(list) => list.iter().map(json_schema).collect(),
         Value::Object(map) => {
-            let inner: Map<String, Value> = map
+            let mut inner: Map<String, Value> = map
                 .iter()
                 .filter(|(key, _)| *key != "nullable" && *key != "example")
                 .map(|(key, value)| (key.clone(), json_schema(value)))
                 .collect();
+            require_always_sent(&mut inner);
             match map.get("nullable") {
                 Some(Value::Bool(true)) => json!({"anyOf": [{"type": "null"}, inner]}),
                 _ => Value::Object(inner),
@@ -248,16 +335,72 @@ fn json_schema(value: &Value) -> Value {
     }
 }
 
+/// Clients may read the responses of PostHog, so fields that PostHog does not send are not required in the contract.
+fn require_always_sent(schema: &mut Map<String, Value>) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let names = properties
+        .into_iter()
+        .flatten()
+        .filter(|(_, property)| property["x-always-sent"] == true)
+        .map(|(name, _)| Value::from(name.as_str()));
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return;
+    }
+    let required = schema.entry("required").or_insert_with(|| json!([]));
+    required.as_array_mut().expect("a list").extend(names);
+}
+
+#[test]
+fn fields_that_posthog_does_not_send_are_not_required_but_checked() {
+    let schemas = DOCUMENT["components"]["schemas"].as_object();
+    let mut count = 0;
+    for (name, schema) in schemas.into_iter().flatten() {
+        let properties = schema["properties"].as_object();
+        for (field, property) in properties.into_iter().flatten() {
+            let description = property["description"].as_str().unwrap_or_default();
+            let is_own = description.contains("Extension of this service");
+            let is_always_sent = property["x-always-sent"] == true;
+            let required = schema["required"].as_array();
+            let is_required = required.is_some_and(|names| names.iter().any(|name| name == field));
+            assert!(
+                !(is_required && (is_own || is_always_sent)),
+                "{name}.{field}"
+            );
+            count += usize::from(is_always_sent);
+        }
+    }
+    assert!(count >= 10, "only {count} fields");
+
+    let project = "#/components/schemas/Project";
+    let mut body = DOCUMENT["components"]["schemas"]["Project"]["example"].clone();
+    assert_eq!(differences(project, &body), Vec::<String>::new());
+    body.as_object_mut()
+        .expect("an object")
+        .remove("created_at");
+    assert_ne!(differences(project, &body), Vec::<String>::new());
+}
+
+/// Whether a schema is an enum or any text.
+fn is_open_list(map: &Map<String, Value>) -> bool {
+    let choices = map.get("anyOf").and_then(Value::as_array);
+    choices.is_some_and(|choices| {
+        choices.iter().any(|choice| choice.get("enum").is_some())
+            && choices.iter().all(|choice| choice["type"] == "string")
+    })
+}
+
 /// The check itself must be able to fail.
 #[test]
 fn invalid_bodies_are_detected() {
     let error = "#/components/schemas/Error";
-    let good = json!({"type": "server_error", "code": "x", "detail": "y", "attr": null});
+    let good = json!({"type": "server_error", "code": "error", "detail": "y", "attr": null});
     assert_eq!(differences(error, &good), Vec::<String>::new());
     for (key, value) in [
         ("type", json!("nope")),
         ("attr", json!(5)),
         ("code", Value::Null),
+        ("code", json!("unlisted")),
     ] {
         let mut bad = good.clone();
         bad[key] = value;
@@ -266,64 +409,4 @@ fn invalid_bodies_are_detected() {
     let mut short = good;
     short.as_object_mut().expect("an object").remove("attr");
     assert_ne!(differences(error, &short), Vec::<String>::new());
-}
-
-/// The examples of the contract, with their places and their schemas.
-fn examples() -> Vec<(String, String, &'static Value)> {
-    let of_media = |(place, media): (String, &'static Value)| {
-        let reference = media["schema"]["$ref"].as_str()?;
-        Some((place, reference.to_owned(), media.get("example")?))
-    };
-    let of_schema = |(name, schema): (&String, &'static Value)| {
-        let reference = format!("#/components/schemas/{name}");
-        Some((name.clone(), reference, schema.get("example")?))
-    };
-    let media = media_types(&DOCUMENT, String::new());
-    let schemas = DOCUMENT["components"]["schemas"].as_object();
-    let of_schemas = schemas.into_iter().flatten().filter_map(of_schema);
-    let of_media = media.into_iter().filter_map(of_media);
-    of_media.chain(of_schemas).collect()
-}
-
-#[test]
-fn examples_are_valid_for_their_schemas() {
-    let examples = examples();
-    assert!(examples.len() >= 40, "only {} examples", examples.len());
-    for (place, reference, example) in examples {
-        let errors = differences(&reference, example);
-        assert!(errors.is_empty(), "{place}: {}", errors.join("; "));
-    }
-}
-
-/// Swagger UI shows the example of the response, or of its schema.
-#[test]
-fn every_successful_response_has_an_example() {
-    for operation in operations() {
-        let successes = operation
-            .statuses()
-            .into_iter()
-            .filter(|status| *status < 300);
-        for response in successes.filter_map(|status| operation.response(status)) {
-            let content = response["content"].as_object();
-            for (media_type, media) in content.into_iter().flatten() {
-                let schema = media["schema"]["$ref"].as_str();
-                let schema = schema.and_then(|reference| DOCUMENT.pointer(&reference[1..]));
-                let has_example = media.get("example").is_some()
-                    || schema.is_some_and(|schema| schema.get("example").is_some());
-                assert!(has_example, "{}: {media_type}", operation.id);
-            }
-        }
-    }
-}
-
-fn media_types(value: &'static Value, path: String) -> Vec<(String, &'static Value)> {
-    let Some(map) = value.as_object() else {
-        return Vec::new();
-    };
-    let below = map.iter().flat_map(|(key, value)| {
-        let path = format!("{path}.{key}");
-        let media = (key == "application/json").then(|| (path.clone(), value));
-        media.into_iter().chain(media_types(value, path))
-    });
-    below.collect()
 }

@@ -65,7 +65,7 @@ fn rejected() -> Vec<(Value, &'static str)> {
         ),
         (
             with(tree("OR", json!([])), json!({"more": 1})),
-            "filters: unknown key 'more'; allowed are properties",
+            "filters: unknown key 'more'; allowed are properties, filterTestAccounts",
         ),
         (
             json!({"properties": {"type": "OR", "values": [], "negation": true}}),

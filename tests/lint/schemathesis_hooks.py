@@ -57,7 +57,7 @@ def before_load_schema(context, raw_schema):
                 prefer(parameter["schema"], persons)
 
     # Without the token of a project each capture request would end with 401.
-    for name in ("CaptureBatch", "CaptureBody"):
+    for name in ("CaptureBatch", "CaptureEvent"):
         schema = schemas[name]
         schema.setdefault("required", []).append("api_key")
         schema["properties"]["api_key"] = {"type": "string", "enum": [TOKEN]}

@@ -129,6 +129,44 @@ fn csv_of_format_and_of_accept_are_equal() {
 }
 
 #[test]
+fn format_of_the_path_precedes_the_query_which_precedes_accept() {
+    let project = Project::new();
+    project.persons([("d1", json!({}))]);
+    let id = cohort_of_all(&project);
+    let (json, csv, ndjson) = ("application/json", "text/csv", "application/x-ndjson");
+    for rest in ["persons", &format!("cohorts/{id}/persons")] {
+        for (end, accept, expected) in [
+            ("/", "", json),
+            ("/?format=", "", json),
+            ("/?format=", csv, csv),
+            ("/?format=json", csv, json),
+            (".json", csv, json),
+            ("/?format=csv", json, csv),
+            ("/?format=csv&format=ndjson", csv, ndjson),
+            (".csv", json, csv),
+            (".csv", "image/png", csv),
+            (".csv/?format=json", ndjson, csv),
+            (".ndjson/", "*/*", ndjson),
+            ("", "text/*;q=0.5, application/json", csv),
+            ("", "image/png, application/x-ndjson", ndjson),
+            ("", "*/*, text/csv", json),
+        ] {
+            let path = project.path(&format!("{rest}{end}"));
+            let call = request(Method::GET, &path).bearer_auth(&project.key);
+            let answer = send(&Method::GET, call.header(ACCEPT, accept));
+            assert_eq!(answer.status, 200, "{path} {accept}: {}", answer.text);
+            let kind = answer.header("content-type").unwrap_or_default();
+            assert!(kind.starts_with(expected), "{path} {accept}: {kind}");
+        }
+        let unknown = project.get(&format!("{rest}/?format=CSV"));
+        unknown.is_error(404, "not_found", None);
+        let call = request(Method::GET, &project.path(rest)).bearer_auth(&project.key);
+        let refused = send(&Method::GET, call.header(ACCEPT, "image/png"));
+        refused.is_error(406, "not_acceptable", None);
+    }
+}
+
+#[test]
 fn csv_has_all_members_unless_limited() {
     let project = Project::new();
     let events =

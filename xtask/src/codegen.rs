@@ -101,17 +101,25 @@ fn cohorts() -> Config {
             client: Some("crates/cohorts-client/src/generated.rs".to_owned()),
             package: None,
         },
+        // PostHog sends numbers too.
+        client_types: vec![("PersonId".to_owned(), "crate::PersonId".to_owned())],
         rules: Rules {
             trailing_slash: true,
             one_tag: true,
             snake_case_ids: true,
             envelope: Some("Error".to_owned()),
             key: Some(KeyRule {
-                scheme: "personalApiKey".to_owned(),
+                schemes: ["personalApiKey", "personalApiKeyInQuery"]
+                    .map(str::to_owned)
+                    .to_vec(),
+                handled: ["projectToken", "projectTokenInHeader"]
+                    .map(str::to_owned)
+                    .to_vec(),
                 scopes: "x-required-scopes".to_owned(),
             }),
             known_extensions: true,
             missing_body_is_empty: true,
+            descriptions: true,
             statuses_with_parsed_body: vec![400, 415],
             statuses_with_body: vec![413],
             statuses_with_key: vec![401, 403, 429],

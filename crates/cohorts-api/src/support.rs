@@ -21,7 +21,7 @@ mod raw_json;
 mod request;
 mod response;
 
-pub(crate) use body::{Body, Media, admit, authorize};
+pub(crate) use body::{Body, BodyRules, Media, admit, authorize};
 pub use body::{BodyMemory, BodyReservation};
 pub use credentials::{CredentialSource, Credentials};
 pub(crate) use fields::{Field, Kind, UnknownFields};
@@ -53,11 +53,23 @@ pub struct Operation {
     /// The scopes that the key needs. An error names the first one that is missing.
     /// Empty if the operation needs no key.
     pub scopes: &'static [&'static str],
+    /// The scopes that the key needs in addition if the query has a parameter, by the name of the parameter.
+    pub parameter_scopes: &'static [(&'static str, &'static [&'static str])],
     /// The documented statuses: 200 is that status, 4 is the range `4XX`, and 0 is `default`, which covers every status.
     pub statuses: &'static [u16],
 }
 
 impl Operation {
+    /// The scopes that the key of a request needs.
+    pub fn required_scopes(&self, request: &HttpRequest) -> Vec<&'static str> {
+        let query = Query::from_request(request);
+        let used = |name: &str| query.last(name).is_some();
+        let parameters = self.parameter_scopes.iter();
+        let parameters = parameters.filter(|(name, _)| used(name));
+        let scopes = parameters.flat_map(|(_, scopes)| scopes.iter());
+        self.scopes.iter().chain(scopes).copied().collect()
+    }
+
     fn documents(&self, status: u16) -> bool {
         let statuses = self.statuses.iter();
         statuses

@@ -53,12 +53,6 @@ pub mod types {
         /// ID of the project.
         pub team_id: i64,
     }
-    impl Action {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Action {
-            Default::default()
-        }
-    }
     /// The fields of a new action. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct ActionCreate {
@@ -123,7 +117,7 @@ pub mod types {
     /// A field before and after a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityChange {
-        /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
+        /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
         pub action: ActivityChangeAction,
         /// The new value, of any type; null if there is none.
         pub after: ::serde_json::Value,
@@ -136,18 +130,11 @@ pub mod types {
         #[serde(rename = "type")]
         pub type_: ActivityChangeType,
     }
-    impl ActivityChange {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityChange {
-            Default::default()
-        }
-    }
-    /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
+    /// `created` if there was no value before, `deleted` if there is none after, otherwise `changed`. Later versions can have more actions.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -165,43 +152,47 @@ pub mod types {
         /// The value `deleted`.
         #[serde(rename = "deleted")]
         Deleted,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityChangeAction {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Created => "created",
+                Self::Changed => "changed",
+                Self::Deleted => "deleted",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for ActivityChangeAction {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Created => f.write_str("created"),
-                Self::Changed => f.write_str("changed"),
-                Self::Deleted => f.write_str("deleted"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityChangeAction {
+        fn from(value: &str) -> Self {
+            match value {
+                "created" => Self::Created,
+                "changed" => Self::Changed,
+                "deleted" => Self::Deleted,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityChangeAction {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for ActivityChangeAction {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "created" => Ok(Self::Created),
-                "changed" => Ok(Self::Changed),
-                "deleted" => Ok(Self::Deleted),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ActivityChangeAction {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ActivityChangeAction {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The kind of object that changed; always `Cohort`.
@@ -209,7 +200,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -220,39 +210,43 @@ pub mod types {
     pub enum ActivityChangeType {
         /// The value `Cohort`.
         Cohort,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityChangeType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Cohort => "Cohort",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for ActivityChangeType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Cohort => f.write_str("Cohort"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityChangeType {
+        fn from(value: &str) -> Self {
+            match value {
+                "Cohort" => Self::Cohort,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityChangeType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for ActivityChangeType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "Cohort" => Ok(Self::Cohort),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ActivityChangeType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ActivityChangeType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The details of a change.
@@ -279,17 +273,17 @@ pub mod types {
         )]
         pub type_: ::std::option::Option<::std::string::String>,
     }
-    impl ActivityDetail {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityDetail {
-            Default::default()
-        }
-    }
     /// A change to a cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityEntry {
-        /// The kind of change: `created`, `updated`, `deleted`, `restored`, and others.
-        pub activity: ::std::string::String,
+        /// The kind of change. Later versions can have more kinds.
+        /// - `created`: The cohort was created.
+        /// - `updated`: Fields of the cohort changed.
+        /// - `deleted`: The cohort was deleted.
+        /// - `restored`: The deletion of the cohort was undone.
+        /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+        /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+        pub activity: ActivityEntryActivity,
         /// Time of the change.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// The details of a change.
@@ -301,10 +295,90 @@ pub mod types {
         /// The user who made the change.
         pub user: ActivityUser,
     }
-    impl ActivityEntry {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityEntry {
-            Default::default()
+    /// The kind of change. Later versions can have more kinds.
+    /// - `created`: The cohort was created.
+    /// - `updated`: Fields of the cohort changed.
+    /// - `deleted`: The cohort was deleted.
+    /// - `restored`: The deletion of the cohort was undone.
+    /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+    /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ActivityEntryActivity {
+        /// The value `created`.
+        #[serde(rename = "created")]
+        Created,
+        /// The value `updated`.
+        #[serde(rename = "updated")]
+        Updated,
+        /// The value `deleted`.
+        #[serde(rename = "deleted")]
+        Deleted,
+        /// The value `restored`.
+        #[serde(rename = "restored")]
+        Restored,
+        /// The value `persons_added_manually`.
+        #[serde(rename = "persons_added_manually")]
+        PersonsAddedManually,
+        /// The value `person_removed_manually`.
+        #[serde(rename = "person_removed_manually")]
+        PersonRemovedManually,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityEntryActivity {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Created => "created",
+                Self::Updated => "updated",
+                Self::Deleted => "deleted",
+                Self::Restored => "restored",
+                Self::PersonsAddedManually => "persons_added_manually",
+                Self::PersonRemovedManually => "person_removed_manually",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ActivityEntryActivity {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityEntryActivity {
+        fn from(value: &str) -> Self {
+            match value {
+                "created" => Self::Created,
+                "updated" => Self::Updated,
+                "deleted" => Self::Deleted,
+                "restored" => Self::Restored,
+                "persons_added_manually" => Self::PersonsAddedManually,
+                "person_removed_manually" => Self::PersonRemovedManually,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityEntryActivity {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ActivityEntryActivity {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The kind of object that changed; always `Cohort`.
@@ -312,7 +386,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -323,39 +396,43 @@ pub mod types {
     pub enum ActivityEntryScope {
         /// The value `Cohort`.
         Cohort,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ActivityEntryScope {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Cohort => "Cohort",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for ActivityEntryScope {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Cohort => f.write_str("Cohort"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ActivityEntryScope {
+        fn from(value: &str) -> Self {
+            match value {
+                "Cohort" => Self::Cohort,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ActivityEntryScope {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for ActivityEntryScope {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "Cohort" => Ok(Self::Cohort),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ActivityEntryScope {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ActivityEntryScope {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A page of changes.
@@ -372,12 +449,6 @@ pub mod types {
         /// Total number of changes on all pages.
         pub total_count: i64,
     }
-    impl ActivityPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityPage {
-            Default::default()
-        }
-    }
     /// The user who made the change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityUser {
@@ -390,23 +461,11 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_system: ::std::option::Option<bool>,
     }
-    impl ActivityUser {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::ActivityUser {
-            Default::default()
-        }
-    }
     /// The results of a batch.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct AnalyticsAnswer {
         /// The result of each event, by its `uuid`.
         pub results: ::std::collections::HashMap<::std::string::String, AnalyticsResult>,
-    }
-    impl AnalyticsAnswer {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::AnalyticsAnswer {
-            Default::default()
-        }
     }
     /// A batch of events of one project.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -435,18 +494,11 @@ pub mod types {
         /// `ok` if the event is stored, `drop` if it is dropped.
         pub result: AnalyticsResultResult,
     }
-    impl AnalyticsResult {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::AnalyticsResult {
-            Default::default()
-        }
-    }
     /// `ok` if the event is stored, `drop` if it is dropped.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -461,41 +513,45 @@ pub mod types {
         /// The value `drop`.
         #[serde(rename = "drop")]
         Drop,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl AnalyticsResultResult {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Ok => "ok",
+                Self::Drop => "drop",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for AnalyticsResultResult {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Ok => f.write_str("ok"),
-                Self::Drop => f.write_str("drop"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for AnalyticsResultResult {
+        fn from(value: &str) -> Self {
+            match value {
+                "ok" => Self::Ok,
+                "drop" => Self::Drop,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for AnalyticsResultResult {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for AnalyticsResultResult {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "ok" => Ok(Self::Ok),
-                "drop" => Ok(Self::Drop),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for AnalyticsResultResult {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for AnalyticsResultResult {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A criterion on a person's events.
@@ -519,7 +575,7 @@ pub mod types {
             ::std::vec::Vec<BehavioralLeafEventFiltersItem>,
         >,
         /// Meaning of `key`: `events` (an event) or `actions` (an action).
-        pub event_type: ::std::string::String,
+        pub event_type: BehavioralLeafEventType,
         /// Start of the time window, instead of `time_value`: a date, or a relative date such as `-30d`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub explicit_datetime: ::std::option::Option<::std::string::String>,
@@ -528,16 +584,16 @@ pub mod types {
         pub explicit_datetime_to: ::std::option::Option<::std::string::String>,
         /// Name of the event, or ID of the action.
         pub key: BehavioralLeafKey,
-        /// An integer or null. Numeric text is also accepted.
+        /// Number of periods in which the count must hold, from 1 to `total_periods`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub min_periods: ::std::option::Option<OptionalFilterInteger>,
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`.
+        /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub operator: ::std::option::Option<BehavioralLeafOperator>,
+        /// Number of events with which the count is compared; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub operator_value: ::std::option::Option<OptionalFilterInteger>,
         /// The second event of a sequence: name of the event, or ID of the action.
@@ -545,28 +601,36 @@ pub mod types {
         pub seq_event: ::std::option::Option<BehavioralLeafSeqEvent>,
         /// Meaning of `seq_event`: `events` or `actions`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub seq_event_type: ::std::option::Option<::std::string::String>,
-        /// Unit of `seq_time_value`.
+        pub seq_event_type: ::std::option::Option<BehavioralLeafSeqEventType>,
+        /// Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub seq_time_interval: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub seq_time_interval: ::std::option::Option<BehavioralLeafSeqTimeInterval>,
+        /// Length of the second time window, in units of `seq_time_interval`; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub seq_time_value: ::std::option::Option<OptionalFilterInteger>,
         /// Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub time_interval: ::std::option::Option<::std::string::String>,
-        /// An integer or null. Numeric text is also accepted.
+        pub time_interval: ::std::option::Option<BehavioralLeafTimeInterval>,
+        /// Length of the time window, in units of `time_interval`; greater than zero.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub time_value: ::std::option::Option<OptionalFilterInteger>,
-        /// An integer or null. Numeric text is also accepted.
+        /// Number of periods that `performed_event_regularly` counts, each with the length of the time window.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub total_periods: ::std::option::Option<OptionalFilterInteger>,
         /// Selects a criterion on events.
         #[serde(rename = "type")]
         pub type_: BehavioralLeafType,
-        /// The behavior: `performed_event`, `performed_event_multiple`, `performed_event_first_time`, `performed_event_sequence`,
-        /// `performed_event_regularly`, `stopped_performing_event` or `restarted_performing_event`.
-        pub value: ::std::string::String,
+        /// The behavior.
+        /// - `performed_event`: The event occurred in the time window.
+        /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+        /// - `performed_event_first_time`: The first event of the person is in the time window.
+        /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+        /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+        /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+        /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
+        ///
+        /// As in PostHog's API, a cohort with another behavior, another unit or another comparison is stored, and its calculation fails.
+        pub value: BehavioralLeafValue,
     }
     impl BehavioralLeaf {
         /// Returns a builder without values.
@@ -579,29 +643,75 @@ pub mod types {
     #[serde(untagged)]
     pub enum BehavioralLeafEventFiltersItem {
         /// A value of the type `EventFilter`.
-        EventFilter(EventFilter),
+        Filter(EventFilter),
         /// A value of the type `EventPresenceFilter`.
-        EventPresenceFilter(EventPresenceFilter),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
+        PresenceFilter(EventPresenceFilter),
     }
     impl ::std::convert::From<EventFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventFilter) -> Self {
-            Self::EventFilter(value)
+            Self::Filter(value)
         }
     }
     impl ::std::convert::From<EventPresenceFilter> for BehavioralLeafEventFiltersItem {
         fn from(value: EventPresenceFilter) -> Self {
-            Self::EventPresenceFilter(value)
+            Self::PresenceFilter(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for BehavioralLeafEventFiltersItem {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
+    /// Meaning of `key`: `events` (an event) or `actions` (an action).
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafEventType {
+        /// The value `events`.
+        #[serde(rename = "events")]
+        Events,
+        /// The value `actions`.
+        #[serde(rename = "actions")]
+        Actions,
+    }
+    impl ::std::fmt::Display for BehavioralLeafEventType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Events => f.write_str("events"),
+                Self::Actions => f.write_str("actions"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafEventType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "events" => Ok(Self::Events),
+                "actions" => Ok(Self::Actions),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Name of the event, or ID of the action.
@@ -626,6 +736,83 @@ pub mod types {
             Self::Int64(value)
         }
     }
+    /// Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafOperator {
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `eq`.
+        #[serde(rename = "eq")]
+        Eq,
+    }
+    impl ::std::fmt::Display for BehavioralLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Gte => f.write_str("gte"),
+                Self::Lte => f.write_str("lte"),
+                Self::Gt => f.write_str("gt"),
+                Self::Lt => f.write_str("lt"),
+                Self::Exact => f.write_str("exact"),
+                Self::Eq => f.write_str("eq"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "gte" => Ok(Self::Gte),
+                "lte" => Ok(Self::Lte),
+                "gt" => Ok(Self::Gt),
+                "lt" => Ok(Self::Lt),
+                "exact" => Ok(Self::Exact),
+                "eq" => Ok(Self::Eq),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
     /// The second event of a sequence: name of the event, or ID of the action.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -638,6 +825,208 @@ pub mod types {
     impl ::std::convert::From<::std::option::Option<i64>> for BehavioralLeafSeqEvent {
         fn from(value: ::std::option::Option<i64>) -> Self {
             Self::Variant1(value)
+        }
+    }
+    /// Meaning of `seq_event`: `events` or `actions`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafSeqEventType {
+        /// The value `events`.
+        #[serde(rename = "events")]
+        Events,
+        /// The value `actions`.
+        #[serde(rename = "actions")]
+        Actions,
+    }
+    impl ::std::fmt::Display for BehavioralLeafSeqEventType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Events => f.write_str("events"),
+                Self::Actions => f.write_str("actions"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafSeqEventType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "events" => Ok(Self::Events),
+                "actions" => Ok(Self::Actions),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafSeqEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafSeqEventType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafSeqTimeInterval {
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+        /// The value `year`.
+        #[serde(rename = "year")]
+        Year,
+    }
+    impl ::std::fmt::Display for BehavioralLeafSeqTimeInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+                Self::Year => f.write_str("year"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafSeqTimeInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                "year" => Ok(Self::Year),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafSeqTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String>
+    for BehavioralLeafSeqTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafTimeInterval {
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+        /// The value `year`.
+        #[serde(rename = "year")]
+        Year,
+    }
+    impl ::std::fmt::Display for BehavioralLeafTimeInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+                Self::Year => f.write_str("year"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafTimeInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                "year" => Ok(Self::Year),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafTimeInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on events.
@@ -692,6 +1081,194 @@ pub mod types {
             value.parse()
         }
     }
+    /// The behavior.
+    /// - `performed_event`: The event occurred in the time window.
+    /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+    /// - `performed_event_first_time`: The first event of the person is in the time window.
+    /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+    /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+    /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+    /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
+    ///
+    /// As in PostHog's API, a cohort with another behavior, another unit or another comparison is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum BehavioralLeafValue {
+        /// The value `performed_event`.
+        #[serde(rename = "performed_event")]
+        PerformedEvent,
+        /// The value `performed_event_multiple`.
+        #[serde(rename = "performed_event_multiple")]
+        PerformedEventMultiple,
+        /// The value `performed_event_multiple_times`.
+        #[serde(rename = "performed_event_multiple_times")]
+        PerformedEventMultipleTimes,
+        /// The value `performed_event_first_time`.
+        #[serde(rename = "performed_event_first_time")]
+        PerformedEventFirstTime,
+        /// The value `performed_event_sequence`.
+        #[serde(rename = "performed_event_sequence")]
+        PerformedEventSequence,
+        /// The value `performed_event_regularly`.
+        #[serde(rename = "performed_event_regularly")]
+        PerformedEventRegularly,
+        /// The value `stopped_performing_event`.
+        #[serde(rename = "stopped_performing_event")]
+        StoppedPerformingEvent,
+        /// The value `restarted_performing_event`.
+        #[serde(rename = "restarted_performing_event")]
+        RestartedPerformingEvent,
+    }
+    impl ::std::fmt::Display for BehavioralLeafValue {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::PerformedEvent => f.write_str("performed_event"),
+                Self::PerformedEventMultiple => f.write_str("performed_event_multiple"),
+                Self::PerformedEventMultipleTimes => {
+                    f.write_str("performed_event_multiple_times")
+                }
+                Self::PerformedEventFirstTime => {
+                    f.write_str("performed_event_first_time")
+                }
+                Self::PerformedEventSequence => f.write_str("performed_event_sequence"),
+                Self::PerformedEventRegularly => f.write_str("performed_event_regularly"),
+                Self::StoppedPerformingEvent => f.write_str("stopped_performing_event"),
+                Self::RestartedPerformingEvent => {
+                    f.write_str("restarted_performing_event")
+                }
+            }
+        }
+    }
+    impl ::std::str::FromStr for BehavioralLeafValue {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "performed_event" => Ok(Self::PerformedEvent),
+                "performed_event_multiple" => Ok(Self::PerformedEventMultiple),
+                "performed_event_multiple_times" => Ok(Self::PerformedEventMultipleTimes),
+                "performed_event_first_time" => Ok(Self::PerformedEventFirstTime),
+                "performed_event_sequence" => Ok(Self::PerformedEventSequence),
+                "performed_event_regularly" => Ok(Self::PerformedEventRegularly),
+                "stopped_performing_event" => Ok(Self::StoppedPerformingEvent),
+                "restarted_performing_event" => Ok(Self::RestartedPerformingEvent),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for BehavioralLeafValue {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for BehavioralLeafValue {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Why a calculation failed, or null. Later versions can have more codes.
+    /// - `validation_error`: The filter, or one of a cohort that it refers to, has a value that cannot be evaluated.
+    /// - `no_properties`: A filter has a group without criteria.
+    /// - `invalid_regex`: A filter has a pattern that cannot be read.
+    /// - `timeout`: The evaluation took too long.
+    /// - `capacity`: The evaluation needed too much memory, or the database was busy; a retry can succeed.
+    /// - `unknown`: Any other reason.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CalculationErrorCode {
+        /// The value `validation_error`.
+        #[serde(rename = "validation_error")]
+        ValidationError,
+        /// The value `no_properties`.
+        #[serde(rename = "no_properties")]
+        NoProperties,
+        /// The value `invalid_regex`.
+        #[serde(rename = "invalid_regex")]
+        InvalidRegex,
+        /// The value `timeout`.
+        #[serde(rename = "timeout")]
+        Timeout,
+        /// The value `capacity`.
+        #[serde(rename = "capacity")]
+        Capacity,
+        /// The value `unknown`.
+        #[serde(rename = "unknown")]
+        Unknown,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CalculationErrorCode {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::ValidationError => "validation_error",
+                Self::NoProperties => "no_properties",
+                Self::InvalidRegex => "invalid_regex",
+                Self::Timeout => "timeout",
+                Self::Capacity => "capacity",
+                Self::Unknown => "unknown",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CalculationErrorCode {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CalculationErrorCode {
+        fn from(value: &str) -> Self {
+            match value {
+                "validation_error" => Self::ValidationError,
+                "no_properties" => Self::NoProperties,
+                "invalid_regex" => Self::InvalidRegex,
+                "timeout" => Self::Timeout,
+                "capacity" => Self::Capacity,
+                "unknown" => Self::Unknown,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CalculationErrorCode {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CalculationErrorCode {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
     /// A calculation of a cohort. Fields that are always null are present only for PostHog's clients.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CalculationHistoryItem {
@@ -704,9 +1281,9 @@ pub mod types {
         /// Reason for the failure; null if it did not fail.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub error: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub error_code: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub error_code: ::std::option::Option<CalculationErrorCode>,
         /// The filter that was evaluated; null if there was none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub filters: ::std::option::Option<StoredFilters>,
@@ -746,12 +1323,6 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub total_written_rows: ::std::option::Option<i64>,
     }
-    impl CalculationHistoryItem {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CalculationHistoryItem {
-            Default::default()
-        }
-    }
     /// A page of calculations.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CalculationHistoryPage {
@@ -766,30 +1337,17 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<CalculationHistoryItem>,
     }
-    impl CalculationHistoryPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CalculationHistoryPage {
-            Default::default()
-        }
-    }
     /// The confirmation of a batch.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureAnswer {
         /// Always `Ok`.
         pub status: CaptureAnswerStatus,
     }
-    impl CaptureAnswer {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureAnswer {
-            Default::default()
-        }
-    }
     /// Always `Ok`.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -800,39 +1358,43 @@ pub mod types {
     pub enum CaptureAnswerStatus {
         /// The value `Ok`.
         Ok,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CaptureAnswerStatus {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Ok => "Ok",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for CaptureAnswerStatus {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Ok => f.write_str("Ok"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CaptureAnswerStatus {
+        fn from(value: &str) -> Self {
+            match value {
+                "Ok" => Self::Ok,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CaptureAnswerStatus {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for CaptureAnswerStatus {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "Ok" => Ok(Self::Ok),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CaptureAnswerStatus {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for CaptureAnswerStatus {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A batch of events of one project.
@@ -859,42 +1421,30 @@ pub mod types {
             Default::default()
         }
     }
-    /// An event with the token next to its fields; or a batch, as in `/batch/`. A list of events is also accepted.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
-    pub struct CaptureBody {
-        /// Token of the project (`phc_…`). An alternative is `token`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub api_key: ::std::option::Option<::std::string::String>,
-        /// A distinct ID of the person.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub event: ::std::option::Option<::std::string::String>,
-        /// Age of the event in milliseconds, if `timestamp` is absent.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub offset: ::std::option::Option<f64>,
-        /// An object of property names and values of any type.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub properties: ::std::option::Option<Properties>,
-        /// Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// Alternative to `api_key`.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub token: ::std::option::Option<::std::string::String>,
-        /// Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
-        /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub uuid: ::std::option::Option<::uuid::Uuid>,
+    /// An event with the token next to its fields; a batch, as in `/batch/`; or a list of events, each with the token if the query has none.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(untagged)]
+    pub enum CaptureBody {
+        /// A value of the type `CaptureEvent`.
+        CaptureEvent(CaptureEvent),
+        /// A value of the type `CaptureBatch`.
+        CaptureBatch(CaptureBatch),
+        /// A list.
+        Array(::std::vec::Vec<CaptureEvent>),
     }
-    impl CaptureBody {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureBody {
-            Default::default()
+    impl ::std::convert::From<CaptureEvent> for CaptureBody {
+        fn from(value: CaptureEvent) -> Self {
+            Self::CaptureEvent(value)
+        }
+    }
+    impl ::std::convert::From<CaptureBatch> for CaptureBody {
+        fn from(value: CaptureBatch) -> Self {
+            Self::CaptureBatch(value)
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<CaptureEvent>> for CaptureBody {
+        fn from(value: ::std::vec::Vec<CaptureEvent>) -> Self {
+            Self::Array(value)
         }
     }
     /// The configuration for browser SDKs. Features that it does not contain are disabled.
@@ -907,30 +1457,33 @@ pub mod types {
         #[serde(rename = "supportedCompression")]
         pub supported_compression: ::std::vec::Vec<::std::string::String>,
     }
-    impl CaptureConfig {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureConfig {
-            Default::default()
-        }
-    }
     /// An event of a person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CaptureEvent {
-        /// A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
+        /// Token of the project (`phc_…`), if neither the batch nor the request has one. An alternative is `token`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub api_key: ::std::option::Option<::std::string::String>,
+        /// A distinct ID of the person. May be in `properties` instead. An ID of more than 200 characters is cut. Other JSON values become their text.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub distinct_id: ::std::option::Option<::std::string::String>,
-        /// Name of the event. A longer name is cut.
+        /// Name of the event. A name of more than 200 characters is cut.
         pub event: ::std::string::String,
-        /// An object of property names and values of any type.
+        /// Age of the event in milliseconds, if `timestamp` is absent.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub offset: ::std::option::Option<f64>,
+        /// Options of newer SDKs. The service reads `process_person_profile`, which has the meaning of `$process_person_profile`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub options: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Properties of the event. `$set`, `$set_once` and `$unset` in them change the person.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub properties: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Time at which the sender sent the request, by the sender's clock, if the event is the whole body. A batch has its own.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub sent_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Properties of the person to set.
         #[serde(rename = "$set", skip_serializing_if = "::std::option::Option::is_none")]
         pub set: ::std::option::Option<Properties>,
-        /// An object of property names and values of any type.
+        /// Properties of the person to set, except for those that the person has.
         #[serde(
             rename = "$set_once",
             skip_serializing_if = "::std::option::Option::is_none"
@@ -939,6 +1492,9 @@ pub mod types {
         /// Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub timestamp: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Alternative to `api_key`. It may be in `properties` too.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub token: ::std::option::Option<::std::string::String>,
         /// Names of the person properties to remove.
         #[serde(
             rename = "$unset",
@@ -966,12 +1522,6 @@ pub mod types {
         /// The JSON, or its base64.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub data: ::std::option::Option<::std::string::String>,
-    }
-    impl CaptureForm {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CaptureForm {
-            Default::default()
-        }
     }
     /// The JSON as text, or its base64.
     #[derive(
@@ -1020,7 +1570,10 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortCohortType>,
+        pub cohort_type: ::std::option::Option<CohortType>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1038,9 +1591,9 @@ pub mod types {
         pub errors_calculating: i64,
         /// Always empty. Present only for PostHog's clients.
         pub experiment_set: ::std::vec::Vec<i64>,
-        /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+        /// Filter that decides the members of a dynamic cohort.
         pub filters: StoredFilters,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         pub groups: CohortGroups,
         /// ID of the cohort.
         pub id: i64,
@@ -1060,10 +1613,9 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub last_error_code: ::std::option::Option<::std::string::String>,
+        /// Code of the last failure; null if the last calculation succeeded, and before the first.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -1074,7 +1626,7 @@ pub mod types {
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
@@ -1084,101 +1636,33 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// Extension of this service; not part of PostHog's API.
+        /// Null, except in lists with a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
+        /// Outcome of the upload that the request contained; absent in other responses.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub upload: ::std::option::Option<Upload>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
     }
-    impl Cohort {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Cohort {
-            Default::default()
-        }
-    }
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum CohortCohortType {
-        /// The value `static`.
-        #[serde(rename = "static")]
-        Static,
-        /// The value `person_property`.
-        #[serde(rename = "person_property")]
-        PersonProperty,
-        /// The value `behavioral`.
-        #[serde(rename = "behavioral")]
-        Behavioral,
-        /// The value `realtime`.
-        #[serde(rename = "realtime")]
-        Realtime,
-        /// The value `analytical`.
-        #[serde(rename = "analytical")]
-        Analytical,
-    }
-    impl ::std::fmt::Display for CohortCohortType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Static => f.write_str("static"),
-                Self::PersonProperty => f.write_str("person_property"),
-                Self::Behavioral => f.write_str("behavioral"),
-                Self::Realtime => f.write_str("realtime"),
-                Self::Analytical => f.write_str("analytical"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for CohortCohortType {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "static" => Ok(Self::Static),
-                "person_property" => Ok(Self::PersonProperty),
-                "behavioral" => Ok(Self::Behavioral),
-                "realtime" => Ok(Self::Realtime),
-                "analytical" => Ok(Self::Analytical),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CohortCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for CohortCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
+    /// The kinds of criteria that occur in a filter, at any depth.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortConditionTypeFlags {
+        /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+        pub behavioral: bool,
+        /// Whether a criterion has the type `cohort`.
+        pub cohorts: bool,
+        /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+        pub lifecycle: bool,
+        /// Whether a criterion has the type `person` or `person_metadata`.
+        pub person_properties: bool,
     }
     /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
     /// a field with a name near that of a field here (`filterz`, `is_Static`, `descripton`) is refused with the code `unknown_field`,
     /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<CohortCreateCohortType>,
@@ -1188,11 +1672,6 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-        /// A person created for an email address gets it as the property `email` and as distinct ID.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<bool>,
         /// The initial members of a static cohort, by the `id` of each person. IDs that belong to no person are skipped.
         #[serde(
             rename = "_create_static_person_ids",
@@ -1206,10 +1685,10 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members; null if there is none.
+        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -1221,11 +1700,6 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload removes the members that the file does not contain.
-        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<bool>,
     }
     impl CohortCreate {
         /// Returns a builder without values.
@@ -1329,6 +1803,13 @@ pub mod types {
     /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
+        /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
+        /// Exclude them with a criterion instead.
+        #[serde(
+            rename = "filterTestAccounts",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub filter_test_accounts: ::std::option::Option<bool>,
         /// The root of the tree.
         pub properties: CohortFiltersProperties,
     }
@@ -1346,8 +1827,6 @@ pub mod types {
         FilterGroup(FilterGroup),
         /// A value of the type `EmptyObject`.
         EmptyObject(EmptyObject),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for CohortFiltersProperties {
         fn from(value: FilterGroup) -> Self {
@@ -1359,56 +1838,134 @@ pub mod types {
             Self::EmptyObject(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for CohortFiltersProperties {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// The fields of a cohort as text. `filters`, `groups` and `query` are JSON text.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortForm {
-        /// If present, it must be the type that the criteria require.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub cohort_type: ::std::option::Option<::std::string::String>,
+        pub allow_empty: ::std::option::Option<bool>,
+        /// If present and not empty, it must be the type that the criteria require.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_type: ::std::option::Option<CohortFormCohortType>,
         /// Accepted and ignored. The service has no folders.
         #[serde(
             rename = "_create_in_folder",
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True deletes the cohort; false restores it.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        /// A person created for an email address gets it as the property `email` and as distinct ID.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub deleted: ::std::option::Option<::std::string::String>,
-        /// Description of the cohort.
+        pub create_people: ::std::option::Option<bool>,
+        /// The initial members of a new static cohort, by the `id` of each person. The field is repeated for each person. Updates ignore it.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
+        /// True deletes the cohort; false restores it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<bool>,
+        /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// The filter, as JSON text.
+        /// Filter that decides the members, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
-        /// The groups, as JSON text.
+        /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True for a static cohort.
+        /// True for a static cohort, false for a dynamic cohort.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub is_static: ::std::option::Option<::std::string::String>,
-        /// Name of the cohort.
+        pub is_static: ::std::option::Option<bool>,
+        /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// The query, as JSON text.
+        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
     }
-    impl CohortForm {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortForm {
-            Default::default()
+    /// If present and not empty, it must be the type that the criteria require.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortFormCohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+    }
+    impl ::std::fmt::Display for CohortFormCohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+            }
         }
     }
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    impl ::std::str::FromStr for CohortFormCohortType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "person_property" => Ok(Self::PersonProperty),
+                "behavioral" => Ok(Self::Behavioral),
+                "realtime" => Ok(Self::Realtime),
+                "analytical" => Ok(Self::Analytical),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortFormCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortFormCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// Predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
     /// Used only if `filters` has no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(transparent)]
@@ -1470,7 +2027,7 @@ pub mod types {
         /// Selects a criterion on membership.
         #[serde(rename = "type")]
         pub type_: CohortLeafType,
-        /// An integer. Numeric text is also accepted.
+        /// ID of the other cohort.
         pub value: FilterInteger,
     }
     impl CohortLeaf {
@@ -1589,7 +2146,10 @@ pub mod types {
         /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
+        pub cohort_type: ::std::option::Option<CohortType>,
+        /// The kinds of criteria in `filters`; null without criteria there.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
         /// Number of members after the last calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub count: ::std::option::Option<i64>,
@@ -1607,10 +2167,10 @@ pub mod types {
         pub errors_calculating: i64,
         /// Always empty. Present only for PostHog's clients.
         pub experiment_set: ::std::vec::Vec<i64>,
-        /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+        /// Filter that decides the members of a dynamic cohort; absent with `basic`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<StoredFilters>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// ID of the cohort.
@@ -1631,10 +2191,9 @@ pub mod types {
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Extension of this service; not part of PostHog's API.
-        /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-        /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
-        pub last_error_code: ::std::option::Option<::std::string::String>,
+        /// Code of the last failure; null if the last calculation succeeded, and before the first.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub last_error_code: ::std::option::Option<CalculationErrorCode>,
         /// Reason for the last failure.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_error_message: ::std::option::Option<::std::string::String>,
@@ -1645,7 +2204,7 @@ pub mod types {
         /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
         /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
@@ -1655,98 +2214,18 @@ pub mod types {
         /// Query that filled the static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
-        /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
     }
-    impl CohortListItem {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortListItem {
-            Default::default()
-        }
-    }
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
-        Debug,
-        Eq,
-        Hash,
-        Ord,
-        PartialEq,
-        PartialOrd
-    )]
-    pub enum CohortListItemCohortType {
-        /// The value `static`.
-        #[serde(rename = "static")]
-        Static,
-        /// The value `person_property`.
-        #[serde(rename = "person_property")]
-        PersonProperty,
-        /// The value `behavioral`.
-        #[serde(rename = "behavioral")]
-        Behavioral,
-        /// The value `realtime`.
-        #[serde(rename = "realtime")]
-        Realtime,
-        /// The value `analytical`.
-        #[serde(rename = "analytical")]
-        Analytical,
-    }
-    impl ::std::fmt::Display for CohortListItemCohortType {
-        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Static => f.write_str("static"),
-                Self::PersonProperty => f.write_str("person_property"),
-                Self::Behavioral => f.write_str("behavioral"),
-                Self::Realtime => f.write_str("realtime"),
-                Self::Analytical => f.write_str("analytical"),
-            }
-        }
-    }
-    impl ::std::str::FromStr for CohortListItemCohortType {
-        type Err = self::error::ConversionError;
-        fn from_str(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "static" => Ok(Self::Static),
-                "person_property" => Ok(Self::PersonProperty),
-                "behavioral" => Ok(Self::Behavioral),
-                "realtime" => Ok(Self::Realtime),
-                "analytical" => Ok(Self::Analytical),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CohortListItemCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for CohortListItemCohortType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-    #[derive(
-        ::serde::Deserialize,
-        ::serde::Serialize,
-        Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -1761,42 +2240,45 @@ pub mod types {
         /// The value `similar`.
         #[serde(rename = "similar")]
         Similar,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CohortListItemSearchMatchType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Exact => "exact",
+                Self::Similar => "similar",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for CohortListItemSearchMatchType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Exact => f.write_str("exact"),
-                Self::Similar => f.write_str("similar"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CohortListItemSearchMatchType {
+        fn from(value: &str) -> Self {
+            match value {
+                "exact" => Self::Exact,
+                "similar" => Self::Similar,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortListItemSearchMatchType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for CohortListItemSearchMatchType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "exact" => Ok(Self::Exact),
-                "similar" => Ok(Self::Similar),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for CohortListItemSearchMatchType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String>
-    for CohortListItemSearchMatchType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The result of a preview.
@@ -1813,19 +2295,13 @@ pub mod types {
         /// Persons who match the filter; the person created last comes first.
         pub sample: ::std::vec::Vec<Person>,
     }
-    impl CohortPreview {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortPreview {
-            Default::default()
-        }
-    }
     /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortPreviewRequest {
         /// The instant that replaces "now"; absent or null means the current time.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-        /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+        /// The filter to evaluate.
         pub filters: CohortFilters,
         /// Maximum number of persons in the sample.
         #[serde(default)]
@@ -1881,45 +2357,275 @@ pub mod types {
             Self(value)
         }
     }
-    /// The fields of a cohort as text, with `filters` and `groups` as JSON text, and a file of persons.
+    /// Null, except in lists with a search.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortSearchMatchType {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `similar`.
+        #[serde(rename = "similar")]
+        Similar,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CohortSearchMatchType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Exact => "exact",
+                Self::Similar => "similar",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CohortSearchMatchType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CohortSearchMatchType {
+        fn from(value: &str) -> Self {
+            match value {
+                "exact" => Self::Exact,
+                "similar" => Self::Similar,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortSearchMatchType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CohortSearchMatchType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The type of a cohort, or null. Later versions can have more types.
+    /// - `static`: The members are a stored list.
+    /// - `person_property`: The filter tests only properties of persons.
+    /// - `behavioral`: The filter tests the occurrence or the number of events.
+    /// - `analytical`: The filter tests the order or the regularity of events.
+    /// - `realtime`: Each event can update the members.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl CohortType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Static => "static",
+                Self::PersonProperty => "person_property",
+                Self::Behavioral => "behavioral",
+                Self::Realtime => "realtime",
+                Self::Analytical => "analytical",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for CohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for CohortType {
+        fn from(value: &str) -> Self {
+            match value {
+                "static" => Self::Static,
+                "person_property" => Self::PersonProperty,
+                "behavioral" => Self::Behavioral,
+                "realtime" => Self::Realtime,
+                "analytical" => Self::Analytical,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for CohortType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for CohortType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The fields of a cohort as text, with `filters`, `groups` and `query` as JSON text, and a file of persons.
     /// If the static cohort exists, the persons of the file are added to it.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortUpload {
-        /// `true` or `false`. If true, a file that names no person of the project may remove all members.
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        pub allow_empty: ::std::option::Option<bool>,
+        /// If present and not empty, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<::std::string::String>,
+        pub cohort_type: ::std::option::Option<CohortUploadCohortType>,
+        /// Accepted and ignored. The service has no folders.
+        #[serde(
+            rename = "_create_in_folder",
+            skip_serializing_if = "::std::option::Option::is_none"
+        )]
+        pub create_in_folder: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+        /// A person created for an email address gets it as the property `email` and as distinct ID.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub create_people: ::std::option::Option<bool>,
+        /// The initial members of a new static cohort, by the `id` of each person. The field is repeated for each person. Updates ignore it.
+        #[serde(
+            rename = "_create_static_person_ids",
+            default,
+            skip_serializing_if = "::std::vec::Vec::is_empty"
+        )]
+        pub create_static_person_ids: ::std::vec::Vec<::std::string::String>,
         /// The file of persons. `cohorts_create` describes its format.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub csv: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True deletes the cohort; false restores it.
+        /// True deletes the cohort; false restores it.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub deleted: ::std::option::Option<::std::string::String>,
-        /// Description of the cohort.
+        pub deleted: ::std::option::Option<bool>,
+        /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// The filter, as JSON text.
+        /// Filter that decides the members, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<::std::string::String>,
-        /// The groups, as JSON text.
+        /// Predecessor of `filters`, as JSON text. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. True for a static cohort.
+        /// True for a static cohort, false for a dynamic cohort. Send it before a large file.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub is_static: ::std::option::Option<::std::string::String>,
-        /// Name of the cohort.
+        pub is_static: ::std::option::Option<bool>,
+        /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// `true` or `false`. If true, the upload removes the members that the file does not contain.
+        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<::std::string::String>,
+        pub query: ::std::option::Option<::std::string::String>,
+        /// Extension of this service; not part of PostHog's API.
+        /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
+        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub replace_members: ::std::option::Option<bool>,
     }
-    impl CohortUpload {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CohortUpload {
-            Default::default()
+    /// If present and not empty, it must be the type that the criteria require.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortUploadCohortType {
+        /// The value `static`.
+        #[serde(rename = "static")]
+        Static,
+        /// The value `person_property`.
+        #[serde(rename = "person_property")]
+        PersonProperty,
+        /// The value `behavioral`.
+        #[serde(rename = "behavioral")]
+        Behavioral,
+        /// The value `realtime`.
+        #[serde(rename = "realtime")]
+        Realtime,
+        /// The value `analytical`.
+        #[serde(rename = "analytical")]
+        Analytical,
+    }
+    impl ::std::fmt::Display for CohortUploadCohortType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Static => f.write_str("static"),
+                Self::PersonProperty => f.write_str("person_property"),
+                Self::Behavioral => f.write_str("behavioral"),
+                Self::Realtime => f.write_str("realtime"),
+                Self::Analytical => f.write_str("analytical"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortUploadCohortType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "static" => Ok(Self::Static),
+                "person_property" => Ok(Self::PersonProperty),
+                "behavioral" => Ok(Self::Behavioral),
+                "realtime" => Ok(Self::Realtime),
+                "analytical" => Ok(Self::Analytical),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortUploadCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortUploadCohortType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// The values of `CohortsListType`.
@@ -1987,23 +2693,11 @@ pub mod types {
         /// Path of the criterion in `filters`, such as `properties.values[0]`.
         pub path: ::std::string::String,
     }
-    impl CriterionCount {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::CriterionCount {
-            Default::default()
-        }
-    }
     /// The confirmation of a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Done {
         /// Always true.
         pub success: bool,
-    }
-    impl Done {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Done {
-            Default::default()
-        }
     }
     /// No criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -2040,18 +2734,316 @@ pub mod types {
         /// The invalid field; null if the error does not concern a single field.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub attr: ::std::option::Option<::std::string::String>,
-        /// The error, for programs.
-        pub code: ::std::string::String,
+        /// The error, for programs. Later versions can have more codes.
+        ///
+        /// The request is invalid (400):
+        /// - `invalid_input`: A value is invalid.
+        /// - `required`: A required field is absent.
+        /// - `null`: A field is null that must not be.
+        /// - `blank`: A text is empty that must not be.
+        /// - `invalid_choice`: A value is not one of those that the field can have.
+        /// - `max_length`: A text or a list is too long.
+        /// - `min_length`: A text is too short.
+        /// - `max_value`: A number is too large.
+        /// - `min_value`: A number is too small.
+        /// - `not_a_list`: The value of a field is not a list.
+        /// - `null_characters_not_allowed`: A text has the character U+0000.
+        /// - `unique`: Another action of the project has the name.
+        /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+        /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+        /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+        /// - `parse_error`: The body cannot be decoded.
+        ///
+        /// The request is refused (401 to 415):
+        /// - `not_authenticated`: The key or the token is missing (401).
+        /// - `authentication_failed`: The key is invalid (401).
+        /// - `invalid_api_key`: The token is invalid (401).
+        /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+        /// - `not_found`: The path, the project or the object does not exist (404).
+        /// - `method_not_allowed`: The path does not have the method (405).
+        /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+        /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+        ///
+        /// A retry after the time in `Retry-After` can succeed (429 and 503):
+        /// - `throttled`: The key or the address exceeds its rate limit (429).
+        /// - `busy`: The project has too many requests of one kind at once (429).
+        /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+        /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+        /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
+        /// - `capacity`: An evaluation needs more memory than is free (503).
+        /// - `unavailable`: The database is not available (503).
+        ///
+        /// The service failed:
+        /// - `not_stored`: No storage space is left (507).
+        /// - `error`: Internal error (500).
+        pub code: ErrorCode,
         /// The error, as text for a reader.
         pub detail: ::std::string::String,
         /// The category of the error.
         #[serde(rename = "type")]
         pub type_: ErrorType,
     }
-    impl Error {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Error {
-            Default::default()
+    /// The error, for programs. Later versions can have more codes.
+    ///
+    /// The request is invalid (400):
+    /// - `invalid_input`: A value is invalid.
+    /// - `required`: A required field is absent.
+    /// - `null`: A field is null that must not be.
+    /// - `blank`: A text is empty that must not be.
+    /// - `invalid_choice`: A value is not one of those that the field can have.
+    /// - `max_length`: A text or a list is too long.
+    /// - `min_length`: A text is too short.
+    /// - `max_value`: A number is too large.
+    /// - `min_value`: A number is too small.
+    /// - `not_a_list`: The value of a field is not a list.
+    /// - `null_characters_not_allowed`: A text has the character U+0000.
+    /// - `unique`: Another action of the project has the name.
+    /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+    /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+    /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+    /// - `parse_error`: The body cannot be decoded.
+    ///
+    /// The request is refused (401 to 415):
+    /// - `not_authenticated`: The key or the token is missing (401).
+    /// - `authentication_failed`: The key is invalid (401).
+    /// - `invalid_api_key`: The token is invalid (401).
+    /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+    /// - `not_found`: The path, the project or the object does not exist (404).
+    /// - `method_not_allowed`: The path does not have the method (405).
+    /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+    /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    ///
+    /// A retry after the time in `Retry-After` can succeed (429 and 503):
+    /// - `throttled`: The key or the address exceeds its rate limit (429).
+    /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+    /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
+    /// - `capacity`: An evaluation needs more memory than is free (503).
+    /// - `unavailable`: The database is not available (503).
+    ///
+    /// The service failed:
+    /// - `not_stored`: No storage space is left (507).
+    /// - `error`: Internal error (500).
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ErrorCode {
+        /// The value `invalid_input`.
+        #[serde(rename = "invalid_input")]
+        InvalidInput,
+        /// The value `required`.
+        #[serde(rename = "required")]
+        Required,
+        /// The value `null`.
+        #[serde(rename = "null")]
+        Null,
+        /// The value `blank`.
+        #[serde(rename = "blank")]
+        Blank,
+        /// The value `invalid_choice`.
+        #[serde(rename = "invalid_choice")]
+        InvalidChoice,
+        /// The value `max_length`.
+        #[serde(rename = "max_length")]
+        MaxLength,
+        /// The value `min_length`.
+        #[serde(rename = "min_length")]
+        MinLength,
+        /// The value `max_value`.
+        #[serde(rename = "max_value")]
+        MaxValue,
+        /// The value `min_value`.
+        #[serde(rename = "min_value")]
+        MinValue,
+        /// The value `not_a_list`.
+        #[serde(rename = "not_a_list")]
+        NotAList,
+        /// The value `null_characters_not_allowed`.
+        #[serde(rename = "null_characters_not_allowed")]
+        NullCharactersNotAllowed,
+        /// The value `unique`.
+        #[serde(rename = "unique")]
+        Unique,
+        /// The value `unknown_field`.
+        #[serde(rename = "unknown_field")]
+        UnknownField,
+        /// The value `too_complex`.
+        #[serde(rename = "too_complex")]
+        TooComplex,
+        /// The value `This field is required.`.
+        #[serde(rename = "This field is required.")]
+        ThisFieldIsRequired,
+        /// The value `parse_error`.
+        #[serde(rename = "parse_error")]
+        ParseError,
+        /// The value `not_authenticated`.
+        #[serde(rename = "not_authenticated")]
+        NotAuthenticated,
+        /// The value `authentication_failed`.
+        #[serde(rename = "authentication_failed")]
+        AuthenticationFailed,
+        /// The value `invalid_api_key`.
+        #[serde(rename = "invalid_api_key")]
+        InvalidApiKey,
+        /// The value `permission_denied`.
+        #[serde(rename = "permission_denied")]
+        PermissionDenied,
+        /// The value `not_found`.
+        #[serde(rename = "not_found")]
+        NotFound,
+        /// The value `method_not_allowed`.
+        #[serde(rename = "method_not_allowed")]
+        MethodNotAllowed,
+        /// The value `not_acceptable`.
+        #[serde(rename = "not_acceptable")]
+        NotAcceptable,
+        /// The value `request_too_large`.
+        #[serde(rename = "request_too_large")]
+        RequestTooLarge,
+        /// The value `unsupported_media_type`.
+        #[serde(rename = "unsupported_media_type")]
+        UnsupportedMediaType,
+        /// The value `throttled`.
+        #[serde(rename = "throttled")]
+        Throttled,
+        /// The value `busy`.
+        #[serde(rename = "busy")]
+        Busy,
+        /// The value `overloaded`.
+        #[serde(rename = "overloaded")]
+        Overloaded,
+        /// The value `timeout`.
+        #[serde(rename = "timeout")]
+        Timeout,
+        /// The value `index_loading`.
+        #[serde(rename = "index_loading")]
+        IndexLoading,
+        /// The value `capacity`.
+        #[serde(rename = "capacity")]
+        Capacity,
+        /// The value `unavailable`.
+        #[serde(rename = "unavailable")]
+        Unavailable,
+        /// The value `not_stored`.
+        #[serde(rename = "not_stored")]
+        NotStored,
+        /// The value `error`.
+        #[serde(rename = "error")]
+        Error,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ErrorCode {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::InvalidInput => "invalid_input",
+                Self::Required => "required",
+                Self::Null => "null",
+                Self::Blank => "blank",
+                Self::InvalidChoice => "invalid_choice",
+                Self::MaxLength => "max_length",
+                Self::MinLength => "min_length",
+                Self::MaxValue => "max_value",
+                Self::MinValue => "min_value",
+                Self::NotAList => "not_a_list",
+                Self::NullCharactersNotAllowed => "null_characters_not_allowed",
+                Self::Unique => "unique",
+                Self::UnknownField => "unknown_field",
+                Self::TooComplex => "too_complex",
+                Self::ThisFieldIsRequired => "This field is required.",
+                Self::ParseError => "parse_error",
+                Self::NotAuthenticated => "not_authenticated",
+                Self::AuthenticationFailed => "authentication_failed",
+                Self::InvalidApiKey => "invalid_api_key",
+                Self::PermissionDenied => "permission_denied",
+                Self::NotFound => "not_found",
+                Self::MethodNotAllowed => "method_not_allowed",
+                Self::NotAcceptable => "not_acceptable",
+                Self::RequestTooLarge => "request_too_large",
+                Self::UnsupportedMediaType => "unsupported_media_type",
+                Self::Throttled => "throttled",
+                Self::Busy => "busy",
+                Self::Overloaded => "overloaded",
+                Self::Timeout => "timeout",
+                Self::IndexLoading => "index_loading",
+                Self::Capacity => "capacity",
+                Self::Unavailable => "unavailable",
+                Self::NotStored => "not_stored",
+                Self::Error => "error",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ErrorCode {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ErrorCode {
+        fn from(value: &str) -> Self {
+            match value {
+                "invalid_input" => Self::InvalidInput,
+                "required" => Self::Required,
+                "null" => Self::Null,
+                "blank" => Self::Blank,
+                "invalid_choice" => Self::InvalidChoice,
+                "max_length" => Self::MaxLength,
+                "min_length" => Self::MinLength,
+                "max_value" => Self::MaxValue,
+                "min_value" => Self::MinValue,
+                "not_a_list" => Self::NotAList,
+                "null_characters_not_allowed" => Self::NullCharactersNotAllowed,
+                "unique" => Self::Unique,
+                "unknown_field" => Self::UnknownField,
+                "too_complex" => Self::TooComplex,
+                "This field is required." => Self::ThisFieldIsRequired,
+                "parse_error" => Self::ParseError,
+                "not_authenticated" => Self::NotAuthenticated,
+                "authentication_failed" => Self::AuthenticationFailed,
+                "invalid_api_key" => Self::InvalidApiKey,
+                "permission_denied" => Self::PermissionDenied,
+                "not_found" => Self::NotFound,
+                "method_not_allowed" => Self::MethodNotAllowed,
+                "not_acceptable" => Self::NotAcceptable,
+                "request_too_large" => Self::RequestTooLarge,
+                "unsupported_media_type" => Self::UnsupportedMediaType,
+                "throttled" => Self::Throttled,
+                "busy" => Self::Busy,
+                "overloaded" => Self::Overloaded,
+                "timeout" => Self::Timeout,
+                "index_loading" => Self::IndexLoading,
+                "capacity" => Self::Capacity,
+                "unavailable" => Self::Unavailable,
+                "not_stored" => Self::NotStored,
+                "error" => Self::Error,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ErrorCode {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ErrorCode {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The category of the error.
@@ -2059,7 +3051,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -2083,47 +3074,51 @@ pub mod types {
         /// The value `server_error`.
         #[serde(rename = "server_error")]
         ServerError,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ErrorType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::ValidationError => "validation_error",
+                Self::InvalidRequest => "invalid_request",
+                Self::AuthenticationError => "authentication_error",
+                Self::ThrottledError => "throttled_error",
+                Self::ServerError => "server_error",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for ErrorType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::ValidationError => f.write_str("validation_error"),
-                Self::InvalidRequest => f.write_str("invalid_request"),
-                Self::AuthenticationError => f.write_str("authentication_error"),
-                Self::ThrottledError => f.write_str("throttled_error"),
-                Self::ServerError => f.write_str("server_error"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ErrorType {
+        fn from(value: &str) -> Self {
+            match value {
+                "validation_error" => Self::ValidationError,
+                "invalid_request" => Self::InvalidRequest,
+                "authentication_error" => Self::AuthenticationError,
+                "throttled_error" => Self::ThrottledError,
+                "server_error" => Self::ServerError,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ErrorType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for ErrorType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "validation_error" => Ok(Self::ValidationError),
-                "invalid_request" => Ok(Self::InvalidRequest),
-                "authentication_error" => Ok(Self::AuthenticationError),
-                "throttled_error" => Ok(Self::ThrottledError),
-                "server_error" => Ok(Self::ServerError),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for ErrorType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A criterion that compares an event property with a value.
@@ -2143,19 +3138,238 @@ pub mod types {
         pub condition_hash: ::std::option::Option<::serde_json::Value>,
         /// Name of the property.
         pub key: ::std::string::String,
-        /// An operator of a criterion on a person property. The default is `exact`.
+        /// The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+        /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub operator: ::std::option::Option<::std::string::String>,
+        pub operator: ::std::option::Option<EventFilterOperator>,
         /// Selects a criterion on an event property.
         #[serde(rename = "type")]
         pub type_: EventFilterType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl EventFilter {
         /// Returns a builder without values.
         pub fn builder() -> builder::EventFilter {
             Default::default()
+        }
+    }
+    /// The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+    /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum EventFilterOperator {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `is_not`.
+        #[serde(rename = "is_not")]
+        IsNot,
+        /// The value `in`.
+        #[serde(rename = "in")]
+        In,
+        /// The value `not_in`.
+        #[serde(rename = "not_in")]
+        NotIn,
+        /// The value `icontains`.
+        #[serde(rename = "icontains")]
+        Icontains,
+        /// The value `not_icontains`.
+        #[serde(rename = "not_icontains")]
+        NotIcontains,
+        /// The value `icontains_multi`.
+        #[serde(rename = "icontains_multi")]
+        IcontainsMulti,
+        /// The value `not_icontains_multi`.
+        #[serde(rename = "not_icontains_multi")]
+        NotIcontainsMulti,
+        /// The value `starts_with`.
+        #[serde(rename = "starts_with")]
+        StartsWith,
+        /// The value `not_starts_with`.
+        #[serde(rename = "not_starts_with")]
+        NotStartsWith,
+        /// The value `ends_with`.
+        #[serde(rename = "ends_with")]
+        EndsWith,
+        /// The value `not_ends_with`.
+        #[serde(rename = "not_ends_with")]
+        NotEndsWith,
+        /// The value `regex`.
+        #[serde(rename = "regex")]
+        Regex,
+        /// The value `not_regex`.
+        #[serde(rename = "not_regex")]
+        NotRegex,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `min`.
+        #[serde(rename = "min")]
+        Min,
+        /// The value `max`.
+        #[serde(rename = "max")]
+        Max,
+        /// The value `between`.
+        #[serde(rename = "between")]
+        Between,
+        /// The value `not_between`.
+        #[serde(rename = "not_between")]
+        NotBetween,
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+        /// The value `is_date_before`.
+        #[serde(rename = "is_date_before")]
+        IsDateBefore,
+        /// The value `is_date_after`.
+        #[serde(rename = "is_date_after")]
+        IsDateAfter,
+        /// The value `semver_eq`.
+        #[serde(rename = "semver_eq")]
+        SemverEq,
+        /// The value `semver_neq`.
+        #[serde(rename = "semver_neq")]
+        SemverNeq,
+        /// The value `semver_gt`.
+        #[serde(rename = "semver_gt")]
+        SemverGt,
+        /// The value `semver_gte`.
+        #[serde(rename = "semver_gte")]
+        SemverGte,
+        /// The value `semver_lt`.
+        #[serde(rename = "semver_lt")]
+        SemverLt,
+        /// The value `semver_lte`.
+        #[serde(rename = "semver_lte")]
+        SemverLte,
+        /// The value `semver_tilde`.
+        #[serde(rename = "semver_tilde")]
+        SemverTilde,
+        /// The value `semver_caret`.
+        #[serde(rename = "semver_caret")]
+        SemverCaret,
+        /// The value `semver_wildcard`.
+        #[serde(rename = "semver_wildcard")]
+        SemverWildcard,
+    }
+    impl ::std::fmt::Display for EventFilterOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::IsNot => f.write_str("is_not"),
+                Self::In => f.write_str("in"),
+                Self::NotIn => f.write_str("not_in"),
+                Self::Icontains => f.write_str("icontains"),
+                Self::NotIcontains => f.write_str("not_icontains"),
+                Self::IcontainsMulti => f.write_str("icontains_multi"),
+                Self::NotIcontainsMulti => f.write_str("not_icontains_multi"),
+                Self::StartsWith => f.write_str("starts_with"),
+                Self::NotStartsWith => f.write_str("not_starts_with"),
+                Self::EndsWith => f.write_str("ends_with"),
+                Self::NotEndsWith => f.write_str("not_ends_with"),
+                Self::Regex => f.write_str("regex"),
+                Self::NotRegex => f.write_str("not_regex"),
+                Self::Gt => f.write_str("gt"),
+                Self::Gte => f.write_str("gte"),
+                Self::Lt => f.write_str("lt"),
+                Self::Lte => f.write_str("lte"),
+                Self::Min => f.write_str("min"),
+                Self::Max => f.write_str("max"),
+                Self::Between => f.write_str("between"),
+                Self::NotBetween => f.write_str("not_between"),
+                Self::IsDateExact => f.write_str("is_date_exact"),
+                Self::IsDateBefore => f.write_str("is_date_before"),
+                Self::IsDateAfter => f.write_str("is_date_after"),
+                Self::SemverEq => f.write_str("semver_eq"),
+                Self::SemverNeq => f.write_str("semver_neq"),
+                Self::SemverGt => f.write_str("semver_gt"),
+                Self::SemverGte => f.write_str("semver_gte"),
+                Self::SemverLt => f.write_str("semver_lt"),
+                Self::SemverLte => f.write_str("semver_lte"),
+                Self::SemverTilde => f.write_str("semver_tilde"),
+                Self::SemverCaret => f.write_str("semver_caret"),
+                Self::SemverWildcard => f.write_str("semver_wildcard"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for EventFilterOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "is_not" => Ok(Self::IsNot),
+                "in" => Ok(Self::In),
+                "not_in" => Ok(Self::NotIn),
+                "icontains" => Ok(Self::Icontains),
+                "not_icontains" => Ok(Self::NotIcontains),
+                "icontains_multi" => Ok(Self::IcontainsMulti),
+                "not_icontains_multi" => Ok(Self::NotIcontainsMulti),
+                "starts_with" => Ok(Self::StartsWith),
+                "not_starts_with" => Ok(Self::NotStartsWith),
+                "ends_with" => Ok(Self::EndsWith),
+                "not_ends_with" => Ok(Self::NotEndsWith),
+                "regex" => Ok(Self::Regex),
+                "not_regex" => Ok(Self::NotRegex),
+                "gt" => Ok(Self::Gt),
+                "gte" => Ok(Self::Gte),
+                "lt" => Ok(Self::Lt),
+                "lte" => Ok(Self::Lte),
+                "min" => Ok(Self::Min),
+                "max" => Ok(Self::Max),
+                "between" => Ok(Self::Between),
+                "not_between" => Ok(Self::NotBetween),
+                "is_date_exact" => Ok(Self::IsDateExact),
+                "is_date_before" => Ok(Self::IsDateBefore),
+                "is_date_after" => Ok(Self::IsDateAfter),
+                "semver_eq" => Ok(Self::SemverEq),
+                "semver_neq" => Ok(Self::SemverNeq),
+                "semver_gt" => Ok(Self::SemverGt),
+                "semver_gte" => Ok(Self::SemverGte),
+                "semver_lt" => Ok(Self::SemverLt),
+                "semver_lte" => Ok(Self::SemverLte),
+                "semver_tilde" => Ok(Self::SemverTilde),
+                "semver_caret" => Ok(Self::SemverCaret),
+                "semver_wildcard" => Ok(Self::SemverWildcard),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for EventFilterOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for EventFilterOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on an event property.
@@ -2522,8 +3736,6 @@ pub mod types {
         CohortLeaf(CohortLeaf),
         /// A value of the type `BehavioralLeaf`.
         BehavioralLeaf(BehavioralLeaf),
-        /// An object that this version of the contract does not describe.
-        Other(::serde_json::Map<::std::string::String, ::serde_json::Value>),
     }
     impl ::std::convert::From<FilterGroup> for FilterNode {
         fn from(value: FilterGroup) -> Self {
@@ -2570,15 +3782,6 @@ pub mod types {
             Self::BehavioralLeaf(value)
         }
     }
-    impl ::std::convert::From<
-        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-    > for FilterNode {
-        fn from(
-            value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-        ) -> Self {
-            Self::Other(value)
-        }
-    }
     /// Any JSON value except null.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     #[serde(untagged)]
@@ -2586,7 +3789,7 @@ pub mod types {
         /// A value of the type `String`.
         String(::std::string::String),
         /// A value of the type `f64`.
-        Number(f64),
+        Double(f64),
         /// A value of the type `bool`.
         Boolean(bool),
         /// A list.
@@ -2596,7 +3799,7 @@ pub mod types {
     }
     impl ::std::convert::From<f64> for FilterValue {
         fn from(value: f64) -> Self {
-            Self::Number(value)
+            Self::Double(value)
         }
     }
     impl ::std::convert::From<bool> for FilterValue {
@@ -2618,19 +3821,44 @@ pub mod types {
             Self::Object(value)
         }
     }
+    /// What SDKs send to get feature flags. The service ignores it.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct FlagsBody {
+        /// Token of the project (`phc_…`). Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub api_key: ::std::option::Option<::std::string::String>,
+        /// A distinct ID of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        /// Groups of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub groups: ::std::option::Option<Properties>,
+        /// Properties of the person. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_properties: ::std::option::Option<Properties>,
+        /// Alternative to `api_key`. Ignored.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub token: ::std::option::Option<::std::string::String>,
+    }
+    impl FlagsBody {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::FlagsBody {
+            Default::default()
+        }
+    }
     /// An empty set of feature flags, in the form that SDKs expect.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct NoFlags {
         /// Always false.
         #[serde(rename = "errorsWhileComputingFlags")]
         pub errors_while_computing_flags: bool,
-        /// An object of property names and values of any type.
+        /// Always empty.
         #[serde(rename = "featureFlagPayloads")]
         pub feature_flag_payloads: Properties,
-        /// An object of property names and values of any type.
+        /// Always empty.
         #[serde(rename = "featureFlags")]
         pub feature_flags: Properties,
-        /// An object of property names and values of any type.
+        /// Always empty.
         pub flags: Properties,
         /// ID of the response.
         #[serde(rename = "requestId")]
@@ -2644,12 +3872,6 @@ pub mod types {
         /// Compressions that the service accepts.
         #[serde(rename = "supportedCompression")]
         pub supported_compression: ::std::vec::Vec<::std::string::String>,
-    }
-    impl NoFlags {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::NoFlags {
-            Default::default()
-        }
     }
     /// An integer or null. Numeric text is also accepted.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -2679,12 +3901,6 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<Action>,
     }
-    impl PaginatedActionList {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PaginatedActionList {
-            Default::default()
-        }
-    }
     /// A page of cohorts.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PaginatedCohortList {
@@ -2699,12 +3915,6 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<CohortListItem>,
     }
-    impl PaginatedCohortList {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PaginatedCohortList {
-            Default::default()
-        }
-    }
     /// A page of projects.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PaginatedProjectList {
@@ -2718,12 +3928,6 @@ pub mod types {
         pub previous: ::std::option::Option<::std::string::String>,
         /// The rows of this page.
         pub results: ::std::vec::Vec<Project>,
-    }
-    impl PaginatedProjectList {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PaginatedProjectList {
-            Default::default()
-        }
     }
     /// The fields of an action to change. Absent fields keep their values. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
@@ -2752,10 +3956,6 @@ pub mod types {
     /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub allow_empty: ::std::option::Option<bool>,
         /// If present, it must be the type that the criteria require.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<
@@ -2767,11 +3967,6 @@ pub mod types {
             skip_serializing_if = "::std::option::Option::is_none"
         )]
         pub create_in_folder: ::std::option::Option<::std::string::String>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-        /// A person created for an email address gets it as the property `email` and as distinct ID.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub create_people: ::std::option::Option<bool>,
         /// Accepted and ignored. Use `add_persons_to_static_cohort` to add persons.
         #[serde(
             rename = "_create_static_person_ids",
@@ -2785,10 +3980,10 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members; null if there is none.
+        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
-        /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+        /// Predecessor of `filters`. Used only if `filters` has no criteria.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub groups: ::std::option::Option<CohortGroups>,
         /// True for a static cohort, false for a dynamic cohort.
@@ -2800,11 +3995,6 @@ pub mod types {
         /// Query that adds persons to a static cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
-        /// Extension of this service; not part of PostHog's API.
-        /// Used with a file. If true, the upload removes the members that the file does not contain.
-        /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-        pub replace_members: ::std::option::Option<bool>,
     }
     impl PatchedCohort {
         /// Returns a builder without values.
@@ -2884,45 +4074,40 @@ pub mod types {
             value.parse()
         }
     }
-    /// A person of the project.
+    /// A person of the project. Some operations of PostHog's API omit the fields that are not required.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Person {
         /// Time of creation.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// Distinct IDs of the person; at most 10.
         pub distinct_ids: ::std::vec::Vec<::std::string::String>,
-        /// ID of the person.
-        pub id: ::uuid::Uuid,
+        /// ID of the person. Some operations of PostHog's API send a number.
+        pub id: crate::PersonId,
         /// True if an event identified the person.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_identified: ::std::option::Option<bool>,
         /// Always null. Present only for PostHog's clients.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub last_seen_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
         /// Always empty. Present only for PostHog's clients.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
         pub matched_recordings: ::std::vec::Vec<
             ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         >,
         /// The first of these that is present: the property `email`, `name` or `username`, a distinct ID.
         pub name: ::std::string::String,
-        /// An object of property names and values of any type.
+        /// Properties of the person.
         pub properties: Properties,
         /// Always `person`.
-        #[serde(rename = "type")]
-        pub type_: PersonType,
+        #[serde(rename = "type", skip_serializing_if = "::std::option::Option::is_none")]
+        pub type_: ::std::option::Option<PersonType>,
         /// Equal to `id`.
         pub uuid: ::uuid::Uuid,
         /// Always null. Present only for PostHog's clients.
-        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub value_at_data_point: ::std::option::Option<f64>,
-    }
-    impl Person {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Person {
-            Default::default()
-        }
     }
     /// A cohort that a person is a member of.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -2936,23 +4121,11 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
     }
-    impl PersonCohort {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonCohort {
-            Default::default()
-        }
-    }
     /// The cohorts that a person is a member of.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonCohorts {
         /// The cohorts, ordered by ID.
         pub results: ::std::vec::Vec<PersonCohort>,
-    }
-    impl PersonCohorts {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonCohorts {
-            Default::default()
-        }
     }
     /// A criterion that compares a person property with a date.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -3136,20 +4309,243 @@ pub mod types {
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-        /// `between`, `not_between`, `in`, `not_in`, `is_date_exact`, `semver_gte` and others.
-        /// A cohort with an unknown operator is stored, and its calculation fails.
-        pub operator: ::std::string::String,
+        /// The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+        /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+        /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+        /// - `regex`, `not_regex`: The property matches the pattern.
+        /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+        /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+        /// - `is_date_exact`: The property is the same instant.
+        /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
+        ///
+        /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+        pub operator: PersonLeafOperator,
         /// Selects a criterion on a person property.
         #[serde(rename = "type")]
         pub type_: PersonLeafType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl PersonLeaf {
         /// Returns a builder without values.
         pub fn builder() -> builder::PersonLeaf {
             Default::default()
+        }
+    }
+    /// The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+    /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+    /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+    /// - `regex`, `not_regex`: The property matches the pattern.
+    /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+    /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+    /// - `is_date_exact`: The property is the same instant.
+    /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
+    ///
+    /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonLeafOperator {
+        /// The value `exact`.
+        #[serde(rename = "exact")]
+        Exact,
+        /// The value `is_not`.
+        #[serde(rename = "is_not")]
+        IsNot,
+        /// The value `in`.
+        #[serde(rename = "in")]
+        In,
+        /// The value `not_in`.
+        #[serde(rename = "not_in")]
+        NotIn,
+        /// The value `icontains`.
+        #[serde(rename = "icontains")]
+        Icontains,
+        /// The value `not_icontains`.
+        #[serde(rename = "not_icontains")]
+        NotIcontains,
+        /// The value `icontains_multi`.
+        #[serde(rename = "icontains_multi")]
+        IcontainsMulti,
+        /// The value `not_icontains_multi`.
+        #[serde(rename = "not_icontains_multi")]
+        NotIcontainsMulti,
+        /// The value `starts_with`.
+        #[serde(rename = "starts_with")]
+        StartsWith,
+        /// The value `not_starts_with`.
+        #[serde(rename = "not_starts_with")]
+        NotStartsWith,
+        /// The value `ends_with`.
+        #[serde(rename = "ends_with")]
+        EndsWith,
+        /// The value `not_ends_with`.
+        #[serde(rename = "not_ends_with")]
+        NotEndsWith,
+        /// The value `regex`.
+        #[serde(rename = "regex")]
+        Regex,
+        /// The value `not_regex`.
+        #[serde(rename = "not_regex")]
+        NotRegex,
+        /// The value `gt`.
+        #[serde(rename = "gt")]
+        Gt,
+        /// The value `gte`.
+        #[serde(rename = "gte")]
+        Gte,
+        /// The value `lt`.
+        #[serde(rename = "lt")]
+        Lt,
+        /// The value `lte`.
+        #[serde(rename = "lte")]
+        Lte,
+        /// The value `min`.
+        #[serde(rename = "min")]
+        Min,
+        /// The value `max`.
+        #[serde(rename = "max")]
+        Max,
+        /// The value `between`.
+        #[serde(rename = "between")]
+        Between,
+        /// The value `not_between`.
+        #[serde(rename = "not_between")]
+        NotBetween,
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+        /// The value `semver_eq`.
+        #[serde(rename = "semver_eq")]
+        SemverEq,
+        /// The value `semver_neq`.
+        #[serde(rename = "semver_neq")]
+        SemverNeq,
+        /// The value `semver_gt`.
+        #[serde(rename = "semver_gt")]
+        SemverGt,
+        /// The value `semver_gte`.
+        #[serde(rename = "semver_gte")]
+        SemverGte,
+        /// The value `semver_lt`.
+        #[serde(rename = "semver_lt")]
+        SemverLt,
+        /// The value `semver_lte`.
+        #[serde(rename = "semver_lte")]
+        SemverLte,
+        /// The value `semver_tilde`.
+        #[serde(rename = "semver_tilde")]
+        SemverTilde,
+        /// The value `semver_caret`.
+        #[serde(rename = "semver_caret")]
+        SemverCaret,
+        /// The value `semver_wildcard`.
+        #[serde(rename = "semver_wildcard")]
+        SemverWildcard,
+    }
+    impl ::std::fmt::Display for PersonLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Exact => f.write_str("exact"),
+                Self::IsNot => f.write_str("is_not"),
+                Self::In => f.write_str("in"),
+                Self::NotIn => f.write_str("not_in"),
+                Self::Icontains => f.write_str("icontains"),
+                Self::NotIcontains => f.write_str("not_icontains"),
+                Self::IcontainsMulti => f.write_str("icontains_multi"),
+                Self::NotIcontainsMulti => f.write_str("not_icontains_multi"),
+                Self::StartsWith => f.write_str("starts_with"),
+                Self::NotStartsWith => f.write_str("not_starts_with"),
+                Self::EndsWith => f.write_str("ends_with"),
+                Self::NotEndsWith => f.write_str("not_ends_with"),
+                Self::Regex => f.write_str("regex"),
+                Self::NotRegex => f.write_str("not_regex"),
+                Self::Gt => f.write_str("gt"),
+                Self::Gte => f.write_str("gte"),
+                Self::Lt => f.write_str("lt"),
+                Self::Lte => f.write_str("lte"),
+                Self::Min => f.write_str("min"),
+                Self::Max => f.write_str("max"),
+                Self::Between => f.write_str("between"),
+                Self::NotBetween => f.write_str("not_between"),
+                Self::IsDateExact => f.write_str("is_date_exact"),
+                Self::SemverEq => f.write_str("semver_eq"),
+                Self::SemverNeq => f.write_str("semver_neq"),
+                Self::SemverGt => f.write_str("semver_gt"),
+                Self::SemverGte => f.write_str("semver_gte"),
+                Self::SemverLt => f.write_str("semver_lt"),
+                Self::SemverLte => f.write_str("semver_lte"),
+                Self::SemverTilde => f.write_str("semver_tilde"),
+                Self::SemverCaret => f.write_str("semver_caret"),
+                Self::SemverWildcard => f.write_str("semver_wildcard"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "exact" => Ok(Self::Exact),
+                "is_not" => Ok(Self::IsNot),
+                "in" => Ok(Self::In),
+                "not_in" => Ok(Self::NotIn),
+                "icontains" => Ok(Self::Icontains),
+                "not_icontains" => Ok(Self::NotIcontains),
+                "icontains_multi" => Ok(Self::IcontainsMulti),
+                "not_icontains_multi" => Ok(Self::NotIcontainsMulti),
+                "starts_with" => Ok(Self::StartsWith),
+                "not_starts_with" => Ok(Self::NotStartsWith),
+                "ends_with" => Ok(Self::EndsWith),
+                "not_ends_with" => Ok(Self::NotEndsWith),
+                "regex" => Ok(Self::Regex),
+                "not_regex" => Ok(Self::NotRegex),
+                "gt" => Ok(Self::Gt),
+                "gte" => Ok(Self::Gte),
+                "lt" => Ok(Self::Lt),
+                "lte" => Ok(Self::Lte),
+                "min" => Ok(Self::Min),
+                "max" => Ok(Self::Max),
+                "between" => Ok(Self::Between),
+                "not_between" => Ok(Self::NotBetween),
+                "is_date_exact" => Ok(Self::IsDateExact),
+                "semver_eq" => Ok(Self::SemverEq),
+                "semver_neq" => Ok(Self::SemverNeq),
+                "semver_gt" => Ok(Self::SemverGt),
+                "semver_gte" => Ok(Self::SemverGte),
+                "semver_lt" => Ok(Self::SemverLt),
+                "semver_lte" => Ok(Self::SemverLte),
+                "semver_tilde" => Ok(Self::SemverTilde),
+                "semver_caret" => Ok(Self::SemverCaret),
+                "semver_wildcard" => Ok(Self::SemverWildcard),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
         }
     }
     /// Selects a criterion on a person property.
@@ -3440,12 +4836,12 @@ pub mod types {
         /// If true, negates the criterion: it matches the persons who do not match it otherwise. The text `true` or `false` is also accepted.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub negation: ::std::option::Option<FilterFlag>,
-        /// `is_date_exact`. A cohort with any other operator is stored, and its calculation fails.
-        pub operator: ::std::string::String,
+        /// `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+        pub operator: PersonMetadataLeafOperator,
         /// Selects a criterion on a field of the person.
         #[serde(rename = "type")]
         pub type_: PersonMetadataLeafType,
-        /// Any JSON value except null.
+        /// The value with which the property is compared, or a list of values.
         pub value: FilterValue,
     }
     impl PersonMetadataLeaf {
@@ -3499,6 +4895,58 @@ pub mod types {
         }
     }
     impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafKey {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    /// `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PersonMetadataLeafOperator {
+        /// The value `is_date_exact`.
+        #[serde(rename = "is_date_exact")]
+        IsDateExact,
+    }
+    impl ::std::fmt::Display for PersonMetadataLeafOperator {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::IsDateExact => f.write_str("is_date_exact"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PersonMetadataLeafOperator {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "is_date_exact" => Ok(Self::IsDateExact),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PersonMetadataLeafOperator {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PersonMetadataLeafOperator {
         type Error = self::error::ConversionError;
         fn try_from(
             value: ::std::string::String,
@@ -3763,12 +5211,6 @@ pub mod types {
         /// `id` of the person.
         pub person_uuid: ::uuid::Uuid,
     }
-    impl PersonNotDeleted {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonNotDeleted {
-            Default::default()
-        }
-    }
     /// A page of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonPage {
@@ -3783,12 +5225,6 @@ pub mod types {
         pub previous: ::std::option::Option<::std::string::String>,
         /// The rows of this page.
         pub results: ::std::vec::Vec<Person>,
-    }
-    impl PersonPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonPage {
-            Default::default()
-        }
     }
     /// A criterion that tests whether a person has a property.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -3984,7 +5420,6 @@ pub mod types {
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -3996,39 +5431,43 @@ pub mod types {
         /// The value `person`.
         #[serde(rename = "person")]
         Person,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl PersonType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Person => "person",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for PersonType {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Person => f.write_str("person"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for PersonType {
+        fn from(value: &str) -> Self {
+            match value {
+                "person" => Self::Person,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for PersonType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for PersonType {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person" => Ok(Self::Person),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for PersonType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for PersonType {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A value of a person property.
@@ -4038,12 +5477,6 @@ pub mod types {
         pub count: i64,
         /// The value; JSON text if it is not a text.
         pub name: ::std::string::String,
-    }
-    impl PersonValue {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonValue {
-            Default::default()
-        }
     }
     /// The values of a person property.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4078,12 +5511,6 @@ pub mod types {
         pub persons_found: i64,
         /// Always false. Present only for PostHog's clients.
         pub recordings_queued_for_deletion: bool,
-    }
-    impl PersonsDeleted {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::PersonsDeleted {
-            Default::default()
-        }
     }
     /// The persons to add.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
@@ -4128,20 +5555,15 @@ pub mod types {
     pub struct Project {
         /// Token that capture requests send.
         pub api_token: ::std::string::String,
-        /// Time of creation.
-        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Time of creation. PostHog's API omits it in lists and in users.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
         /// ID of the project.
         pub id: i64,
         /// Name of the project.
         pub name: ::std::string::String,
         /// IANA name of the time zone in which days of the project start and end.
         pub timezone: ::std::string::String,
-    }
-    impl Project {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Project {
-            Default::default()
-        }
     }
     /// An object of property names and values of any type.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4179,12 +5601,6 @@ pub mod types {
         /// The root of the tree; empty if there are no criteria.
         pub properties: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
     }
-    impl StoredFilters {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::StoredFilters {
-            Default::default()
-        }
-    }
     /// Extension of this service; not part of PostHog's API.
     /// The outcome of an upload. If each row names one person, every row counts in exactly one of
     /// `added`, `already_members`, `unknown` and `bad_rows`. Empty rows are not counted.
@@ -4211,7 +5627,7 @@ pub mod types {
         pub delimiter: ::std::option::Option<::std::string::String>,
         /// ID of the upload.
         pub id: i64,
-        /// The kind of ID that the rows contain.
+        /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
         pub id_kind: UploadIdKind,
         /// The first 100 unknown or bad rows.
         pub problems: ::std::vec::Vec<UploadProblem>,
@@ -4224,12 +5640,6 @@ pub mod types {
         /// Number of rows with an ID that belongs to no person when the members are stored.
         pub unknown: i64,
     }
-    impl Upload {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::Upload {
-            Default::default()
-        }
-    }
     /// A column of an uploaded file.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct UploadColumn {
@@ -4239,18 +5649,11 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub used_as: ::std::option::Option<UploadColumnUsedAs>,
     }
-    impl UploadColumn {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UploadColumn {
-            Default::default()
-        }
-    }
     /// The kind of ID if the column identified the persons; null if the column was ignored.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -4268,51 +5671,57 @@ pub mod types {
         /// The value `email`.
         #[serde(rename = "email")]
         Email,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl UploadColumnUsedAs {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::PersonId => "person_id",
+                Self::DistinctId => "distinct_id",
+                Self::Email => "email",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for UploadColumnUsedAs {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::PersonId => f.write_str("person_id"),
-                Self::DistinctId => f.write_str("distinct_id"),
-                Self::Email => f.write_str("email"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for UploadColumnUsedAs {
+        fn from(value: &str) -> Self {
+            match value {
+                "person_id" => Self::PersonId,
+                "distinct_id" => Self::DistinctId,
+                "email" => Self::Email,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for UploadColumnUsedAs {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for UploadColumnUsedAs {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person_id" => Ok(Self::PersonId),
-                "distinct_id" => Ok(Self::DistinctId),
-                "email" => Ok(Self::Email),
-                _ => Err("invalid value".into()),
-            }
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
-    impl ::std::convert::TryFrom<&str> for UploadColumnUsedAs {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for UploadColumnUsedAs {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    /// The kind of ID that the rows contain.
+    /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
+    /// - `person_id`: The `id` of a person.
+    /// - `distinct_id`: A distinct ID of a person.
+    /// - `email`: The property `email` of a person.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -4330,43 +5739,47 @@ pub mod types {
         /// The value `email`.
         #[serde(rename = "email")]
         Email,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl UploadIdKind {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::PersonId => "person_id",
+                Self::DistinctId => "distinct_id",
+                Self::Email => "email",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for UploadIdKind {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::PersonId => f.write_str("person_id"),
-                Self::DistinctId => f.write_str("distinct_id"),
-                Self::Email => f.write_str("email"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for UploadIdKind {
+        fn from(value: &str) -> Self {
+            match value {
+                "person_id" => Self::PersonId,
+                "distinct_id" => Self::DistinctId,
+                "email" => Self::Email,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for UploadIdKind {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for UploadIdKind {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "person_id" => Ok(Self::PersonId),
-                "distinct_id" => Ok(Self::DistinctId),
-                "email" => Ok(Self::Email),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for UploadIdKind {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// A page of uploads.
@@ -4383,12 +5796,6 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<Upload>,
     }
-    impl UploadPage {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UploadPage {
-            Default::default()
-        }
-    }
     /// A row that contributed no person.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct UploadProblem {
@@ -4396,23 +5803,16 @@ pub mod types {
         pub id: ::std::string::String,
         /// Line of the file on which the row starts. The first line is 1.
         pub line: i64,
-        /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
+        /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
         pub outcome: UploadProblemOutcome,
         /// The problem, as text for a reader.
         pub reason: ::std::string::String,
     }
-    impl UploadProblem {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UploadProblem {
-            Default::default()
-        }
-    }
-    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
+    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
         Clone,
-        Copy,
         Debug,
         Eq,
         Hash,
@@ -4427,41 +5827,45 @@ pub mod types {
         /// The value `bad`.
         #[serde(rename = "bad")]
         Bad,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl UploadProblemOutcome {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Unknown => "unknown",
+                Self::Bad => "bad",
+                Self::Other(value) => value,
+            }
+        }
     }
     impl ::std::fmt::Display for UploadProblemOutcome {
         fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-            match *self {
-                Self::Unknown => f.write_str("unknown"),
-                Self::Bad => f.write_str("bad"),
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for UploadProblemOutcome {
+        fn from(value: &str) -> Self {
+            match value {
+                "unknown" => Self::Unknown,
+                "bad" => Self::Bad,
+                _ => Self::Other(value.to_owned()),
             }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for UploadProblemOutcome {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
         }
     }
     impl ::std::str::FromStr for UploadProblemOutcome {
-        type Err = self::error::ConversionError;
+        type Err = ::std::convert::Infallible;
         fn from_str(
             value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            match value {
-                "unknown" => Ok(Self::Unknown),
-                "bad" => Ok(Self::Bad),
-                _ => Err("invalid value".into()),
-            }
-        }
-    }
-    impl ::std::convert::TryFrom<&str> for UploadProblemOutcome {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: &str,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
-        }
-    }
-    impl ::std::convert::TryFrom<::std::string::String> for UploadProblemOutcome {
-        type Error = self::error::ConversionError;
-        fn try_from(
-            value: ::std::string::String,
-        ) -> ::std::result::Result<Self, self::error::ConversionError> {
-            value.parse()
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
         }
     }
     /// The uses of a cohort.
@@ -4469,16 +5873,10 @@ pub mod types {
     pub struct UsedIn {
         /// The cohorts with a criterion that refers to this cohort.
         pub cohorts: UsedInCohorts,
-        /// Always empty. Present only for PostHog's clients.
+        /// Feature flags that refer to the cohort. Always empty.
         pub feature_flags: UsedInNothing,
-        /// Always empty. Present only for PostHog's clients.
+        /// Insights that refer to the cohort. Always empty.
         pub insights: UsedInNothing,
-    }
-    impl UsedIn {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedIn {
-            Default::default()
-        }
     }
     /// A cohort that refers to this cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4487,12 +5885,6 @@ pub mod types {
         pub id: i64,
         /// Name of the cohort; "Unnamed" if it has none.
         pub name: ::std::string::String,
-    }
-    impl UsedInCohort {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedInCohort {
-            Default::default()
-        }
     }
     /// The cohorts with a criterion that refers to this cohort.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4503,12 +5895,6 @@ pub mod types {
         pub results: ::std::vec::Vec<UsedInCohort>,
         /// Total number of cohorts, including those not in `results`.
         pub total: i64,
-    }
-    impl UsedInCohorts {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedInCohorts {
-            Default::default()
-        }
     }
     /// Always empty. Present only for PostHog's clients.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4521,12 +5907,6 @@ pub mod types {
         >,
         /// Always 0.
         pub total: i64,
-    }
-    impl UsedInNothing {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UsedInNothing {
-            Default::default()
-        }
     }
     /// A user: the owner of keys, with the current project.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4547,16 +5927,10 @@ pub mod types {
         pub is_email_verified: ::std::option::Option<bool>,
         /// Always empty. Present only for PostHog's clients.
         pub last_name: ::std::string::String,
-        /// A project: persons, events, actions and cohorts, isolated from other projects.
+        /// The current project of the key.
         pub team: Project,
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
-    }
-    impl User {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::User {
-            Default::default()
-        }
     }
     /// A user: the owner of keys.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4586,360 +5960,8 @@ pub mod types {
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
     }
-    impl UserBasic {
-        /// Returns a builder without values.
-        pub fn builder() -> builder::UserBasic {
-            Default::default()
-        }
-    }
     /// Types for composing complex structures.
     pub mod builder {
-        /// Builder of [`Action`](super::Action).
-        #[derive(Clone, Debug)]
-        pub struct Action {
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            creation_context: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<bool, ::std::string::String>,
-            description: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_action: ::std::result::Result<bool, ::std::string::String>,
-            is_calculating: ::std::result::Result<bool, ::std::string::String>,
-            last_calculated_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            pinned_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            post_to_slack: ::std::result::Result<bool, ::std::string::String>,
-            slack_message_format: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            steps: ::std::result::Result<super::ActionSteps, ::std::string::String>,
-            tags: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            team_id: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for Action {
-            fn default() -> Self {
-                Self {
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    creation_context: Err(
-                        "no value supplied for creation_context".to_string(),
-                    ),
-                    deleted: Err("no value supplied for deleted".to_string()),
-                    description: Err("no value supplied for description".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_action: Err("no value supplied for is_action".to_string()),
-                    is_calculating: Err(
-                        "no value supplied for is_calculating".to_string(),
-                    ),
-                    last_calculated_at: Err(
-                        "no value supplied for last_calculated_at".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    pinned_at: Err("no value supplied for pinned_at".to_string()),
-                    post_to_slack: Err(
-                        "no value supplied for post_to_slack".to_string(),
-                    ),
-                    slack_message_format: Err(
-                        "no value supplied for slack_message_format".to_string(),
-                    ),
-                    steps: Err("no value supplied for steps".to_string()),
-                    tags: Err("no value supplied for tags".to_string()),
-                    team_id: Err("no value supplied for team_id".to_string()),
-                }
-            }
-        }
-        impl Action {
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who created the action; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `creation_context`. Always null. Present only for PostHog's clients.
-            pub fn creation_context<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.creation_context = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for creation_context: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `deleted`. True if the action is deleted.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the action; may be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the action.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_action`. Always true. Present only for PostHog's clients.
-            pub fn is_action<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_action = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_action: {e}")
-                    });
-                self
-            }
-            /// Sets `is_calculating`. Always false. Present only for PostHog's clients. An action is evaluated as part of a cohort's calculation.
-            pub fn is_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_calculated_at`. Always null. Present only for PostHog's clients.
-            pub fn last_calculated_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_calculated_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_calculated_at: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. Name of the action; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `pinned_at`. Always null. Present only for PostHog's clients.
-            pub fn pinned_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.pinned_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for pinned_at: {e}")
-                    });
-                self
-            }
-            /// Sets `post_to_slack`. Always false. Present only for PostHog's clients.
-            pub fn post_to_slack<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.post_to_slack = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for post_to_slack: {e}")
-                    });
-                self
-            }
-            /// Sets `slack_message_format`. Always empty. Present only for PostHog's clients.
-            pub fn slack_message_format<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.slack_message_format = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for slack_message_format: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `steps`. The steps of an action. An event belongs to the action if it matches at least one step; it must match all parts of that step.
-            pub fn steps<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActionSteps>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.steps = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for steps: {e}")
-                    });
-                self
-            }
-            /// Sets `tags`. Always empty. Present only for PostHog's clients.
-            pub fn tags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.tags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for tags: {e}")
-                    });
-                self
-            }
-            /// Sets `team_id`. ID of the project.
-            pub fn team_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.team_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for team_id: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Action> for super::Action {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Action,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    creation_context: value.creation_context?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    id: value.id?,
-                    is_action: value.is_action?,
-                    is_calculating: value.is_calculating?,
-                    last_calculated_at: value.last_calculated_at?,
-                    name: value.name?,
-                    pinned_at: value.pinned_at?,
-                    post_to_slack: value.post_to_slack?,
-                    slack_message_format: value.slack_message_format?,
-                    steps: value.steps?,
-                    tags: value.tags?,
-                    team_id: value.team_id?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Action> for Action {
-            fn from(value: super::Action) -> Self {
-                Self {
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    creation_context: Ok(value.creation_context),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    id: Ok(value.id),
-                    is_action: Ok(value.is_action),
-                    is_calculating: Ok(value.is_calculating),
-                    last_calculated_at: Ok(value.last_calculated_at),
-                    name: Ok(value.name),
-                    pinned_at: Ok(value.pinned_at),
-                    post_to_slack: Ok(value.post_to_slack),
-                    slack_message_format: Ok(value.slack_message_format),
-                    steps: Ok(value.steps),
-                    tags: Ok(value.tags),
-                    team_id: Ok(value.team_id),
-                }
-            }
-        }
         /// Builder of [`ActionCreate`](super::ActionCreate).
         #[derive(Clone, Debug)]
         pub struct ActionCreate {
@@ -5025,642 +6047,6 @@ pub mod types {
                     name: Ok(value.name),
                     steps: Ok(value.steps),
                 }
-            }
-        }
-        /// Builder of [`ActivityChange`](super::ActivityChange).
-        #[derive(Clone, Debug)]
-        pub struct ActivityChange {
-            action: ::std::result::Result<
-                super::ActivityChangeAction,
-                ::std::string::String,
-            >,
-            after: ::std::result::Result<::serde_json::Value, ::std::string::String>,
-            before: ::std::result::Result<::serde_json::Value, ::std::string::String>,
-            field: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            type_: ::std::result::Result<
-                super::ActivityChangeType,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ActivityChange {
-            fn default() -> Self {
-                Self {
-                    action: Err("no value supplied for action".to_string()),
-                    after: Err("no value supplied for after".to_string()),
-                    before: Err("no value supplied for before".to_string()),
-                    field: Err("no value supplied for field".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                }
-            }
-        }
-        impl ActivityChange {
-            /// Sets `action`. `created` if there was no value before, `deleted` if there is none after, otherwise `changed`.
-            pub fn action<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityChangeAction>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.action = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for action: {e}")
-                    });
-                self
-            }
-            /// Sets `after`. The new value, of any type; null if there is none.
-            pub fn after<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::serde_json::Value>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.after = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for after: {e}")
-                    });
-                self
-            }
-            /// Sets `before`. The previous value, of any type; null if there was none.
-            pub fn before<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::serde_json::Value>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.before = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for before: {e}")
-                    });
-                self
-            }
-            /// Sets `field`. Name of the field; null for a change to the list of members.
-            pub fn field<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.field = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for field: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. The kind of object that changed; always `Cohort`.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityChangeType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityChange> for super::ActivityChange {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityChange,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    action: value.action?,
-                    after: value.after?,
-                    before: value.before?,
-                    field: value.field?,
-                    type_: value.type_?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityChange> for ActivityChange {
-            fn from(value: super::ActivityChange) -> Self {
-                Self {
-                    action: Ok(value.action),
-                    after: Ok(value.after),
-                    before: Ok(value.before),
-                    field: Ok(value.field),
-                    type_: Ok(value.type_),
-                }
-            }
-        }
-        /// Builder of [`ActivityDetail`](super::ActivityDetail).
-        #[derive(Clone, Debug)]
-        pub struct ActivityDetail {
-            changes: ::std::result::Result<
-                ::std::option::Option<::std::vec::Vec<super::ActivityChange>>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            short_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            trigger: ::std::result::Result<
-                ::std::option::Option<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            type_: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ActivityDetail {
-            fn default() -> Self {
-                Self {
-                    changes: Err("no value supplied for changes".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                    short_id: Err("no value supplied for short_id".to_string()),
-                    trigger: Err("no value supplied for trigger".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                }
-            }
-        }
-        impl ActivityDetail {
-            /// Sets `changes`. The fields that changed; null if there are none.
-            pub fn changes<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::std::vec::Vec<super::ActivityChange>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.changes = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for changes: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort at the time of the change.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `short_id`. Always null. Present only for PostHog's clients.
-            pub fn short_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.short_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for short_id: {e}")
-                    });
-                self
-            }
-            /// Sets `trigger`. Always null. Present only for PostHog's clients.
-            pub fn trigger<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.trigger = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for trigger: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. Always null. Present only for PostHog's clients.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityDetail> for super::ActivityDetail {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityDetail,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    changes: value.changes?,
-                    name: value.name?,
-                    short_id: value.short_id?,
-                    trigger: value.trigger?,
-                    type_: value.type_?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityDetail> for ActivityDetail {
-            fn from(value: super::ActivityDetail) -> Self {
-                Self {
-                    changes: Ok(value.changes),
-                    name: Ok(value.name),
-                    short_id: Ok(value.short_id),
-                    trigger: Ok(value.trigger),
-                    type_: Ok(value.type_),
-                }
-            }
-        }
-        /// Builder of [`ActivityEntry`](super::ActivityEntry).
-        #[derive(Clone, Debug)]
-        pub struct ActivityEntry {
-            activity: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            detail: ::std::result::Result<super::ActivityDetail, ::std::string::String>,
-            item_id: ::std::result::Result<::std::string::String, ::std::string::String>,
-            scope: ::std::result::Result<
-                super::ActivityEntryScope,
-                ::std::string::String,
-            >,
-            user: ::std::result::Result<super::ActivityUser, ::std::string::String>,
-        }
-        impl ::std::default::Default for ActivityEntry {
-            fn default() -> Self {
-                Self {
-                    activity: Err("no value supplied for activity".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    detail: Err("no value supplied for detail".to_string()),
-                    item_id: Err("no value supplied for item_id".to_string()),
-                    scope: Err("no value supplied for scope".to_string()),
-                    user: Err("no value supplied for user".to_string()),
-                }
-            }
-        }
-        impl ActivityEntry {
-            /// Sets `activity`. The kind of change: `created`, `updated`, `deleted`, `restored`, and others.
-            pub fn activity<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.activity = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for activity: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of the change.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `detail`. The details of a change.
-            pub fn detail<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityDetail>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.detail = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for detail: {e}")
-                    });
-                self
-            }
-            /// Sets `item_id`. ID of the cohort, as text.
-            pub fn item_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.item_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for item_id: {e}")
-                    });
-                self
-            }
-            /// Sets `scope`. The kind of object that changed; always `Cohort`.
-            pub fn scope<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityEntryScope>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.scope = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for scope: {e}")
-                    });
-                self
-            }
-            /// Sets `user`. The user who made the change.
-            pub fn user<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ActivityUser>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.user = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for user: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityEntry> for super::ActivityEntry {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityEntry,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    activity: value.activity?,
-                    created_at: value.created_at?,
-                    detail: value.detail?,
-                    item_id: value.item_id?,
-                    scope: value.scope?,
-                    user: value.user?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityEntry> for ActivityEntry {
-            fn from(value: super::ActivityEntry) -> Self {
-                Self {
-                    activity: Ok(value.activity),
-                    created_at: Ok(value.created_at),
-                    detail: Ok(value.detail),
-                    item_id: Ok(value.item_id),
-                    scope: Ok(value.scope),
-                    user: Ok(value.user),
-                }
-            }
-        }
-        /// Builder of [`ActivityPage`](super::ActivityPage).
-        #[derive(Clone, Debug)]
-        pub struct ActivityPage {
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::ActivityEntry>,
-                ::std::string::String,
-            >,
-            total_count: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for ActivityPage {
-            fn default() -> Self {
-                Self {
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                    total_count: Err("no value supplied for total_count".to_string()),
-                }
-            }
-        }
-        impl ActivityPage {
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::ActivityEntry>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-            /// Sets `total_count`. Total number of changes on all pages.
-            pub fn total_count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for total_count: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityPage> for super::ActivityPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                    total_count: value.total_count?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityPage> for ActivityPage {
-            fn from(value: super::ActivityPage) -> Self {
-                Self {
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                    total_count: Ok(value.total_count),
-                }
-            }
-        }
-        /// Builder of [`ActivityUser`](super::ActivityUser).
-        #[derive(Clone, Debug)]
-        pub struct ActivityUser {
-            email: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            first_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            is_system: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for ActivityUser {
-            fn default() -> Self {
-                Self {
-                    email: Err("no value supplied for email".to_string()),
-                    first_name: Err("no value supplied for first_name".to_string()),
-                    is_system: Ok(Default::default()),
-                }
-            }
-        }
-        impl ActivityUser {
-            /// Sets `email`. Email address of the user; null if the service made the change.
-            pub fn email<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.email = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for email: {e}")
-                    });
-                self
-            }
-            /// Sets `first_name`. First name of the user; `System` if the service made the change.
-            pub fn first_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.first_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for first_name: {e}")
-                    });
-                self
-            }
-            /// Sets `is_system`. True if the service made the change; absent otherwise.
-            pub fn is_system<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_system = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_system: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<ActivityUser> for super::ActivityUser {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: ActivityUser,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    email: value.email?,
-                    first_name: value.first_name?,
-                    is_system: value.is_system?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::ActivityUser> for ActivityUser {
-            fn from(value: super::ActivityUser) -> Self {
-                Self {
-                    email: Ok(value.email),
-                    first_name: Ok(value.first_name),
-                    is_system: Ok(value.is_system),
-                }
-            }
-        }
-        /// Builder of [`AnalyticsAnswer`](super::AnalyticsAnswer).
-        #[derive(Clone, Debug)]
-        pub struct AnalyticsAnswer {
-            results: ::std::result::Result<
-                ::std::collections::HashMap<
-                    ::std::string::String,
-                    super::AnalyticsResult,
-                >,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for AnalyticsAnswer {
-            fn default() -> Self {
-                Self {
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl AnalyticsAnswer {
-            /// Sets `results`. The result of each event, by its `uuid`.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::collections::HashMap<
-                        ::std::string::String,
-                        super::AnalyticsResult,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<AnalyticsAnswer> for super::AnalyticsAnswer {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: AnalyticsAnswer,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { results: value.results? })
-            }
-        }
-        impl ::std::convert::From<super::AnalyticsAnswer> for AnalyticsAnswer {
-            fn from(value: super::AnalyticsAnswer) -> Self {
-                Self { results: Ok(value.results) }
             }
         }
         /// Builder of [`AnalyticsBatch`](super::AnalyticsBatch).
@@ -5754,73 +6140,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`AnalyticsResult`](super::AnalyticsResult).
-        #[derive(Clone, Debug)]
-        pub struct AnalyticsResult {
-            details: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            result: ::std::result::Result<
-                super::AnalyticsResultResult,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for AnalyticsResult {
-            fn default() -> Self {
-                Self {
-                    details: Ok(Default::default()),
-                    result: Err("no value supplied for result".to_string()),
-                }
-            }
-        }
-        impl AnalyticsResult {
-            /// Sets `details`. Reason for dropping the event.
-            pub fn details<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.details = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for details: {e}")
-                    });
-                self
-            }
-            /// Sets `result`. `ok` if the event is stored, `drop` if it is dropped.
-            pub fn result<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::AnalyticsResultResult>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.result = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for result: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<AnalyticsResult> for super::AnalyticsResult {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: AnalyticsResult,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    details: value.details?,
-                    result: value.result?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::AnalyticsResult> for AnalyticsResult {
-            fn from(value: super::AnalyticsResult) -> Self {
-                Self {
-                    details: Ok(value.details),
-                    result: Ok(value.result),
-                }
-            }
-        }
         /// Builder of [`BehavioralLeaf`](super::BehavioralLeaf).
         #[derive(Clone, Debug)]
         pub struct BehavioralLeaf {
@@ -5843,7 +6162,7 @@ pub mod types {
                 ::std::string::String,
             >,
             event_type: ::std::result::Result<
-                ::std::string::String,
+                super::BehavioralLeafEventType,
                 ::std::string::String,
             >,
             explicit_datetime: ::std::result::Result<
@@ -5864,7 +6183,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafOperator>,
                 ::std::string::String,
             >,
             operator_value: ::std::result::Result<
@@ -5876,11 +6195,11 @@ pub mod types {
                 ::std::string::String,
             >,
             seq_event_type: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafSeqEventType>,
                 ::std::string::String,
             >,
             seq_time_interval: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafSeqTimeInterval>,
                 ::std::string::String,
             >,
             seq_time_value: ::std::result::Result<
@@ -5888,7 +6207,7 @@ pub mod types {
                 ::std::string::String,
             >,
             time_interval: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::BehavioralLeafTimeInterval>,
                 ::std::string::String,
             >,
             time_value: ::std::result::Result<
@@ -5903,7 +6222,10 @@ pub mod types {
                 super::BehavioralLeafType,
                 ::std::string::String,
             >,
-            value: ::std::result::Result<::std::string::String, ::std::string::String>,
+            value: ::std::result::Result<
+                super::BehavioralLeafValue,
+                ::std::string::String,
+            >,
         }
         impl ::std::default::Default for BehavioralLeaf {
             fn default() -> Self {
@@ -5996,7 +6318,7 @@ pub mod types {
             /// Sets `event_type`. Meaning of `key`: `events` (an event) or `actions` (an action).
             pub fn event_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::BehavioralLeafEventType>,
                 T::Error: ::std::fmt::Display,
             {
                 self.event_type = value
@@ -6049,7 +6371,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `min_periods`. An integer or null. Numeric text is also accepted.
+            /// Sets `min_periods`. Number of periods in which the count must hold, from 1 to `total_periods`.
             pub fn min_periods<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6077,10 +6399,12 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`.
+            /// Sets `operator`. Comparison of the count with `operator_value`: `gte`, `lte`, `gt`, `lt`, `exact` or `eq`; null or absent means `exact`.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafOperator>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -6090,7 +6414,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `operator_value`. Number of events with which the count is compared; greater than zero.
             pub fn operator_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6125,7 +6449,9 @@ pub mod types {
             /// Sets `seq_event_type`. Meaning of `seq_event`: `events` or `actions`.
             pub fn seq_event_type<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafSeqEventType>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.seq_event_type = value
@@ -6137,10 +6463,12 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `seq_time_interval`. Unit of `seq_time_value`.
+            /// Sets `seq_time_interval`. Unit of `seq_time_value`: `hour`, `day`, `week`, `month` or `year`.
             pub fn seq_time_interval<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafSeqTimeInterval>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.seq_time_interval = value
@@ -6152,7 +6480,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `seq_time_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `seq_time_value`. Length of the second time window, in units of `seq_time_interval`; greater than zero.
             pub fn seq_time_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6172,7 +6500,9 @@ pub mod types {
             /// Sets `time_interval`. Unit of `time_value`: `hour`, `day`, `week`, `month` or `year`.
             pub fn time_interval<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::BehavioralLeafTimeInterval>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.time_interval = value
@@ -6182,7 +6512,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `time_value`. An integer or null. Numeric text is also accepted.
+            /// Sets `time_value`. Length of the time window, in units of `time_interval`; greater than zero.
             pub fn time_value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6197,7 +6527,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `total_periods`. An integer or null. Numeric text is also accepted.
+            /// Sets `total_periods`. Number of periods that `performed_event_regularly` counts, each with the length of the time window.
             pub fn total_periods<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -6225,11 +6555,17 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. The behavior: `performed_event`, `performed_event_multiple`, `performed_event_first_time`, `performed_event_sequence`,
-            /// `performed_event_regularly`, `stopped_performing_event` or `restarted_performing_event`.
+            /// Sets `value`. The behavior.
+            /// - `performed_event`: The event occurred in the time window.
+            /// - `performed_event_multiple`: The number of events in the time window compares as `operator` and `operator_value` state. `performed_event_multiple_times` is the same.
+            /// - `performed_event_first_time`: The first event of the person is in the time window.
+            /// - `performed_event_sequence`: `seq_event` followed the event within `seq_time_value`.
+            /// - `performed_event_regularly`: The count holds in at least `min_periods` of the last `total_periods` periods.
+            /// - `stopped_performing_event`: The event occurred in the time window, and not in its last part, which `seq_time_value` states.
+            /// - `restarted_performing_event`: The event occurred before and in the last part of the time window, with a pause between.
             pub fn value<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::BehavioralLeafValue>,
                 T::Error: ::std::fmt::Display,
             {
                 self.value = value
@@ -6295,547 +6631,6 @@ pub mod types {
                     type_: Ok(value.type_),
                     value: Ok(value.value),
                 }
-            }
-        }
-        /// Builder of [`CalculationHistoryItem`](super::CalculationHistoryItem).
-        #[derive(Clone, Debug)]
-        pub struct CalculationHistoryItem {
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            duration_seconds: ::std::result::Result<
-                ::std::option::Option<f64>,
-                ::std::string::String,
-            >,
-            error: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            error_code: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<super::StoredFilters>,
-                ::std::string::String,
-            >,
-            finished_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_completed: ::std::result::Result<bool, ::std::string::String>,
-            is_successful: ::std::result::Result<bool, ::std::string::String>,
-            main_query: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            main_query_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            queries: ::std::result::Result<
-                ::std::vec::Vec<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            started_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            total_memory_mb: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            total_query_ms: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            total_read_rows: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            total_written_rows: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CalculationHistoryItem {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    duration_seconds: Err(
-                        "no value supplied for duration_seconds".to_string(),
-                    ),
-                    error: Err("no value supplied for error".to_string()),
-                    error_code: Err("no value supplied for error_code".to_string()),
-                    filters: Err("no value supplied for filters".to_string()),
-                    finished_at: Err("no value supplied for finished_at".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_completed: Err("no value supplied for is_completed".to_string()),
-                    is_successful: Err(
-                        "no value supplied for is_successful".to_string(),
-                    ),
-                    main_query: Err("no value supplied for main_query".to_string()),
-                    main_query_id: Err(
-                        "no value supplied for main_query_id".to_string(),
-                    ),
-                    queries: Err("no value supplied for queries".to_string()),
-                    started_at: Err("no value supplied for started_at".to_string()),
-                    total_memory_mb: Err(
-                        "no value supplied for total_memory_mb".to_string(),
-                    ),
-                    total_query_ms: Err(
-                        "no value supplied for total_query_ms".to_string(),
-                    ),
-                    total_read_rows: Err(
-                        "no value supplied for total_read_rows".to_string(),
-                    ),
-                    total_written_rows: Err(
-                        "no value supplied for total_written_rows".to_string(),
-                    ),
-                }
-            }
-        }
-        impl CalculationHistoryItem {
-            /// Sets `count`. Number of members after the calculation; null if it failed or has not ended.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `duration_seconds`. Duration in seconds; null if the calculation has not ended.
-            pub fn duration_seconds<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<f64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.duration_seconds = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for duration_seconds: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `error`. Reason for the failure; null if it did not fail.
-            pub fn error<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.error = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for error: {e}")
-                    });
-                self
-            }
-            /// Sets `error_code`. Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
-            pub fn error_code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.error_code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for error_code: {e}")
-                    });
-                self
-            }
-            /// Sets `filters`. The filter that was evaluated; null if there was none.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::StoredFilters>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `finished_at`. End of the calculation; null if it has not ended.
-            pub fn finished_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.finished_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for finished_at: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the calculation.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_completed`. True if the calculation has ended.
-            pub fn is_completed<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_completed = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_completed: {e}")
-                    });
-                self
-            }
-            /// Sets `is_successful`. True if the calculation has ended without an error.
-            pub fn is_successful<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_successful = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_successful: {e}")
-                    });
-                self
-            }
-            /// Sets `main_query`. Always null. Present only for PostHog's clients.
-            pub fn main_query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.main_query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for main_query: {e}")
-                    });
-                self
-            }
-            /// Sets `main_query_id`. Always null. Present only for PostHog's clients.
-            pub fn main_query_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.main_query_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for main_query_id: {e}")
-                    });
-                self
-            }
-            /// Sets `queries`. Always empty. Present only for PostHog's clients.
-            pub fn queries<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.queries = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for queries: {e}")
-                    });
-                self
-            }
-            /// Sets `started_at`. Start of the calculation.
-            pub fn started_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.started_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for started_at: {e}")
-                    });
-                self
-            }
-            /// Sets `total_memory_mb`. Always null. Present only for PostHog's clients.
-            pub fn total_memory_mb<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_memory_mb = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_memory_mb: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `total_query_ms`. Always null. Present only for PostHog's clients.
-            pub fn total_query_ms<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_query_ms = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_query_ms: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `total_read_rows`. Always null. Present only for PostHog's clients.
-            pub fn total_read_rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_read_rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_read_rows: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `total_written_rows`. Always null. Present only for PostHog's clients.
-            pub fn total_written_rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total_written_rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for total_written_rows: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CalculationHistoryItem>
-        for super::CalculationHistoryItem {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CalculationHistoryItem,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    duration_seconds: value.duration_seconds?,
-                    error: value.error?,
-                    error_code: value.error_code?,
-                    filters: value.filters?,
-                    finished_at: value.finished_at?,
-                    id: value.id?,
-                    is_completed: value.is_completed?,
-                    is_successful: value.is_successful?,
-                    main_query: value.main_query?,
-                    main_query_id: value.main_query_id?,
-                    queries: value.queries?,
-                    started_at: value.started_at?,
-                    total_memory_mb: value.total_memory_mb?,
-                    total_query_ms: value.total_query_ms?,
-                    total_read_rows: value.total_read_rows?,
-                    total_written_rows: value.total_written_rows?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CalculationHistoryItem>
-        for CalculationHistoryItem {
-            fn from(value: super::CalculationHistoryItem) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    duration_seconds: Ok(value.duration_seconds),
-                    error: Ok(value.error),
-                    error_code: Ok(value.error_code),
-                    filters: Ok(value.filters),
-                    finished_at: Ok(value.finished_at),
-                    id: Ok(value.id),
-                    is_completed: Ok(value.is_completed),
-                    is_successful: Ok(value.is_successful),
-                    main_query: Ok(value.main_query),
-                    main_query_id: Ok(value.main_query_id),
-                    queries: Ok(value.queries),
-                    started_at: Ok(value.started_at),
-                    total_memory_mb: Ok(value.total_memory_mb),
-                    total_query_ms: Ok(value.total_query_ms),
-                    total_read_rows: Ok(value.total_read_rows),
-                    total_written_rows: Ok(value.total_written_rows),
-                }
-            }
-        }
-        /// Builder of [`CalculationHistoryPage`](super::CalculationHistoryPage).
-        #[derive(Clone, Debug)]
-        pub struct CalculationHistoryPage {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::CalculationHistoryItem>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CalculationHistoryPage {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl CalculationHistoryPage {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. Query string of the next page, such as `?limit=100&offset=100`; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. Query string of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<super::CalculationHistoryItem>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CalculationHistoryPage>
-        for super::CalculationHistoryPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CalculationHistoryPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CalculationHistoryPage>
-        for CalculationHistoryPage {
-            fn from(value: super::CalculationHistoryPage) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`CaptureAnswer`](super::CaptureAnswer).
-        #[derive(Clone, Debug)]
-        pub struct CaptureAnswer {
-            status: ::std::result::Result<
-                super::CaptureAnswerStatus,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureAnswer {
-            fn default() -> Self {
-                Self {
-                    status: Err("no value supplied for status".to_string()),
-                }
-            }
-        }
-        impl CaptureAnswer {
-            /// Sets `status`. Always `Ok`.
-            pub fn status<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::CaptureAnswerStatus>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.status = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for status: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureAnswer> for super::CaptureAnswer {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureAnswer,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { status: value.status? })
-            }
-        }
-        impl ::std::convert::From<super::CaptureAnswer> for CaptureAnswer {
-            fn from(value: super::CaptureAnswer) -> Self {
-                Self { status: Ok(value.status) }
             }
         }
         /// Builder of [`CaptureBatch`](super::CaptureBatch).
@@ -6969,9 +6764,9 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CaptureBody`](super::CaptureBody).
+        /// Builder of [`CaptureEvent`](super::CaptureEvent).
         #[derive(Clone, Debug)]
-        pub struct CaptureBody {
+        pub struct CaptureEvent {
             api_key: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
@@ -6980,12 +6775,13 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
-            event: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
+            event: ::std::result::Result<::std::string::String, ::std::string::String>,
             offset: ::std::result::Result<
                 ::std::option::Option<f64>,
+                ::std::string::String,
+            >,
+            options: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
                 ::std::string::String,
             >,
             properties: ::std::result::Result<
@@ -6996,6 +6792,14 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            set: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
+            set_once: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
+                ::std::string::String,
+            >,
             timestamp: ::std::result::Result<
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
@@ -7004,28 +6808,36 @@ pub mod types {
                 ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
+            unset: ::std::result::Result<
+                ::std::vec::Vec<::std::string::String>,
+                ::std::string::String,
+            >,
             uuid: ::std::result::Result<
                 ::std::option::Option<::uuid::Uuid>,
                 ::std::string::String,
             >,
         }
-        impl ::std::default::Default for CaptureBody {
+        impl ::std::default::Default for CaptureEvent {
             fn default() -> Self {
                 Self {
                     api_key: Ok(Default::default()),
                     distinct_id: Ok(Default::default()),
-                    event: Ok(Default::default()),
+                    event: Err("no value supplied for event".to_string()),
                     offset: Ok(Default::default()),
+                    options: Ok(Default::default()),
                     properties: Ok(Default::default()),
                     sent_at: Ok(Default::default()),
+                    set: Ok(Default::default()),
+                    set_once: Ok(Default::default()),
                     timestamp: Ok(Default::default()),
                     token: Ok(Default::default()),
+                    unset: Ok(Default::default()),
                     uuid: Ok(Default::default()),
                 }
             }
         }
-        impl CaptureBody {
-            /// Sets `api_key`. Token of the project (`phc_…`). An alternative is `token`.
+        impl CaptureEvent {
+            /// Sets `api_key`. Token of the project (`phc_…`), if neither the batch nor the request has one. An alternative is `token`.
             pub fn api_key<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7038,7 +6850,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `distinct_id`. A distinct ID of the person.
+            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. An ID of more than 200 characters is cut. Other JSON values become their text.
             pub fn distinct_id<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
@@ -7051,10 +6863,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `event`. Name of the event.
+            /// Sets `event`. Name of the event. A name of more than 200 characters is cut.
             pub fn event<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<::std::string::String>,
                 T::Error: ::std::fmt::Display,
             {
                 self.event = value
@@ -7077,262 +6889,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `properties`. An object of property names and values of any type.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, in a format that `/batch/` lists.
-            pub fn sent_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.sent_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for sent_at: {e}")
-                    });
-                self
-            }
-            /// Sets `timestamp`. Time of the event, in ISO 8601 or another format that `/batch/` lists; the current time if absent.
-            pub fn timestamp<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.timestamp = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for timestamp: {e}")
-                    });
-                self
-            }
-            /// Sets `token`. Alternative to `api_key`.
-            pub fn token<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.token = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for token: {e}")
-                    });
-                self
-            }
-            /// Sets `uuid`. Identity of the event, with its name and distinct ID. An event that is sent more than once counts once.
-            /// For a text that is no UUID, a UUID is derived from the text. Without a UUID, each event is a new one.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::uuid::Uuid>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureBody> for super::CaptureBody {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureBody,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    api_key: value.api_key?,
-                    distinct_id: value.distinct_id?,
-                    event: value.event?,
-                    offset: value.offset?,
-                    properties: value.properties?,
-                    sent_at: value.sent_at?,
-                    timestamp: value.timestamp?,
-                    token: value.token?,
-                    uuid: value.uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CaptureBody> for CaptureBody {
-            fn from(value: super::CaptureBody) -> Self {
-                Self {
-                    api_key: Ok(value.api_key),
-                    distinct_id: Ok(value.distinct_id),
-                    event: Ok(value.event),
-                    offset: Ok(value.offset),
-                    properties: Ok(value.properties),
-                    sent_at: Ok(value.sent_at),
-                    timestamp: Ok(value.timestamp),
-                    token: Ok(value.token),
-                    uuid: Ok(value.uuid),
-                }
-            }
-        }
-        /// Builder of [`CaptureConfig`](super::CaptureConfig).
-        #[derive(Clone, Debug)]
-        pub struct CaptureConfig {
-            has_feature_flags: ::std::result::Result<bool, ::std::string::String>,
-            supported_compression: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureConfig {
-            fn default() -> Self {
-                Self {
-                    has_feature_flags: Err(
-                        "no value supplied for has_feature_flags".to_string(),
-                    ),
-                    supported_compression: Err(
-                        "no value supplied for supported_compression".to_string(),
-                    ),
-                }
-            }
-        }
-        impl CaptureConfig {
-            /// Sets `has_feature_flags`.
-            pub fn has_feature_flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.has_feature_flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for has_feature_flags: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `supported_compression`.
-            pub fn supported_compression<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.supported_compression = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for supported_compression: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureConfig> for super::CaptureConfig {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureConfig,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    has_feature_flags: value.has_feature_flags?,
-                    supported_compression: value.supported_compression?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CaptureConfig> for CaptureConfig {
-            fn from(value: super::CaptureConfig) -> Self {
-                Self {
-                    has_feature_flags: Ok(value.has_feature_flags),
-                    supported_compression: Ok(value.supported_compression),
-                }
-            }
-        }
-        /// Builder of [`CaptureEvent`](super::CaptureEvent).
-        #[derive(Clone, Debug)]
-        pub struct CaptureEvent {
-            distinct_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            event: ::std::result::Result<::std::string::String, ::std::string::String>,
-            options: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            properties: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            set: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            set_once: ::std::result::Result<
-                ::std::option::Option<super::Properties>,
-                ::std::string::String,
-            >,
-            timestamp: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            unset: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            uuid: ::std::result::Result<
-                ::std::option::Option<::uuid::Uuid>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureEvent {
-            fn default() -> Self {
-                Self {
-                    distinct_id: Ok(Default::default()),
-                    event: Err("no value supplied for event".to_string()),
-                    options: Ok(Default::default()),
-                    properties: Ok(Default::default()),
-                    set: Ok(Default::default()),
-                    set_once: Ok(Default::default()),
-                    timestamp: Ok(Default::default()),
-                    unset: Ok(Default::default()),
-                    uuid: Ok(Default::default()),
-                }
-            }
-        }
-        impl CaptureEvent {
-            /// Sets `distinct_id`. A distinct ID of the person. May be in `properties` instead. A longer ID is cut. Other JSON values become their text.
-            pub fn distinct_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_id: {e}")
-                    });
-                self
-            }
-            /// Sets `event`. Name of the event. A longer name is cut.
-            pub fn event<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.event = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for event: {e}")
-                    });
-                self
-            }
-            /// Sets `options`. An object of property names and values of any type.
+            /// Sets `options`. Options of newer SDKs. The service reads `process_person_profile`, which has the meaning of `$process_person_profile`.
             pub fn options<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
@@ -7345,7 +6902,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `properties`. An object of property names and values of any type.
+            /// Sets `properties`. Properties of the event. `$set`, `$set_once` and `$unset` in them change the person.
             pub fn properties<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
@@ -7355,6 +6912,21 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for properties: {e}")
+                    });
+                self
+            }
+            /// Sets `sent_at`. Time at which the sender sent the request, by the sender's clock, if the event is the whole body. A batch has its own.
+            pub fn sent_at<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.sent_at = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for sent_at: {e}")
                     });
                 self
             }
@@ -7399,6 +6971,19 @@ pub mod types {
                     });
                 self
             }
+            /// Sets `token`. Token of the project, if the body does not contain it.
+            pub fn token<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.token = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for token: {e}")
+                    });
+                self
+            }
             /// Sets `unset`.
             pub fn unset<T>(mut self, value: T) -> Self
             where
@@ -7433,13 +7018,17 @@ pub mod types {
                 value: CaptureEvent,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    api_key: value.api_key?,
                     distinct_id: value.distinct_id?,
                     event: value.event?,
+                    offset: value.offset?,
                     options: value.options?,
                     properties: value.properties?,
+                    sent_at: value.sent_at?,
                     set: value.set?,
                     set_once: value.set_once?,
                     timestamp: value.timestamp?,
+                    token: value.token?,
                     unset: value.unset?,
                     uuid: value.uuid?,
                 })
@@ -7448,623 +7037,31 @@ pub mod types {
         impl ::std::convert::From<super::CaptureEvent> for CaptureEvent {
             fn from(value: super::CaptureEvent) -> Self {
                 Self {
+                    api_key: Ok(value.api_key),
                     distinct_id: Ok(value.distinct_id),
                     event: Ok(value.event),
+                    offset: Ok(value.offset),
                     options: Ok(value.options),
                     properties: Ok(value.properties),
+                    sent_at: Ok(value.sent_at),
                     set: Ok(value.set),
                     set_once: Ok(value.set_once),
                     timestamp: Ok(value.timestamp),
+                    token: Ok(value.token),
                     unset: Ok(value.unset),
                     uuid: Ok(value.uuid),
-                }
-            }
-        }
-        /// Builder of [`CaptureForm`](super::CaptureForm).
-        #[derive(Clone, Debug)]
-        pub struct CaptureForm {
-            compression: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            data: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CaptureForm {
-            fn default() -> Self {
-                Self {
-                    compression: Ok(Default::default()),
-                    data: Ok(Default::default()),
-                }
-            }
-        }
-        impl CaptureForm {
-            /// Sets `compression`. Accepted and ignored. The service detects the encoding from the body.
-            pub fn compression<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.compression = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for compression: {e}")
-                    });
-                self
-            }
-            /// Sets `data`. The JSON, or its base64.
-            pub fn data<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.data = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for data: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CaptureForm> for super::CaptureForm {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CaptureForm,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    compression: value.compression?,
-                    data: value.data?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CaptureForm> for CaptureForm {
-            fn from(value: super::CaptureForm) -> Self {
-                Self {
-                    compression: Ok(value.compression),
-                    data: Ok(value.data),
-                }
-            }
-        }
-        /// Builder of [`Cohort`](super::Cohort).
-        #[derive(Clone, Debug)]
-        pub struct Cohort {
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortCohortType>,
-                ::std::string::String,
-            >,
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<bool, ::std::string::String>,
-            description: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            errors_calculating: ::std::result::Result<i64, ::std::string::String>,
-            experiment_set: ::std::result::Result<
-                ::std::vec::Vec<i64>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<super::StoredFilters, ::std::string::String>,
-            groups: ::std::result::Result<super::CohortGroups, ::std::string::String>,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_calculating: ::std::result::Result<bool, ::std::string::String>,
-            is_static: ::std::result::Result<bool, ::std::string::String>,
-            last_backfill_person_properties_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_error_code: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            last_error_message: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            next_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            pending_version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<super::CohortQuery>,
-                ::std::string::String,
-            >,
-            upload: ::std::result::Result<
-                ::std::option::Option<super::Upload>,
-                ::std::string::String,
-            >,
-            version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for Cohort {
-            fn default() -> Self {
-                Self {
-                    cohort_type: Err("no value supplied for cohort_type".to_string()),
-                    count: Err("no value supplied for count".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    deleted: Err("no value supplied for deleted".to_string()),
-                    description: Err("no value supplied for description".to_string()),
-                    errors_calculating: Err(
-                        "no value supplied for errors_calculating".to_string(),
-                    ),
-                    experiment_set: Err(
-                        "no value supplied for experiment_set".to_string(),
-                    ),
-                    filters: Err("no value supplied for filters".to_string()),
-                    groups: Err("no value supplied for groups".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_calculating: Err(
-                        "no value supplied for is_calculating".to_string(),
-                    ),
-                    is_static: Err("no value supplied for is_static".to_string()),
-                    last_backfill_person_properties_at: Err(
-                        "no value supplied for last_backfill_person_properties_at"
-                            .to_string(),
-                    ),
-                    last_calculation: Err(
-                        "no value supplied for last_calculation".to_string(),
-                    ),
-                    last_error_code: Err(
-                        "no value supplied for last_error_code".to_string(),
-                    ),
-                    last_error_message: Err(
-                        "no value supplied for last_error_message".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    next_calculation: Err(
-                        "no value supplied for next_calculation".to_string(),
-                    ),
-                    pending_version: Err(
-                        "no value supplied for pending_version".to_string(),
-                    ),
-                    query: Err("no value supplied for query".to_string()),
-                    upload: Ok(Default::default()),
-                    version: Err("no value supplied for version".to_string()),
-                }
-            }
-        }
-        impl Cohort {
-            /// Sets `cohort_type`. `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-            /// For a static cohort and for a cohort without criteria, the value that the request set.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortCohortType>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `count`. Number of members after the last calculation; null before the first.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who created the cohort; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `deleted`. True if the cohort is deleted. A deleted cohort can be restored.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort; may be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `errors_calculating`. Number of failed calculations since the last successful one.
-            pub fn errors_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.errors_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for errors_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `experiment_set`. Always empty. Present only for PostHog's clients.
-            pub fn experiment_set<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.experiment_set = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for experiment_set: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `filters`. The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::StoredFilters>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::CohortGroups>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_calculating`. True while a calculation is waiting or running.
-            pub fn is_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `last_backfill_person_properties_at`. Always null. Present only for PostHog's clients.
-            pub fn last_backfill_person_properties_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_backfill_person_properties_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_backfill_person_properties_at: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_calculation`. Time for which the members are correct: the start of the last successful calculation,
-            /// or a later time at which the service determined that no data used by the filter had changed.
-            pub fn last_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
-            pub fn last_error_code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_code: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_message`. Reason for the last failure.
-            pub fn last_error_message<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_message = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_message: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
-            /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
-            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-            /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-            pub fn next_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for next_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `pending_version`. Number of the last requested calculation; null before the first.
-            pub fn pending_version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.pending_version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for pending_version: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `query`. Query that filled the static cohort; null if there is none.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-            /// Sets `upload`. Extension of this service; not part of PostHog's API.
-            pub fn upload<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::Upload>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.upload = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for upload: {e}")
-                    });
-                self
-            }
-            /// Sets `version`. Number of the last successful calculation; null before the first.
-            pub fn version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for version: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Cohort> for super::Cohort {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Cohort,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohort_type: value.cohort_type?,
-                    count: value.count?,
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    errors_calculating: value.errors_calculating?,
-                    experiment_set: value.experiment_set?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    id: value.id?,
-                    is_calculating: value.is_calculating?,
-                    is_static: value.is_static?,
-                    last_backfill_person_properties_at: value
-                        .last_backfill_person_properties_at?,
-                    last_calculation: value.last_calculation?,
-                    last_error_code: value.last_error_code?,
-                    last_error_message: value.last_error_message?,
-                    name: value.name?,
-                    next_calculation: value.next_calculation?,
-                    pending_version: value.pending_version?,
-                    query: value.query?,
-                    upload: value.upload?,
-                    version: value.version?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Cohort> for Cohort {
-            fn from(value: super::Cohort) -> Self {
-                Self {
-                    cohort_type: Ok(value.cohort_type),
-                    count: Ok(value.count),
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    errors_calculating: Ok(value.errors_calculating),
-                    experiment_set: Ok(value.experiment_set),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    id: Ok(value.id),
-                    is_calculating: Ok(value.is_calculating),
-                    is_static: Ok(value.is_static),
-                    last_backfill_person_properties_at: Ok(
-                        value.last_backfill_person_properties_at,
-                    ),
-                    last_calculation: Ok(value.last_calculation),
-                    last_error_code: Ok(value.last_error_code),
-                    last_error_message: Ok(value.last_error_message),
-                    name: Ok(value.name),
-                    next_calculation: Ok(value.next_calculation),
-                    pending_version: Ok(value.pending_version),
-                    query: Ok(value.query),
-                    upload: Ok(value.upload),
-                    version: Ok(value.version),
                 }
             }
         }
         /// Builder of [`CohortCreate`](super::CohortCreate).
         #[derive(Clone, Debug)]
         pub struct CohortCreate {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<super::CohortCreateCohortType>,
                 ::std::string::String,
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             create_static_person_ids: ::std::result::Result<
@@ -8099,18 +7096,12 @@ pub mod types {
                 ::std::option::Option<super::CohortQuery>,
                 ::std::string::String,
             >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
         }
         impl ::std::default::Default for CohortCreate {
             fn default() -> Self {
                 Self {
-                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
                     create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -8119,25 +7110,10 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
                 }
             }
         }
         impl CohortCreate {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -8165,21 +7141,6 @@ pub mod types {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
                         )
-                    });
-                self
-            }
-            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            /// A person created for an email address gets it as the property `email` and as distinct ID.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
                     });
                 self
             }
@@ -8224,7 +7185,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members; null if there is none.
+            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
@@ -8237,7 +7198,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
@@ -8289,23 +7250,6 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload removes the members that the file does not contain.
-            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
         }
         impl ::std::convert::TryFrom<CohortCreate> for super::CohortCreate {
             type Error = super::error::ConversionError;
@@ -8313,10 +7257,8 @@ pub mod types {
                 value: CohortCreate,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
-                    allow_empty: value.allow_empty?,
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
-                    create_people: value.create_people?,
                     create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -8325,17 +7267,14 @@ pub mod types {
                     is_static: value.is_static?,
                     name: value.name?,
                     query: value.query?,
-                    replace_members: value.replace_members?,
                 })
             }
         }
         impl ::std::convert::From<super::CohortCreate> for CohortCreate {
             fn from(value: super::CohortCreate) -> Self {
                 Self {
-                    allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
-                    create_people: Ok(value.create_people),
                     create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -8344,13 +7283,16 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
-                    replace_members: Ok(value.replace_members),
                 }
             }
         }
         /// Builder of [`CohortFilters`](super::CohortFilters).
         #[derive(Clone, Debug)]
         pub struct CohortFilters {
+            filter_test_accounts: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
             properties: ::std::result::Result<
                 super::CohortFiltersProperties,
                 ::std::string::String,
@@ -8359,11 +7301,27 @@ pub mod types {
         impl ::std::default::Default for CohortFilters {
             fn default() -> Self {
                 Self {
+                    filter_test_accounts: Ok(Default::default()),
                     properties: Err("no value supplied for properties".to_string()),
                 }
             }
         }
         impl CohortFilters {
+            /// Sets `filter_test_accounts`.
+            pub fn filter_test_accounts<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filter_test_accounts = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!(
+                            "error converting supplied value for filter_test_accounts: {e}"
+                        )
+                    });
+                self
+            }
             /// Sets `properties`. The root of the tree.
             pub fn properties<T>(mut self, value: T) -> Self
             where
@@ -8384,6 +7342,7 @@ pub mod types {
                 value: CohortFilters,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
+                    filter_test_accounts: value.filter_test_accounts?,
                     properties: value.properties?,
                 })
             }
@@ -8391,216 +7350,8 @@ pub mod types {
         impl ::std::convert::From<super::CohortFilters> for CohortFilters {
             fn from(value: super::CohortFilters) -> Self {
                 Self {
+                    filter_test_accounts: Ok(value.filter_test_accounts),
                     properties: Ok(value.properties),
-                }
-            }
-        }
-        /// Builder of [`CohortForm`](super::CohortForm).
-        #[derive(Clone, Debug)]
-        pub struct CohortForm {
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_in_folder: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            description: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            groups: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            is_static: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortForm {
-            fn default() -> Self {
-                Self {
-                    cohort_type: Ok(Default::default()),
-                    create_in_folder: Ok(Default::default()),
-                    deleted: Ok(Default::default()),
-                    description: Ok(Default::default()),
-                    filters: Ok(Default::default()),
-                    groups: Ok(Default::default()),
-                    is_static: Ok(Default::default()),
-                    name: Ok(Default::default()),
-                    query: Ok(Default::default()),
-                }
-            }
-        }
-        impl CohortForm {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `create_in_folder`.
-            pub fn create_in_folder<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_in_folder = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for create_in_folder: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `deleted`. `true` or `false`. True deletes the cohort; false restores it.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `filters`. The filter, as JSON text.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. The groups, as JSON text.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `is_static`. `true` or `false`. True for a static cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `query`. The query, as JSON text.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortForm> for super::CohortForm {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortForm,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohort_type: value.cohort_type?,
-                    create_in_folder: value.create_in_folder?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    is_static: value.is_static?,
-                    name: value.name?,
-                    query: value.query?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortForm> for CohortForm {
-            fn from(value: super::CohortForm) -> Self {
-                Self {
-                    cohort_type: Ok(value.cohort_type),
-                    create_in_folder: Ok(value.create_in_folder),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    is_static: Ok(value.is_static),
-                    name: Ok(value.name),
-                    query: Ok(value.query),
                 }
             }
         }
@@ -8723,7 +7474,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. An integer. Numeric text is also accepted.
+            /// Sets `value`. ID of the other cohort.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterInteger>,
@@ -8766,658 +7517,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CohortListItem`](super::CohortListItem).
-        #[derive(Clone, Debug)]
-        pub struct CohortListItem {
-            cohort_type: ::std::result::Result<
-                ::std::option::Option<super::CohortListItemCohortType>,
-                ::std::string::String,
-            >,
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<bool, ::std::string::String>,
-            description: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            errors_calculating: ::std::result::Result<i64, ::std::string::String>,
-            experiment_set: ::std::result::Result<
-                ::std::vec::Vec<i64>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<super::StoredFilters>,
-                ::std::string::String,
-            >,
-            groups: ::std::result::Result<
-                ::std::option::Option<super::CohortGroups>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_calculating: ::std::result::Result<bool, ::std::string::String>,
-            is_static: ::std::result::Result<bool, ::std::string::String>,
-            last_backfill_person_properties_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            last_error_code: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            last_error_message: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            next_calculation: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            pending_version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            query: ::std::result::Result<
-                ::std::option::Option<super::CohortQuery>,
-                ::std::string::String,
-            >,
-            search_match_type: ::std::result::Result<
-                ::std::option::Option<super::CohortListItemSearchMatchType>,
-                ::std::string::String,
-            >,
-            version: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortListItem {
-            fn default() -> Self {
-                Self {
-                    cohort_type: Err("no value supplied for cohort_type".to_string()),
-                    count: Err("no value supplied for count".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    deleted: Err("no value supplied for deleted".to_string()),
-                    description: Err("no value supplied for description".to_string()),
-                    errors_calculating: Err(
-                        "no value supplied for errors_calculating".to_string(),
-                    ),
-                    experiment_set: Err(
-                        "no value supplied for experiment_set".to_string(),
-                    ),
-                    filters: Ok(Default::default()),
-                    groups: Ok(Default::default()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_calculating: Err(
-                        "no value supplied for is_calculating".to_string(),
-                    ),
-                    is_static: Err("no value supplied for is_static".to_string()),
-                    last_backfill_person_properties_at: Err(
-                        "no value supplied for last_backfill_person_properties_at"
-                            .to_string(),
-                    ),
-                    last_calculation: Err(
-                        "no value supplied for last_calculation".to_string(),
-                    ),
-                    last_error_code: Err(
-                        "no value supplied for last_error_code".to_string(),
-                    ),
-                    last_error_message: Err(
-                        "no value supplied for last_error_message".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    next_calculation: Err(
-                        "no value supplied for next_calculation".to_string(),
-                    ),
-                    pending_version: Err(
-                        "no value supplied for pending_version".to_string(),
-                    ),
-                    query: Ok(Default::default()),
-                    search_match_type: Ok(Default::default()),
-                    version: Err("no value supplied for version".to_string()),
-                }
-            }
-        }
-        impl CohortListItem {
-            /// Sets `cohort_type`. `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-            /// For a static cohort and for a cohort without criteria, the value that the request set.
-            pub fn cohort_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortListItemCohortType>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohort_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohort_type: {e}")
-                    });
-                self
-            }
-            /// Sets `count`. Number of members after the last calculation; null before the first.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who created the cohort; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `deleted`. True if the cohort is deleted. A deleted cohort can be restored.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort; may be empty.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `errors_calculating`. Number of failed calculations since the last successful one.
-            pub fn errors_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.errors_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for errors_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `experiment_set`. Always empty. Present only for PostHog's clients.
-            pub fn experiment_set<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.experiment_set = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for experiment_set: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `filters`. The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::StoredFilters>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_calculating`. True while a calculation is waiting or running.
-            pub fn is_calculating<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_calculating = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_calculating: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `is_static`. True for a static cohort, false for a dynamic cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `last_backfill_person_properties_at`. Always null. Present only for PostHog's clients.
-            pub fn last_backfill_person_properties_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_backfill_person_properties_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_backfill_person_properties_at: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_calculation`. Time for which the members are correct: the start of the last successful calculation,
-            /// or a later time at which the service determined that no data used by the filter had changed.
-            pub fn last_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_code`. Extension of this service; not part of PostHog's API.
-            /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-            /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
-            pub fn last_error_code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_code: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_error_message`. Reason for the last failure.
-            pub fn last_error_message<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_error_message = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for last_error_message: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `next_calculation`. Extension of this service; not part of PostHog's API.
-            /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
-            /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-            /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
-            pub fn next_calculation<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next_calculation = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for next_calculation: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `pending_version`. Number of the last requested calculation; null before the first.
-            pub fn pending_version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.pending_version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for pending_version: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `query`. Query that filled the static cohort; null if there is none.
-            pub fn query<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.query = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for query: {e}")
-                    });
-                self
-            }
-            /// Sets `search_match_type`. `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-            pub fn search_match_type<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::CohortListItemSearchMatchType>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.search_match_type = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for search_match_type: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `version`. Number of the last successful calculation; null before the first.
-            pub fn version<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.version = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for version: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortListItem> for super::CohortListItem {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortListItem,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohort_type: value.cohort_type?,
-                    count: value.count?,
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    errors_calculating: value.errors_calculating?,
-                    experiment_set: value.experiment_set?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    id: value.id?,
-                    is_calculating: value.is_calculating?,
-                    is_static: value.is_static?,
-                    last_backfill_person_properties_at: value
-                        .last_backfill_person_properties_at?,
-                    last_calculation: value.last_calculation?,
-                    last_error_code: value.last_error_code?,
-                    last_error_message: value.last_error_message?,
-                    name: value.name?,
-                    next_calculation: value.next_calculation?,
-                    pending_version: value.pending_version?,
-                    query: value.query?,
-                    search_match_type: value.search_match_type?,
-                    version: value.version?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortListItem> for CohortListItem {
-            fn from(value: super::CohortListItem) -> Self {
-                Self {
-                    cohort_type: Ok(value.cohort_type),
-                    count: Ok(value.count),
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    errors_calculating: Ok(value.errors_calculating),
-                    experiment_set: Ok(value.experiment_set),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    id: Ok(value.id),
-                    is_calculating: Ok(value.is_calculating),
-                    is_static: Ok(value.is_static),
-                    last_backfill_person_properties_at: Ok(
-                        value.last_backfill_person_properties_at,
-                    ),
-                    last_calculation: Ok(value.last_calculation),
-                    last_error_code: Ok(value.last_error_code),
-                    last_error_message: Ok(value.last_error_message),
-                    name: Ok(value.name),
-                    next_calculation: Ok(value.next_calculation),
-                    pending_version: Ok(value.pending_version),
-                    query: Ok(value.query),
-                    search_match_type: Ok(value.search_match_type),
-                    version: Ok(value.version),
-                }
-            }
-        }
-        /// Builder of [`CohortPreview`](super::CohortPreview).
-        #[derive(Clone, Debug)]
-        pub struct CohortPreview {
-            as_of: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            count: ::std::result::Result<i64, ::std::string::String>,
-            criteria: ::std::result::Result<
-                ::std::vec::Vec<super::CriterionCount>,
-                ::std::string::String,
-            >,
-            duration_ms: ::std::result::Result<f64, ::std::string::String>,
-            sample: ::std::result::Result<
-                ::std::vec::Vec<super::Person>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortPreview {
-            fn default() -> Self {
-                Self {
-                    as_of: Err("no value supplied for as_of".to_string()),
-                    count: Err("no value supplied for count".to_string()),
-                    criteria: Err("no value supplied for criteria".to_string()),
-                    duration_ms: Err("no value supplied for duration_ms".to_string()),
-                    sample: Err("no value supplied for sample".to_string()),
-                }
-            }
-        }
-        impl CohortPreview {
-            /// Sets `as_of`. The instant for which the filter was evaluated.
-            pub fn as_of<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.as_of = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for as_of: {e}")
-                    });
-                self
-            }
-            /// Sets `count`. Number of persons who match the filter.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `criteria`. The number of persons who match each criterion, in the order of the filter.
-            pub fn criteria<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::CriterionCount>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.criteria = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for criteria: {e}")
-                    });
-                self
-            }
-            /// Sets `duration_ms`. Duration of the evaluation in milliseconds.
-            pub fn duration_ms<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<f64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.duration_ms = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for duration_ms: {e}")
-                    });
-                self
-            }
-            /// Sets `sample`. Persons who match the filter; the person created last comes first.
-            pub fn sample<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Person>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.sample = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for sample: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortPreview> for super::CohortPreview {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortPreview,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    as_of: value.as_of?,
-                    count: value.count?,
-                    criteria: value.criteria?,
-                    duration_ms: value.duration_ms?,
-                    sample: value.sample?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortPreview> for CohortPreview {
-            fn from(value: super::CohortPreview) -> Self {
-                Self {
-                    as_of: Ok(value.as_of),
-                    count: Ok(value.count),
-                    criteria: Ok(value.criteria),
-                    duration_ms: Ok(value.duration_ms),
-                    sample: Ok(value.sample),
-                }
-            }
-        }
         /// Builder of [`CohortPreviewRequest`](super::CohortPreviewRequest).
         #[derive(Clone, Debug)]
         pub struct CohortPreviewRequest {
@@ -9453,7 +7552,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+            /// Sets `filters`. The filter to evaluate.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::CohortFilters>,
@@ -9502,434 +7601,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`CohortUpload`](super::CohortUpload).
-        #[derive(Clone, Debug)]
-        pub struct CohortUpload {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            csv: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            deleted: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            description: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            filters: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            groups: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            is_static: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for CohortUpload {
-            fn default() -> Self {
-                Self {
-                    allow_empty: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
-                    csv: Ok(Default::default()),
-                    deleted: Ok(Default::default()),
-                    description: Ok(Default::default()),
-                    filters: Ok(Default::default()),
-                    groups: Ok(Default::default()),
-                    is_static: Ok(Default::default()),
-                    name: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
-                }
-            }
-        }
-        impl CohortUpload {
-            /// Sets `allow_empty`. `true` or `false`. If true, a file that names no person of the project may remove all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
-            /// Sets `create_people`. `true` or `false`. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
-                    });
-                self
-            }
-            /// Sets `csv`. The file of persons. `cohorts_create` describes its format.
-            pub fn csv<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.csv = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for csv: {e}")
-                    });
-                self
-            }
-            /// Sets `deleted`. `true` or `false`. True deletes the cohort; false restores it.
-            pub fn deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for deleted: {e}")
-                    });
-                self
-            }
-            /// Sets `description`. Description of the cohort.
-            pub fn description<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.description = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for description: {e}")
-                    });
-                self
-            }
-            /// Sets `filters`. The filter, as JSON text.
-            pub fn filters<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.filters = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for filters: {e}")
-                    });
-                self
-            }
-            /// Sets `groups`. The groups, as JSON text.
-            pub fn groups<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.groups = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for groups: {e}")
-                    });
-                self
-            }
-            /// Sets `is_static`. `true` or `false`. True for a static cohort.
-            pub fn is_static<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_static = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_static: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. Name of the cohort.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `replace_members`. `true` or `false`. If true, the upload removes the members that the file does not contain.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CohortUpload> for super::CohortUpload {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CohortUpload,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    allow_empty: value.allow_empty?,
-                    create_people: value.create_people?,
-                    csv: value.csv?,
-                    deleted: value.deleted?,
-                    description: value.description?,
-                    filters: value.filters?,
-                    groups: value.groups?,
-                    is_static: value.is_static?,
-                    name: value.name?,
-                    replace_members: value.replace_members?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CohortUpload> for CohortUpload {
-            fn from(value: super::CohortUpload) -> Self {
-                Self {
-                    allow_empty: Ok(value.allow_empty),
-                    create_people: Ok(value.create_people),
-                    csv: Ok(value.csv),
-                    deleted: Ok(value.deleted),
-                    description: Ok(value.description),
-                    filters: Ok(value.filters),
-                    groups: Ok(value.groups),
-                    is_static: Ok(value.is_static),
-                    name: Ok(value.name),
-                    replace_members: Ok(value.replace_members),
-                }
-            }
-        }
-        /// Builder of [`CriterionCount`](super::CriterionCount).
-        #[derive(Clone, Debug)]
-        pub struct CriterionCount {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            path: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for CriterionCount {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    path: Err("no value supplied for path".to_string()),
-                }
-            }
-        }
-        impl CriterionCount {
-            /// Sets `count`. Number of matching persons.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `path`. Path of the criterion in `filters`, such as `properties.values[0]`.
-            pub fn path<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.path = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for path: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<CriterionCount> for super::CriterionCount {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: CriterionCount,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    path: value.path?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::CriterionCount> for CriterionCount {
-            fn from(value: super::CriterionCount) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    path: Ok(value.path),
-                }
-            }
-        }
-        /// Builder of [`Done`](super::Done).
-        #[derive(Clone, Debug)]
-        pub struct Done {
-            success: ::std::result::Result<bool, ::std::string::String>,
-        }
-        impl ::std::default::Default for Done {
-            fn default() -> Self {
-                Self {
-                    success: Err("no value supplied for success".to_string()),
-                }
-            }
-        }
-        impl Done {
-            /// Sets `success`. Always true.
-            pub fn success<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.success = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for success: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Done> for super::Done {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Done,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { success: value.success? })
-            }
-        }
-        impl ::std::convert::From<super::Done> for Done {
-            fn from(value: super::Done) -> Self {
-                Self { success: Ok(value.success) }
-            }
-        }
-        /// Builder of [`Error`](super::Error).
-        #[derive(Clone, Debug)]
-        pub struct Error {
-            attr: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            code: ::std::result::Result<::std::string::String, ::std::string::String>,
-            detail: ::std::result::Result<::std::string::String, ::std::string::String>,
-            type_: ::std::result::Result<super::ErrorType, ::std::string::String>,
-        }
-        impl ::std::default::Default for Error {
-            fn default() -> Self {
-                Self {
-                    attr: Err("no value supplied for attr".to_string()),
-                    code: Err("no value supplied for code".to_string()),
-                    detail: Err("no value supplied for detail".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                }
-            }
-        }
-        impl Error {
-            /// Sets `attr`. The invalid field; null if the error does not concern a single field.
-            pub fn attr<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.attr = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for attr: {e}")
-                    });
-                self
-            }
-            /// Sets `code`. The error, for programs.
-            pub fn code<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.code = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for code: {e}")
-                    });
-                self
-            }
-            /// Sets `detail`. The error, as text for a reader.
-            pub fn detail<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.detail = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for detail: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. The category of the error.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::ErrorType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Error> for super::Error {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Error,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    attr: value.attr?,
-                    code: value.code?,
-                    detail: value.detail?,
-                    type_: value.type_?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Error> for Error {
-            fn from(value: super::Error) -> Self {
-                Self {
-                    attr: Ok(value.attr),
-                    code: Ok(value.code),
-                    detail: Ok(value.detail),
-                    type_: Ok(value.type_),
-                }
-            }
-        }
         /// Builder of [`EventFilter`](super::EventFilter).
         #[derive(Clone, Debug)]
         pub struct EventFilter {
@@ -9947,7 +7618,7 @@ pub mod types {
             >,
             key: ::std::result::Result<::std::string::String, ::std::string::String>,
             operator: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
+                ::std::option::Option<super::EventFilterOperator>,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<super::EventFilterType, ::std::string::String>,
@@ -10023,10 +7694,13 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. An operator of a criterion on a person property. The default is `exact`.
+            /// Sets `operator`. The comparison of the property with `value`, as in a criterion on a person property; null or absent means `exact`.
+            /// As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<super::EventFilterOperator>,
+                >,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -10049,7 +7723,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -10325,514 +7999,132 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`NoFlags`](super::NoFlags).
+        /// Builder of [`FlagsBody`](super::FlagsBody).
         #[derive(Clone, Debug)]
-        pub struct NoFlags {
-            errors_while_computing_flags: ::std::result::Result<
-                bool,
+        pub struct FlagsBody {
+            api_key: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
-            feature_flag_payloads: ::std::result::Result<
-                super::Properties,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
-            feature_flags: ::std::result::Result<
-                super::Properties,
+            groups: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
                 ::std::string::String,
             >,
-            flags: ::std::result::Result<super::Properties, ::std::string::String>,
-            request_id: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-            session_recording: ::std::result::Result<bool, ::std::string::String>,
-            site_apps: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
+            person_properties: ::std::result::Result<
+                ::std::option::Option<super::Properties>,
                 ::std::string::String,
             >,
-            supported_compression: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
+            token: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
                 ::std::string::String,
             >,
         }
-        impl ::std::default::Default for NoFlags {
+        impl ::std::default::Default for FlagsBody {
             fn default() -> Self {
                 Self {
-                    errors_while_computing_flags: Err(
-                        "no value supplied for errors_while_computing_flags".to_string(),
-                    ),
-                    feature_flag_payloads: Err(
-                        "no value supplied for feature_flag_payloads".to_string(),
-                    ),
-                    feature_flags: Err(
-                        "no value supplied for feature_flags".to_string(),
-                    ),
-                    flags: Err("no value supplied for flags".to_string()),
-                    request_id: Err("no value supplied for request_id".to_string()),
-                    session_recording: Err(
-                        "no value supplied for session_recording".to_string(),
-                    ),
-                    site_apps: Err("no value supplied for site_apps".to_string()),
-                    supported_compression: Err(
-                        "no value supplied for supported_compression".to_string(),
-                    ),
+                    api_key: Ok(Default::default()),
+                    distinct_id: Ok(Default::default()),
+                    groups: Ok(Default::default()),
+                    person_properties: Ok(Default::default()),
+                    token: Ok(Default::default()),
                 }
             }
         }
-        impl NoFlags {
-            /// Sets `errors_while_computing_flags`.
-            pub fn errors_while_computing_flags<T>(mut self, value: T) -> Self
+        impl FlagsBody {
+            /// Sets `api_key`. Token of the project (`phc_…`). Ignored.
+            pub fn api_key<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<bool>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
-                self.errors_while_computing_flags = value
+                self.api_key = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for api_key: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_id`. A distinct ID of the person. Ignored.
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            /// Sets `groups`. Groups of the person. Ignored.
+            pub fn groups<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.groups = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for groups: {e}")
+                    });
+                self
+            }
+            /// Sets `person_properties`. Properties of the person. Ignored.
+            pub fn person_properties<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::Properties>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_properties = value
                     .try_into()
                     .map_err(|e| {
                         format!(
-                            "error converting supplied value for errors_while_computing_flags: {e}"
+                            "error converting supplied value for person_properties: {e}"
                         )
                     });
                 self
             }
-            /// Sets `feature_flag_payloads`.
-            pub fn feature_flag_payloads<T>(mut self, value: T) -> Self
+            /// Sets `token`. Alternative to `api_key`. Ignored.
+            pub fn token<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::Properties>,
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
                 T::Error: ::std::fmt::Display,
             {
-                self.feature_flag_payloads = value
+                self.token = value
                     .try_into()
                     .map_err(|e| {
-                        format!(
-                            "error converting supplied value for feature_flag_payloads: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `feature_flags`.
-            pub fn feature_flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Properties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.feature_flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for feature_flags: {e}")
-                    });
-                self
-            }
-            /// Sets `flags`. An object of property names and values of any type.
-            pub fn flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Properties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for flags: {e}")
-                    });
-                self
-            }
-            /// Sets `request_id`.
-            pub fn request_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.request_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for request_id: {e}")
-                    });
-                self
-            }
-            /// Sets `session_recording`.
-            pub fn session_recording<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.session_recording = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for session_recording: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `site_apps`.
-            pub fn site_apps<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.site_apps = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for site_apps: {e}")
-                    });
-                self
-            }
-            /// Sets `supported_compression`.
-            pub fn supported_compression<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.supported_compression = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for supported_compression: {e}"
-                        )
+                        format!("error converting supplied value for token: {e}")
                     });
                 self
             }
         }
-        impl ::std::convert::TryFrom<NoFlags> for super::NoFlags {
+        impl ::std::convert::TryFrom<FlagsBody> for super::FlagsBody {
             type Error = super::error::ConversionError;
             fn try_from(
-                value: NoFlags,
+                value: FlagsBody,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
-                    errors_while_computing_flags: value.errors_while_computing_flags?,
-                    feature_flag_payloads: value.feature_flag_payloads?,
-                    feature_flags: value.feature_flags?,
-                    flags: value.flags?,
-                    request_id: value.request_id?,
-                    session_recording: value.session_recording?,
-                    site_apps: value.site_apps?,
-                    supported_compression: value.supported_compression?,
+                    api_key: value.api_key?,
+                    distinct_id: value.distinct_id?,
+                    groups: value.groups?,
+                    person_properties: value.person_properties?,
+                    token: value.token?,
                 })
             }
         }
-        impl ::std::convert::From<super::NoFlags> for NoFlags {
-            fn from(value: super::NoFlags) -> Self {
+        impl ::std::convert::From<super::FlagsBody> for FlagsBody {
+            fn from(value: super::FlagsBody) -> Self {
                 Self {
-                    errors_while_computing_flags: Ok(value.errors_while_computing_flags),
-                    feature_flag_payloads: Ok(value.feature_flag_payloads),
-                    feature_flags: Ok(value.feature_flags),
-                    flags: Ok(value.flags),
-                    request_id: Ok(value.request_id),
-                    session_recording: Ok(value.session_recording),
-                    site_apps: Ok(value.site_apps),
-                    supported_compression: Ok(value.supported_compression),
-                }
-            }
-        }
-        /// Builder of [`PaginatedActionList`](super::PaginatedActionList).
-        #[derive(Clone, Debug)]
-        pub struct PaginatedActionList {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Action>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PaginatedActionList {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PaginatedActionList {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Action>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PaginatedActionList>
-        for super::PaginatedActionList {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PaginatedActionList,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PaginatedActionList> for PaginatedActionList {
-            fn from(value: super::PaginatedActionList) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`PaginatedCohortList`](super::PaginatedCohortList).
-        #[derive(Clone, Debug)]
-        pub struct PaginatedCohortList {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::CohortListItem>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PaginatedCohortList {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PaginatedCohortList {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::CohortListItem>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PaginatedCohortList>
-        for super::PaginatedCohortList {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PaginatedCohortList,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PaginatedCohortList> for PaginatedCohortList {
-            fn from(value: super::PaginatedCohortList) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`PaginatedProjectList`](super::PaginatedProjectList).
-        #[derive(Clone, Debug)]
-        pub struct PaginatedProjectList {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Project>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PaginatedProjectList {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PaginatedProjectList {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Project>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PaginatedProjectList>
-        for super::PaginatedProjectList {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PaginatedProjectList,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PaginatedProjectList> for PaginatedProjectList {
-            fn from(value: super::PaginatedProjectList) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
+                    api_key: Ok(value.api_key),
+                    distinct_id: Ok(value.distinct_id),
+                    groups: Ok(value.groups),
+                    person_properties: Ok(value.person_properties),
+                    token: Ok(value.token),
                 }
             }
         }
@@ -10948,10 +8240,6 @@ pub mod types {
         /// Builder of [`PatchedCohort`](super::PatchedCohort).
         #[derive(Clone, Debug)]
         pub struct PatchedCohort {
-            allow_empty: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
             cohort_type: ::std::result::Result<
                 ::std::option::Option<
                     crate::Nullable<crate::types::PatchedCohortCohortType>,
@@ -10960,10 +8248,6 @@ pub mod types {
             >,
             create_in_folder: ::std::result::Result<
                 ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            create_people: ::std::result::Result<
-                ::std::option::Option<bool>,
                 ::std::string::String,
             >,
             create_static_person_ids: ::std::result::Result<
@@ -10998,18 +8282,12 @@ pub mod types {
                 ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
                 ::std::string::String,
             >,
-            replace_members: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
         }
         impl ::std::default::Default for PatchedCohort {
             fn default() -> Self {
                 Self {
-                    allow_empty: Ok(Default::default()),
                     cohort_type: Ok(Default::default()),
                     create_in_folder: Ok(Default::default()),
-                    create_people: Ok(Default::default()),
                     create_static_person_ids: Ok(Default::default()),
                     deleted: Ok(Default::default()),
                     description: Ok(Default::default()),
@@ -11018,25 +8296,10 @@ pub mod types {
                     is_static: Ok(Default::default()),
                     name: Ok(Default::default()),
                     query: Ok(Default::default()),
-                    replace_members: Ok(Default::default()),
                 }
             }
         }
         impl PatchedCohort {
-            /// Sets `allow_empty`. Extension of this service; not part of PostHog's API.
-            /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-            pub fn allow_empty<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.allow_empty = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for allow_empty: {e}")
-                    });
-                self
-            }
             /// Sets `cohort_type`. If present, it must be the type that the criteria require.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
@@ -11066,21 +8329,6 @@ pub mod types {
                         format!(
                             "error converting supplied value for create_in_folder: {e}"
                         )
-                    });
-                self
-            }
-            /// Sets `create_people`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-            /// A person created for an email address gets it as the property `email` and as distinct ID.
-            pub fn create_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.create_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for create_people: {e}")
                     });
                 self
             }
@@ -11125,7 +8373,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members; null if there is none.
+            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -11140,7 +8388,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `groups`. Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+            /// Sets `groups`. Predecessor of `filters`. Used only if `filters` has no criteria.
             pub fn groups<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortGroups>>,
@@ -11196,23 +8444,6 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `replace_members`. Extension of this service; not part of PostHog's API.
-            /// Used with a file. If true, the upload removes the members that the file does not contain.
-            /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-            pub fn replace_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.replace_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for replace_members: {e}"
-                        )
-                    });
-                self
-            }
         }
         impl ::std::convert::TryFrom<PatchedCohort> for super::PatchedCohort {
             type Error = super::error::ConversionError;
@@ -11220,10 +8451,8 @@ pub mod types {
                 value: PatchedCohort,
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
-                    allow_empty: value.allow_empty?,
                     cohort_type: value.cohort_type?,
                     create_in_folder: value.create_in_folder?,
-                    create_people: value.create_people?,
                     create_static_person_ids: value.create_static_person_ids?,
                     deleted: value.deleted?,
                     description: value.description?,
@@ -11232,17 +8461,14 @@ pub mod types {
                     is_static: value.is_static?,
                     name: value.name?,
                     query: value.query?,
-                    replace_members: value.replace_members?,
                 })
             }
         }
         impl ::std::convert::From<super::PatchedCohort> for PatchedCohort {
             fn from(value: super::PatchedCohort) -> Self {
                 Self {
-                    allow_empty: Ok(value.allow_empty),
                     cohort_type: Ok(value.cohort_type),
                     create_in_folder: Ok(value.create_in_folder),
-                    create_people: Ok(value.create_people),
                     create_static_person_ids: Ok(value.create_static_person_ids),
                     deleted: Ok(value.deleted),
                     description: Ok(value.description),
@@ -11251,381 +8477,7 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
-                    replace_members: Ok(value.replace_members),
                 }
-            }
-        }
-        /// Builder of [`Person`](super::Person).
-        #[derive(Clone, Debug)]
-        pub struct Person {
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            distinct_ids: ::std::result::Result<
-                ::std::vec::Vec<::std::string::String>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-            is_identified: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            last_seen_at: ::std::result::Result<
-                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                ::std::string::String,
-            >,
-            matched_recordings: ::std::result::Result<
-                ::std::vec::Vec<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-            properties: ::std::result::Result<super::Properties, ::std::string::String>,
-            type_: ::std::result::Result<super::PersonType, ::std::string::String>,
-            uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-            value_at_data_point: ::std::result::Result<
-                ::std::option::Option<f64>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for Person {
-            fn default() -> Self {
-                Self {
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    distinct_ids: Err("no value supplied for distinct_ids".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_identified: Err(
-                        "no value supplied for is_identified".to_string(),
-                    ),
-                    last_seen_at: Err("no value supplied for last_seen_at".to_string()),
-                    matched_recordings: Err(
-                        "no value supplied for matched_recordings".to_string(),
-                    ),
-                    name: Err("no value supplied for name".to_string()),
-                    properties: Err("no value supplied for properties".to_string()),
-                    type_: Err("no value supplied for type_".to_string()),
-                    uuid: Err("no value supplied for uuid".to_string()),
-                    value_at_data_point: Err(
-                        "no value supplied for value_at_data_point".to_string(),
-                    ),
-                }
-            }
-        }
-        impl Person {
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `distinct_ids`. Distinct IDs of the person; at most 10.
-            pub fn distinct_ids<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_ids = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_ids: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the person.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_identified`. True if an event identified the person.
-            pub fn is_identified<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_identified = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for is_identified: {e}")
-                    });
-                self
-            }
-            /// Sets `last_seen_at`. Always null. Present only for PostHog's clients.
-            pub fn last_seen_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_seen_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for last_seen_at: {e}")
-                    });
-                self
-            }
-            /// Sets `matched_recordings`. Always empty. Present only for PostHog's clients.
-            pub fn matched_recordings<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.matched_recordings = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for matched_recordings: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `name`. The first of these that is present: the property `email`, `name` or `username`, a distinct ID.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `properties`. An object of property names and values of any type.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Properties>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-            /// Sets `type_`. Always `person`.
-            pub fn type_<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::PersonType>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.type_ = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for type_: {e}")
-                    });
-                self
-            }
-            /// Sets `uuid`. Equal to `id`.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-            /// Sets `value_at_data_point`. Always null. Present only for PostHog's clients.
-            pub fn value_at_data_point<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<f64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.value_at_data_point = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for value_at_data_point: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Person> for super::Person {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Person,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    created_at: value.created_at?,
-                    distinct_ids: value.distinct_ids?,
-                    id: value.id?,
-                    is_identified: value.is_identified?,
-                    last_seen_at: value.last_seen_at?,
-                    matched_recordings: value.matched_recordings?,
-                    name: value.name?,
-                    properties: value.properties?,
-                    type_: value.type_?,
-                    uuid: value.uuid?,
-                    value_at_data_point: value.value_at_data_point?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Person> for Person {
-            fn from(value: super::Person) -> Self {
-                Self {
-                    created_at: Ok(value.created_at),
-                    distinct_ids: Ok(value.distinct_ids),
-                    id: Ok(value.id),
-                    is_identified: Ok(value.is_identified),
-                    last_seen_at: Ok(value.last_seen_at),
-                    matched_recordings: Ok(value.matched_recordings),
-                    name: Ok(value.name),
-                    properties: Ok(value.properties),
-                    type_: Ok(value.type_),
-                    uuid: Ok(value.uuid),
-                    value_at_data_point: Ok(value.value_at_data_point),
-                }
-            }
-        }
-        /// Builder of [`PersonCohort`](super::PersonCohort).
-        #[derive(Clone, Debug)]
-        pub struct PersonCohort {
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonCohort {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                }
-            }
-        }
-        impl PersonCohort {
-            /// Sets `count`. Number of members.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `name`. Name of the cohort; null if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonCohort> for super::PersonCohort {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonCohort,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    id: value.id?,
-                    name: value.name?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonCohort> for PersonCohort {
-            fn from(value: super::PersonCohort) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    id: Ok(value.id),
-                    name: Ok(value.name),
-                }
-            }
-        }
-        /// Builder of [`PersonCohorts`](super::PersonCohorts).
-        #[derive(Clone, Debug)]
-        pub struct PersonCohorts {
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::PersonCohort>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonCohorts {
-            fn default() -> Self {
-                Self {
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PersonCohorts {
-            /// Sets `results`. The cohorts, ordered by ID.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::PersonCohort>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonCohorts> for super::PersonCohorts {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonCohorts,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self { results: value.results? })
-            }
-        }
-        impl ::std::convert::From<super::PersonCohorts> for PersonCohorts {
-            fn from(value: super::PersonCohorts) -> Self {
-                Self { results: Ok(value.results) }
             }
         }
         /// Builder of [`PersonDateLeaf`](super::PersonDateLeaf).
@@ -11837,7 +8689,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::string::String,
+                super::PersonLeafOperator,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<super::PersonLeafType, ::std::string::String>,
@@ -11927,12 +8779,17 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. `exact`, `is_not`, `icontains`, `not_icontains`, `regex`, `not_regex`, `gt`, `gte`, `lt`, `lte`,
-            /// `between`, `not_between`, `in`, `not_in`, `is_date_exact`, `semver_gte` and others.
-            /// A cohort with an unknown operator is stored, and its calculation fails.
+            /// Sets `operator`. The comparison of the property with `value`. If `value` is a list, one of its elements must match; for a negated operator, none.
+            /// - `exact`, `in`, `is_not`, `not_in`: The values are equal, as texts or as numbers.
+            /// - `icontains`, `icontains_multi`, `starts_with`, `ends_with` and their negations: The property contains the text, begins or ends with it.
+            /// - `regex`, `not_regex`: The property matches the pattern.
+            /// - `gt`, `gte`, `lt`, `lte`: The property is a number that is greater or less. `min` means `gte`, and `max` means `lte`.
+            /// - `between`, `not_between`: The property is a number in the range. `value` is a list of the two bounds, which are in the range.
+            /// - `is_date_exact`: The property is the same instant.
+            /// - `semver_…`: The property is a version that compares so, or is in the range that `~1.2` (`tilde`), `^1.2` (`caret`) or `1.*` (`wildcard`) has.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::PersonLeafOperator>,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -11955,7 +8812,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -12217,7 +9074,7 @@ pub mod types {
                 ::std::string::String,
             >,
             operator: ::std::result::Result<
-                ::std::string::String,
+                super::PersonMetadataLeafOperator,
                 ::std::string::String,
             >,
             type_: ::std::result::Result<
@@ -12310,10 +9167,10 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `operator`. `is_date_exact`. A cohort with any other operator is stored, and its calculation fails.
+            /// Sets `operator`. `is_date_exact`: the same instant. As in PostHog's API, a cohort with another operator is stored, and its calculation fails.
             pub fn operator<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<::std::string::String>,
+                T: ::std::convert::TryInto<super::PersonMetadataLeafOperator>,
                 T::Error: ::std::fmt::Display,
             {
                 self.operator = value
@@ -12336,7 +9193,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `value`. Any JSON value except null.
+            /// Sets `value`. The value with which the property is compared, or a list of values.
             pub fn value<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<super::FilterValue>,
@@ -12571,157 +9428,6 @@ pub mod types {
                     operator: Ok(value.operator),
                     type_: Ok(value.type_),
                     value: Ok(value.value),
-                }
-            }
-        }
-        /// Builder of [`PersonNotDeleted`](super::PersonNotDeleted).
-        #[derive(Clone, Debug)]
-        pub struct PersonNotDeleted {
-            person_uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-        }
-        impl ::std::default::Default for PersonNotDeleted {
-            fn default() -> Self {
-                Self {
-                    person_uuid: Err("no value supplied for person_uuid".to_string()),
-                }
-            }
-        }
-        impl PersonNotDeleted {
-            /// Sets `person_uuid`. `id` of the person.
-            pub fn person_uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.person_uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for person_uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonNotDeleted> for super::PersonNotDeleted {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonNotDeleted,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    person_uuid: value.person_uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonNotDeleted> for PersonNotDeleted {
-            fn from(value: super::PersonNotDeleted) -> Self {
-                Self {
-                    person_uuid: Ok(value.person_uuid),
-                }
-            }
-        }
-        /// Builder of [`PersonPage`](super::PersonPage).
-        #[derive(Clone, Debug)]
-        pub struct PersonPage {
-            count: ::std::result::Result<
-                ::std::option::Option<i64>,
-                ::std::string::String,
-            >,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Person>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonPage {
-            fn default() -> Self {
-                Self {
-                    count: Ok(Default::default()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl PersonPage {
-            /// Sets `count`. Number of persons on all pages. Present only if the request has `include_total=true`.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<i64>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null if there is none.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Person>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonPage> for super::PersonPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonPage> for PersonPage {
-            fn from(value: super::PersonPage) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
                 }
             }
         }
@@ -13073,209 +9779,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`PersonValue`](super::PersonValue).
-        #[derive(Clone, Debug)]
-        pub struct PersonValue {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for PersonValue {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                }
-            }
-        }
-        impl PersonValue {
-            /// Sets `count`. Number of persons with the value.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `name`. The value; JSON text if it is not a text.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonValue> for super::PersonValue {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonValue,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    name: value.name?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonValue> for PersonValue {
-            fn from(value: super::PersonValue) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    name: Ok(value.name),
-                }
-            }
-        }
-        /// Builder of [`PersonsDeleted`](super::PersonsDeleted).
-        #[derive(Clone, Debug)]
-        pub struct PersonsDeleted {
-            deletion_errors: ::std::result::Result<
-                ::std::vec::Vec<super::PersonNotDeleted>,
-                ::std::string::String,
-            >,
-            events_queued_for_deletion: ::std::result::Result<
-                bool,
-                ::std::string::String,
-            >,
-            persons_deleted: ::std::result::Result<i64, ::std::string::String>,
-            persons_found: ::std::result::Result<i64, ::std::string::String>,
-            recordings_queued_for_deletion: ::std::result::Result<
-                bool,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for PersonsDeleted {
-            fn default() -> Self {
-                Self {
-                    deletion_errors: Err(
-                        "no value supplied for deletion_errors".to_string(),
-                    ),
-                    events_queued_for_deletion: Err(
-                        "no value supplied for events_queued_for_deletion".to_string(),
-                    ),
-                    persons_deleted: Err(
-                        "no value supplied for persons_deleted".to_string(),
-                    ),
-                    persons_found: Err(
-                        "no value supplied for persons_found".to_string(),
-                    ),
-                    recordings_queued_for_deletion: Err(
-                        "no value supplied for recordings_queued_for_deletion"
-                            .to_string(),
-                    ),
-                }
-            }
-        }
-        impl PersonsDeleted {
-            /// Sets `deletion_errors`. Persons that could not be deleted.
-            pub fn deletion_errors<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::PersonNotDeleted>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.deletion_errors = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for deletion_errors: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `events_queued_for_deletion`. Always false, because the events are deleted already. Present only for PostHog's clients.
-            pub fn events_queued_for_deletion<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.events_queued_for_deletion = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for events_queued_for_deletion: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `persons_deleted`. Number of persons that were deleted.
-            pub fn persons_deleted<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.persons_deleted = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for persons_deleted: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `persons_found`. Number of persons with these IDs.
-            pub fn persons_found<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.persons_found = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for persons_found: {e}")
-                    });
-                self
-            }
-            /// Sets `recordings_queued_for_deletion`. Always false. Present only for PostHog's clients.
-            pub fn recordings_queued_for_deletion<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.recordings_queued_for_deletion = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for recordings_queued_for_deletion: {e}"
-                        )
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<PersonsDeleted> for super::PersonsDeleted {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: PersonsDeleted,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    deletion_errors: value.deletion_errors?,
-                    events_queued_for_deletion: value.events_queued_for_deletion?,
-                    persons_deleted: value.persons_deleted?,
-                    persons_found: value.persons_found?,
-                    recordings_queued_for_deletion: value.recordings_queued_for_deletion?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::PersonsDeleted> for PersonsDeleted {
-            fn from(value: super::PersonsDeleted) -> Self {
-                Self {
-                    deletion_errors: Ok(value.deletion_errors),
-                    events_queued_for_deletion: Ok(value.events_queued_for_deletion),
-                    persons_deleted: Ok(value.persons_deleted),
-                    persons_found: Ok(value.persons_found),
-                    recordings_queued_for_deletion: Ok(
-                        value.recordings_queued_for_deletion,
-                    ),
-                }
-            }
-        }
         /// Builder of [`PersonsToAdd`](super::PersonsToAdd).
         #[derive(Clone, Debug)]
         pub struct PersonsToAdd {
@@ -13449,1470 +9952,6 @@ pub mod types {
                 }
             }
         }
-        /// Builder of [`Project`](super::Project).
-        #[derive(Clone, Debug)]
-        pub struct Project {
-            api_token: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-            timezone: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for Project {
-            fn default() -> Self {
-                Self {
-                    api_token: Err("no value supplied for api_token".to_string()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                    timezone: Err("no value supplied for timezone".to_string()),
-                }
-            }
-        }
-        impl Project {
-            /// Sets `api_token`. Token that capture requests send.
-            pub fn api_token<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.api_token = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for api_token: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of creation.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the project.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `name`. Name of the project.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `timezone`. IANA name of the time zone in which days of the project start and end.
-            pub fn timezone<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.timezone = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for timezone: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Project> for super::Project {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Project,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    api_token: value.api_token?,
-                    created_at: value.created_at?,
-                    id: value.id?,
-                    name: value.name?,
-                    timezone: value.timezone?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Project> for Project {
-            fn from(value: super::Project) -> Self {
-                Self {
-                    api_token: Ok(value.api_token),
-                    created_at: Ok(value.created_at),
-                    id: Ok(value.id),
-                    name: Ok(value.name),
-                    timezone: Ok(value.timezone),
-                }
-            }
-        }
-        /// Builder of [`StoredFilters`](super::StoredFilters).
-        #[derive(Clone, Debug)]
-        pub struct StoredFilters {
-            properties: ::std::result::Result<
-                ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for StoredFilters {
-            fn default() -> Self {
-                Self {
-                    properties: Err("no value supplied for properties".to_string()),
-                }
-            }
-        }
-        impl StoredFilters {
-            /// Sets `properties`. The root of the tree; empty if there are no criteria.
-            pub fn properties<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.properties = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for properties: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<StoredFilters> for super::StoredFilters {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: StoredFilters,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    properties: value.properties?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::StoredFilters> for StoredFilters {
-            fn from(value: super::StoredFilters) -> Self {
-                Self {
-                    properties: Ok(value.properties),
-                }
-            }
-        }
-        /// Builder of [`Upload`](super::Upload).
-        #[derive(Clone, Debug)]
-        pub struct Upload {
-            added: ::std::result::Result<i64, ::std::string::String>,
-            already_members: ::std::result::Result<i64, ::std::string::String>,
-            bad_rows: ::std::result::Result<i64, ::std::string::String>,
-            columns: ::std::result::Result<
-                ::std::option::Option<::std::vec::Vec<super::UploadColumn>>,
-                ::std::string::String,
-            >,
-            created_at: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            created_by: ::std::result::Result<
-                ::std::option::Option<super::UserBasic>,
-                ::std::string::String,
-            >,
-            created_people: ::std::result::Result<i64, ::std::string::String>,
-            delimiter: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            id_kind: ::std::result::Result<super::UploadIdKind, ::std::string::String>,
-            problems: ::std::result::Result<
-                ::std::vec::Vec<super::UploadProblem>,
-                ::std::string::String,
-            >,
-            problems_left_out: ::std::result::Result<i64, ::std::string::String>,
-            removed: ::std::result::Result<i64, ::std::string::String>,
-            rows: ::std::result::Result<i64, ::std::string::String>,
-            unknown: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for Upload {
-            fn default() -> Self {
-                Self {
-                    added: Err("no value supplied for added".to_string()),
-                    already_members: Err(
-                        "no value supplied for already_members".to_string(),
-                    ),
-                    bad_rows: Err("no value supplied for bad_rows".to_string()),
-                    columns: Ok(Default::default()),
-                    created_at: Err("no value supplied for created_at".to_string()),
-                    created_by: Err("no value supplied for created_by".to_string()),
-                    created_people: Err(
-                        "no value supplied for created_people".to_string(),
-                    ),
-                    delimiter: Ok(Default::default()),
-                    id: Err("no value supplied for id".to_string()),
-                    id_kind: Err("no value supplied for id_kind".to_string()),
-                    problems: Err("no value supplied for problems".to_string()),
-                    problems_left_out: Err(
-                        "no value supplied for problems_left_out".to_string(),
-                    ),
-                    removed: Err("no value supplied for removed".to_string()),
-                    rows: Err("no value supplied for rows".to_string()),
-                    unknown: Err("no value supplied for unknown".to_string()),
-                }
-            }
-        }
-        impl Upload {
-            /// Sets `added`. Number of persons that the file added. An email address adds all persons who have it.
-            pub fn added<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.added = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for added: {e}")
-                    });
-                self
-            }
-            /// Sets `already_members`. Number of persons in the file who were already members, plus the number of rows that only repeat persons of earlier rows.
-            pub fn already_members<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.already_members = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for already_members: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `bad_rows`. Number of rows without an ID or with an invalid ID.
-            pub fn bad_rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.bad_rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for bad_rows: {e}")
-                    });
-                self
-            }
-            /// Sets `columns`. The first 100 columns of the file; null for uploads before the service recorded them. A file without a header has one column without a name.
-            pub fn columns<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<::std::vec::Vec<super::UploadColumn>>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.columns = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for columns: {e}")
-                    });
-                self
-            }
-            /// Sets `created_at`. Time of the upload.
-            pub fn created_at<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_at = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_at: {e}")
-                    });
-                self
-            }
-            /// Sets `created_by`. User who uploaded the file; null if unknown.
-            pub fn created_by<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<super::UserBasic>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_by = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for created_by: {e}")
-                    });
-                self
-            }
-            /// Sets `created_people`. Number of added persons that the upload created (`create_people`).
-            pub fn created_people<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.created_people = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for created_people: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `delimiter`. The character between the columns; null for uploads before the service recorded it.
-            pub fn delimiter<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.delimiter = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for delimiter: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the upload.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `id_kind`. The kind of ID that the rows contain.
-            pub fn id_kind<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UploadIdKind>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id_kind = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for id_kind: {e}")
-                    });
-                self
-            }
-            /// Sets `problems`. The first 100 unknown or bad rows.
-            pub fn problems<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::UploadProblem>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.problems = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for problems: {e}")
-                    });
-                self
-            }
-            /// Sets `problems_left_out`. Number of unknown or bad rows that `problems` omits.
-            pub fn problems_left_out<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.problems_left_out = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for problems_left_out: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `removed`. Number of members that the upload removed (`replace_members`).
-            pub fn removed<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.removed = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for removed: {e}")
-                    });
-                self
-            }
-            /// Sets `rows`. Number of rows that are not empty, without the header.
-            pub fn rows<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.rows = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for rows: {e}")
-                    });
-                self
-            }
-            /// Sets `unknown`. Number of rows with an ID that belongs to no person when the members are stored.
-            pub fn unknown<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.unknown = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for unknown: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<Upload> for super::Upload {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: Upload,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    added: value.added?,
-                    already_members: value.already_members?,
-                    bad_rows: value.bad_rows?,
-                    columns: value.columns?,
-                    created_at: value.created_at?,
-                    created_by: value.created_by?,
-                    created_people: value.created_people?,
-                    delimiter: value.delimiter?,
-                    id: value.id?,
-                    id_kind: value.id_kind?,
-                    problems: value.problems?,
-                    problems_left_out: value.problems_left_out?,
-                    removed: value.removed?,
-                    rows: value.rows?,
-                    unknown: value.unknown?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::Upload> for Upload {
-            fn from(value: super::Upload) -> Self {
-                Self {
-                    added: Ok(value.added),
-                    already_members: Ok(value.already_members),
-                    bad_rows: Ok(value.bad_rows),
-                    columns: Ok(value.columns),
-                    created_at: Ok(value.created_at),
-                    created_by: Ok(value.created_by),
-                    created_people: Ok(value.created_people),
-                    delimiter: Ok(value.delimiter),
-                    id: Ok(value.id),
-                    id_kind: Ok(value.id_kind),
-                    problems: Ok(value.problems),
-                    problems_left_out: Ok(value.problems_left_out),
-                    removed: Ok(value.removed),
-                    rows: Ok(value.rows),
-                    unknown: Ok(value.unknown),
-                }
-            }
-        }
-        /// Builder of [`UploadColumn`](super::UploadColumn).
-        #[derive(Clone, Debug)]
-        pub struct UploadColumn {
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-            used_as: ::std::result::Result<
-                ::std::option::Option<super::UploadColumnUsedAs>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for UploadColumn {
-            fn default() -> Self {
-                Self {
-                    name: Err("no value supplied for name".to_string()),
-                    used_as: Err("no value supplied for used_as".to_string()),
-                }
-            }
-        }
-        impl UploadColumn {
-            /// Sets `name`. The name in the header of the file, cut to 100 characters.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-            /// Sets `used_as`. The kind of ID if the column identified the persons; null if the column was ignored.
-            pub fn used_as<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<super::UploadColumnUsedAs>,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.used_as = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for used_as: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UploadColumn> for super::UploadColumn {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UploadColumn,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    name: value.name?,
-                    used_as: value.used_as?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UploadColumn> for UploadColumn {
-            fn from(value: super::UploadColumn) -> Self {
-                Self {
-                    name: Ok(value.name),
-                    used_as: Ok(value.used_as),
-                }
-            }
-        }
-        /// Builder of [`UploadPage`](super::UploadPage).
-        #[derive(Clone, Debug)]
-        pub struct UploadPage {
-            count: ::std::result::Result<i64, ::std::string::String>,
-            next: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            previous: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::Upload>,
-                ::std::string::String,
-            >,
-        }
-        impl ::std::default::Default for UploadPage {
-            fn default() -> Self {
-                Self {
-                    count: Err("no value supplied for count".to_string()),
-                    next: Err("no value supplied for next".to_string()),
-                    previous: Err("no value supplied for previous".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                }
-            }
-        }
-        impl UploadPage {
-            /// Sets `count`. Total number of rows on all pages.
-            pub fn count<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.count = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for count: {e}")
-                    });
-                self
-            }
-            /// Sets `next`. URL of the next page, without the key; null on the last page.
-            pub fn next<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.next = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for next: {e}")
-                    });
-                self
-            }
-            /// Sets `previous`. URL of the previous page; null on the first page.
-            pub fn previous<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.previous = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for previous: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. The rows of this page.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::Upload>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UploadPage> for super::UploadPage {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UploadPage,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    count: value.count?,
-                    next: value.next?,
-                    previous: value.previous?,
-                    results: value.results?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UploadPage> for UploadPage {
-            fn from(value: super::UploadPage) -> Self {
-                Self {
-                    count: Ok(value.count),
-                    next: Ok(value.next),
-                    previous: Ok(value.previous),
-                    results: Ok(value.results),
-                }
-            }
-        }
-        /// Builder of [`UploadProblem`](super::UploadProblem).
-        #[derive(Clone, Debug)]
-        pub struct UploadProblem {
-            id: ::std::result::Result<::std::string::String, ::std::string::String>,
-            line: ::std::result::Result<i64, ::std::string::String>,
-            outcome: ::std::result::Result<
-                super::UploadProblemOutcome,
-                ::std::string::String,
-            >,
-            reason: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for UploadProblem {
-            fn default() -> Self {
-                Self {
-                    id: Err("no value supplied for id".to_string()),
-                    line: Err("no value supplied for line".to_string()),
-                    outcome: Err("no value supplied for outcome".to_string()),
-                    reason: Err("no value supplied for reason".to_string()),
-                }
-            }
-        }
-        impl UploadProblem {
-            /// Sets `id`. The ID in the row, cut to 200 characters.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `line`. Line of the file on which the row starts. The first line is 1.
-            pub fn line<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.line = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for line: {e}")
-                    });
-                self
-            }
-            /// Sets `outcome`. `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
-            pub fn outcome<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UploadProblemOutcome>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.outcome = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for outcome: {e}")
-                    });
-                self
-            }
-            /// Sets `reason`. The problem, as text for a reader.
-            pub fn reason<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.reason = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for reason: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UploadProblem> for super::UploadProblem {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UploadProblem,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    id: value.id?,
-                    line: value.line?,
-                    outcome: value.outcome?,
-                    reason: value.reason?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UploadProblem> for UploadProblem {
-            fn from(value: super::UploadProblem) -> Self {
-                Self {
-                    id: Ok(value.id),
-                    line: Ok(value.line),
-                    outcome: Ok(value.outcome),
-                    reason: Ok(value.reason),
-                }
-            }
-        }
-        /// Builder of [`UsedIn`](super::UsedIn).
-        #[derive(Clone, Debug)]
-        pub struct UsedIn {
-            cohorts: ::std::result::Result<super::UsedInCohorts, ::std::string::String>,
-            feature_flags: ::std::result::Result<
-                super::UsedInNothing,
-                ::std::string::String,
-            >,
-            insights: ::std::result::Result<super::UsedInNothing, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedIn {
-            fn default() -> Self {
-                Self {
-                    cohorts: Err("no value supplied for cohorts".to_string()),
-                    feature_flags: Err(
-                        "no value supplied for feature_flags".to_string(),
-                    ),
-                    insights: Err("no value supplied for insights".to_string()),
-                }
-            }
-        }
-        impl UsedIn {
-            /// Sets `cohorts`. The cohorts with a criterion that refers to this cohort.
-            pub fn cohorts<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UsedInCohorts>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.cohorts = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for cohorts: {e}")
-                    });
-                self
-            }
-            /// Sets `feature_flags`. Always empty. Present only for PostHog's clients.
-            pub fn feature_flags<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UsedInNothing>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.feature_flags = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for feature_flags: {e}")
-                    });
-                self
-            }
-            /// Sets `insights`. Always empty. Present only for PostHog's clients.
-            pub fn insights<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::UsedInNothing>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.insights = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for insights: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedIn> for super::UsedIn {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedIn,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    cohorts: value.cohorts?,
-                    feature_flags: value.feature_flags?,
-                    insights: value.insights?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedIn> for UsedIn {
-            fn from(value: super::UsedIn) -> Self {
-                Self {
-                    cohorts: Ok(value.cohorts),
-                    feature_flags: Ok(value.feature_flags),
-                    insights: Ok(value.insights),
-                }
-            }
-        }
-        /// Builder of [`UsedInCohort`](super::UsedInCohort).
-        #[derive(Clone, Debug)]
-        pub struct UsedInCohort {
-            id: ::std::result::Result<i64, ::std::string::String>,
-            name: ::std::result::Result<::std::string::String, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedInCohort {
-            fn default() -> Self {
-                Self {
-                    id: Err("no value supplied for id".to_string()),
-                    name: Err("no value supplied for name".to_string()),
-                }
-            }
-        }
-        impl UsedInCohort {
-            /// Sets `id`. ID of the cohort.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `name`. Name of the cohort; "Unnamed" if it has none.
-            pub fn name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for name: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedInCohort> for super::UsedInCohort {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedInCohort,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    id: value.id?,
-                    name: value.name?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedInCohort> for UsedInCohort {
-            fn from(value: super::UsedInCohort) -> Self {
-                Self {
-                    id: Ok(value.id),
-                    name: Ok(value.name),
-                }
-            }
-        }
-        /// Builder of [`UsedInCohorts`](super::UsedInCohorts).
-        #[derive(Clone, Debug)]
-        pub struct UsedInCohorts {
-            has_more: ::std::result::Result<bool, ::std::string::String>,
-            results: ::std::result::Result<
-                ::std::vec::Vec<super::UsedInCohort>,
-                ::std::string::String,
-            >,
-            total: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedInCohorts {
-            fn default() -> Self {
-                Self {
-                    has_more: Err("no value supplied for has_more".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                    total: Err("no value supplied for total".to_string()),
-                }
-            }
-        }
-        impl UsedInCohorts {
-            /// Sets `has_more`. True if `results` omits cohorts.
-            pub fn has_more<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.has_more = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for has_more: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. At most 100 cohorts.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::vec::Vec<super::UsedInCohort>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-            /// Sets `total`. Total number of cohorts, including those not in `results`.
-            pub fn total<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for total: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedInCohorts> for super::UsedInCohorts {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedInCohorts,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    has_more: value.has_more?,
-                    results: value.results?,
-                    total: value.total?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedInCohorts> for UsedInCohorts {
-            fn from(value: super::UsedInCohorts) -> Self {
-                Self {
-                    has_more: Ok(value.has_more),
-                    results: Ok(value.results),
-                    total: Ok(value.total),
-                }
-            }
-        }
-        /// Builder of [`UsedInNothing`](super::UsedInNothing).
-        #[derive(Clone, Debug)]
-        pub struct UsedInNothing {
-            has_more: ::std::result::Result<bool, ::std::string::String>,
-            results: ::std::result::Result<
-                ::std::vec::Vec<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            total: ::std::result::Result<i64, ::std::string::String>,
-        }
-        impl ::std::default::Default for UsedInNothing {
-            fn default() -> Self {
-                Self {
-                    has_more: Err("no value supplied for has_more".to_string()),
-                    results: Err("no value supplied for results".to_string()),
-                    total: Err("no value supplied for total".to_string()),
-                }
-            }
-        }
-        impl UsedInNothing {
-            /// Sets `has_more`. Always false.
-            pub fn has_more<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<bool>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.has_more = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for has_more: {e}")
-                    });
-                self
-            }
-            /// Sets `results`. Always empty.
-            pub fn results<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::vec::Vec<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.results = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for results: {e}")
-                    });
-                self
-            }
-            /// Sets `total`. Always 0.
-            pub fn total<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.total = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for total: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UsedInNothing> for super::UsedInNothing {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UsedInNothing,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    has_more: value.has_more?,
-                    results: value.results?,
-                    total: value.total?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UsedInNothing> for UsedInNothing {
-            fn from(value: super::UsedInNothing) -> Self {
-                Self {
-                    has_more: Ok(value.has_more),
-                    results: Ok(value.results),
-                    total: Ok(value.total),
-                }
-            }
-        }
-        /// Builder of [`User`](super::User).
-        #[derive(Clone, Debug)]
-        pub struct User {
-            date_joined: ::std::result::Result<
-                ::chrono::DateTime<::chrono::offset::Utc>,
-                ::std::string::String,
-            >,
-            distinct_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            email: ::std::result::Result<::std::string::String, ::std::string::String>,
-            first_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_email_verified: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            last_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            team: ::std::result::Result<super::Project, ::std::string::String>,
-            uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-        }
-        impl ::std::default::Default for User {
-            fn default() -> Self {
-                Self {
-                    date_joined: Err("no value supplied for date_joined".to_string()),
-                    distinct_id: Err("no value supplied for distinct_id".to_string()),
-                    email: Err("no value supplied for email".to_string()),
-                    first_name: Err("no value supplied for first_name".to_string()),
-                    id: Err("no value supplied for id".to_string()),
-                    is_email_verified: Err(
-                        "no value supplied for is_email_verified".to_string(),
-                    ),
-                    last_name: Err("no value supplied for last_name".to_string()),
-                    team: Err("no value supplied for team".to_string()),
-                    uuid: Err("no value supplied for uuid".to_string()),
-                }
-            }
-        }
-        impl User {
-            /// Sets `date_joined`. Time of the user's creation.
-            pub fn date_joined<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.date_joined = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for date_joined: {e}")
-                    });
-                self
-            }
-            /// Sets `distinct_id`. UUID of the user as text, or null.
-            pub fn distinct_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_id: {e}")
-                    });
-                self
-            }
-            /// Sets `email`. Email address of the user.
-            pub fn email<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.email = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for email: {e}")
-                    });
-                self
-            }
-            /// Sets `first_name`. First name of the user; may be empty.
-            pub fn first_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.first_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for first_name: {e}")
-                    });
-                self
-            }
-            /// Sets `id`. ID of the user.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_email_verified`. Always null. Present only for PostHog's clients.
-            pub fn is_email_verified<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_email_verified = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_email_verified: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_name`. Always empty. Present only for PostHog's clients.
-            pub fn last_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for last_name: {e}")
-                    });
-                self
-            }
-            /// Sets `team`. A project: persons, events, actions and cohorts, isolated from other projects.
-            pub fn team<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<super::Project>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.team = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for team: {e}")
-                    });
-                self
-            }
-            /// Sets `uuid`. UUID of the user.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<User> for super::User {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: User,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    date_joined: value.date_joined?,
-                    distinct_id: value.distinct_id?,
-                    email: value.email?,
-                    first_name: value.first_name?,
-                    id: value.id?,
-                    is_email_verified: value.is_email_verified?,
-                    last_name: value.last_name?,
-                    team: value.team?,
-                    uuid: value.uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::User> for User {
-            fn from(value: super::User) -> Self {
-                Self {
-                    date_joined: Ok(value.date_joined),
-                    distinct_id: Ok(value.distinct_id),
-                    email: Ok(value.email),
-                    first_name: Ok(value.first_name),
-                    id: Ok(value.id),
-                    is_email_verified: Ok(value.is_email_verified),
-                    last_name: Ok(value.last_name),
-                    team: Ok(value.team),
-                    uuid: Ok(value.uuid),
-                }
-            }
-        }
-        /// Builder of [`UserBasic`](super::UserBasic).
-        #[derive(Clone, Debug)]
-        pub struct UserBasic {
-            distinct_id: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            email: ::std::result::Result<::std::string::String, ::std::string::String>,
-            first_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            hedgehog_config: ::std::result::Result<
-                ::std::option::Option<
-                    ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                >,
-                ::std::string::String,
-            >,
-            id: ::std::result::Result<i64, ::std::string::String>,
-            is_email_verified: ::std::result::Result<
-                ::std::option::Option<bool>,
-                ::std::string::String,
-            >,
-            last_name: ::std::result::Result<
-                ::std::string::String,
-                ::std::string::String,
-            >,
-            role_at_organization: ::std::result::Result<
-                ::std::option::Option<::std::string::String>,
-                ::std::string::String,
-            >,
-            uuid: ::std::result::Result<::uuid::Uuid, ::std::string::String>,
-        }
-        impl ::std::default::Default for UserBasic {
-            fn default() -> Self {
-                Self {
-                    distinct_id: Err("no value supplied for distinct_id".to_string()),
-                    email: Err("no value supplied for email".to_string()),
-                    first_name: Err("no value supplied for first_name".to_string()),
-                    hedgehog_config: Err(
-                        "no value supplied for hedgehog_config".to_string(),
-                    ),
-                    id: Err("no value supplied for id".to_string()),
-                    is_email_verified: Err(
-                        "no value supplied for is_email_verified".to_string(),
-                    ),
-                    last_name: Err("no value supplied for last_name".to_string()),
-                    role_at_organization: Err(
-                        "no value supplied for role_at_organization".to_string(),
-                    ),
-                    uuid: Err("no value supplied for uuid".to_string()),
-                }
-            }
-        }
-        impl UserBasic {
-            /// Sets `distinct_id`. UUID of the user as text, or null.
-            pub fn distinct_id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.distinct_id = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for distinct_id: {e}")
-                    });
-                self
-            }
-            /// Sets `email`. Email address of the user.
-            pub fn email<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.email = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for email: {e}")
-                    });
-                self
-            }
-            /// Sets `first_name`. First name of the user; may be empty.
-            pub fn first_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.first_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for first_name: {e}")
-                    });
-                self
-            }
-            /// Sets `hedgehog_config`. Always null. Present only for PostHog's clients.
-            pub fn hedgehog_config<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<
-                    ::std::option::Option<
-                        ::serde_json::Map<::std::string::String, ::serde_json::Value>,
-                    >,
-                >,
-                T::Error: ::std::fmt::Display,
-            {
-                self.hedgehog_config = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for hedgehog_config: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `id`. ID of the user.
-            pub fn id<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<i64>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.id = value
-                    .try_into()
-                    .map_err(|e| format!("error converting supplied value for id: {e}"));
-                self
-            }
-            /// Sets `is_email_verified`. Always null. Present only for PostHog's clients.
-            pub fn is_email_verified<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<bool>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.is_email_verified = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for is_email_verified: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `last_name`. Always empty. Present only for PostHog's clients.
-            pub fn last_name<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::string::String>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.last_name = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for last_name: {e}")
-                    });
-                self
-            }
-            /// Sets `role_at_organization`. Always null. Present only for PostHog's clients.
-            pub fn role_at_organization<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.role_at_organization = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!(
-                            "error converting supplied value for role_at_organization: {e}"
-                        )
-                    });
-                self
-            }
-            /// Sets `uuid`. UUID of the user.
-            pub fn uuid<T>(mut self, value: T) -> Self
-            where
-                T: ::std::convert::TryInto<::uuid::Uuid>,
-                T::Error: ::std::fmt::Display,
-            {
-                self.uuid = value
-                    .try_into()
-                    .map_err(|e| {
-                        format!("error converting supplied value for uuid: {e}")
-                    });
-                self
-            }
-        }
-        impl ::std::convert::TryFrom<UserBasic> for super::UserBasic {
-            type Error = super::error::ConversionError;
-            fn try_from(
-                value: UserBasic,
-            ) -> ::std::result::Result<Self, super::error::ConversionError> {
-                Ok(Self {
-                    distinct_id: value.distinct_id?,
-                    email: value.email?,
-                    first_name: value.first_name?,
-                    hedgehog_config: value.hedgehog_config?,
-                    id: value.id?,
-                    is_email_verified: value.is_email_verified?,
-                    last_name: value.last_name?,
-                    role_at_organization: value.role_at_organization?,
-                    uuid: value.uuid?,
-                })
-            }
-        }
-        impl ::std::convert::From<super::UserBasic> for UserBasic {
-            fn from(value: super::UserBasic) -> Self {
-                Self {
-                    distinct_id: Ok(value.distinct_id),
-                    email: Ok(value.email),
-                    first_name: Ok(value.first_name),
-                    hedgehog_config: Ok(value.hedgehog_config),
-                    id: Ok(value.id),
-                    is_email_verified: Ok(value.is_email_verified),
-                    last_name: Ok(value.last_name),
-                    role_at_organization: Ok(value.role_at_organization),
-                    uuid: Ok(value.uuid),
-                }
-            }
-        }
     }
     /// Error types.
     pub mod error {
@@ -14969,7 +10008,7 @@ pub mod types {
 /// The service reads the key from the header `Authorization: Bearer <key>`, then from the body field `personal_api_key`, then from the query parameter `personal_api_key`.
 /// It uses the first key that is present and ignores the others.
 /// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
-/// `x-required-scopes` lists the scopes that an operation needs. `cohort:write` includes `cohort:read`; `*` includes all scopes.
+/// `x-required-scopes` of an operation lists the scopes that it needs; that of a parameter lists those that are needed in addition if the parameter is present. `cohort:write` includes `cohort:read`; `*` includes all scopes.
 /// Capture uses a project token (`phc_…`), called *token* below. A token is not a secret.
 /// After 60 requests with wrong keys from one address within a minute, further ones give 429. Requests with valid keys are not affected.
 ///
@@ -14986,6 +10025,9 @@ pub mod types {
 ///
 /// **Formats.** A response is JSON unless the operation documents another format.
 /// A format that the operation does not offer gives 404 if `format=` or the path requests it, and 406 if only the `Accept` header does.
+///
+/// **Headers.** Every response has the header `X-Request-Id`. Every response of a path of this document has `Allow`, with the methods of the path.
+/// `OPTIONS` returns 200 with these headers and without a body. 429 and 503 have `Retry-After`.
 ///
 /// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`.
 /// A response reports one error: the first one in the order of the checks.
@@ -15046,7 +10088,9 @@ impl ClientHooks<()> for &Client {}
 impl Client {
     /// List the cohorts of a project
     ///
-    /// Returns the cohorts that are not deleted and that match all parameters, newest first.
+    /// Returns the cohorts that are not deleted and that match all parameters.
+    /// The newest comes first; with `search`, the best match.
+    ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/`
     ///
@@ -15058,8 +10102,8 @@ impl Client {
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
-    /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-    /// A similar name has a word that starts like the text.
+    /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+    /// `search_match_type` of each row is `exact` or `similar`.
     ///
     /// - `type_`: Returns only `static` or only `dynamic` cohorts. Any other value is ignored.
     /// ```text
@@ -15404,13 +10448,8 @@ impl Client {
     ///
     /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
-    /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
-    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
-    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
-    ///
-    /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
-    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts_persons_csv` and `cohorts_persons_ndjson` return all members as a file.
+    /// As in PostHog's API, the files are also the responses to `format=csv` and `format=ndjson` in the query of this path, and to `text/csv` and `application/x-ndjson` in `Accept`. Any other format gives 404.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons/`
@@ -15418,9 +10457,6 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -15429,9 +10465,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -15441,11 +10476,9 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
-    ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -15456,6 +10489,94 @@ impl Client {
     /// ```
     pub fn cohorts_persons_retrieve(&self) -> builder::CohortsPersonsRetrieve<'_> {
         builder::CohortsPersonsRetrieve::new(self)
+    }
+    /// Download the members of a cohort as CSV
+    ///
+    /// Returns one row per member; all members if `limit` is absent. The selection and the order are those of `cohorts_persons_retrieve`.
+    ///
+    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_csv()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .bom(bom)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_csv(&self) -> builder::CohortsPersonsCsv<'_> {
+        builder::CohortsPersonsCsv::new(self)
+    }
+    /// Download the members of a cohort as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per member, in the form of `results` of `cohorts_persons_retrieve`; all members if `limit` is absent.
+    /// The selection and the order are those of that operation.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.cohorts_persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
+        builder::CohortsPersonsNdjson::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -15590,18 +10711,15 @@ impl Client {
     /// List the persons of a project
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages, formats and refused parameters are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort; `persons_csv` and `persons_ndjson` return all persons as a file.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/persons/`
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
-    /// - `bom`: Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    ///
     /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
-    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
@@ -15611,9 +10729,8 @@ impl Client {
     /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
     /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     ///
-    /// - `format`: `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
     /// - `include_total`: If true, the page has the field `count`.
-    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// - `limit`: Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     /// - `offset`: Number of persons to skip.
     /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
     /// The default `operator` is `exact`.
@@ -15622,12 +10739,10 @@ impl Client {
     /// ```text
     /// let response = client.persons_list()
     ///     .project_id(project_id)
-    ///     .bom(bom)
     ///     .cohort(cohort)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
-    ///     .format(format)
     ///     .include_total(include_total)
     ///     .limit(limit)
     ///     .offset(offset)
@@ -15638,6 +10753,93 @@ impl Client {
     /// ```
     pub fn persons_list(&self) -> builder::PersonsList<'_> {
         builder::PersonsList::new(self)
+    }
+    /// Download the persons of a project as CSV
+    ///
+    /// Returns one row per person, in the form of `cohorts_persons_csv`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `bom`: Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    ///
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_csv()
+    ///     .project_id(project_id)
+    ///     .bom(bom)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_csv(&self) -> builder::PersonsCsv<'_> {
+        builder::PersonsCsv::new(self)
+    }
+    /// Download the persons of a project as NDJSON
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per person, in the form of `cohorts_persons_ndjson`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort`: ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    ///
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    ///
+    /// - `distinct_id`: Returns only the person with this distinct ID (exact match).
+    /// - `email`: Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    ///
+    /// - `limit`: Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    /// - `offset`: Number of persons to skip.
+    /// - `properties`: Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    ///
+    /// - `search`: Text that the email address, the name or a distinct ID contains, case-insensitive.
+    /// ```text
+    /// let response = client.persons_ndjson()
+    ///     .project_id(project_id)
+    ///     .cohort(cohort)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .email(email)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .properties(properties)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn persons_ndjson(&self) -> builder::PersonsNdjson<'_> {
+        builder::PersonsNdjson::new(self)
     }
     /// List the values of a person property
     ///
@@ -16171,8 +11373,8 @@ pub mod builder {
             self
         }
         /// Sets `search`. Text that the name contains, case-insensitive. At most 200 characters.
-        /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-        /// A similar name has a word that starts like the text.
+        /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+        /// `search_match_type` of each row is `exact` or `similar`.
         pub fn search<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::std::string::String>,
@@ -17826,11 +13028,9 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
-        bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -17844,11 +13044,9 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
-                bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -17877,18 +13075,6 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
-            self
-        }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -17936,20 +13122,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -17963,7 +13135,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18022,11 +13194,9 @@ pub mod builder {
                 client,
                 project_id,
                 id,
-                bom,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -18035,11 +13205,9 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -18065,11 +13233,9 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -18088,6 +13254,475 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_csv`]
+    ///
+    /// [`Client::cohorts_persons_csv`]: super::Client::cohorts_persons_csv
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        bom: Result<Option<bool>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                bom: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                bom,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.csv", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_persons_ndjson`]
+    ///
+    /// [`Client::cohorts_persons_ndjson`]: super::Client::cohorts_persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct CohortsPersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsPersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                id,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/persons.ndjson", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -18807,12 +14442,10 @@ pub mod builder {
     pub struct PersonsList<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
-        bom: Result<Option<bool>, String>,
         cohort: Result<Option<i64>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
-        format: Result<Option<::std::string::String>, String>,
         include_total: Result<Option<bool>, String>,
         limit: Result<Option<i64>, String>,
         offset: Result<Option<i64>, String>,
@@ -18825,12 +14458,10 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
-                bom: Ok(None),
                 cohort: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
-                format: Ok(None),
                 include_total: Ok(None),
                 limit: Ok(None),
                 offset: Ok(None),
@@ -18851,20 +14482,8 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `bom`. Extension of this service; not part of PostHog's API.
-        /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-        pub fn bom<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<bool>,
-        {
-            self.bom = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| "conversion to `bool` for bom failed".to_string());
-            self
-        }
         /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
-        /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
         pub fn cohort<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -18920,20 +14539,6 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `format`. `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-        pub fn format<V>(mut self, value: V) -> Self
-        where
-            V: std::convert::TryInto<::std::string::String>,
-        {
-            self.format = value
-                .try_into()
-                .map(Some)
-                .map_err(|_| {
-                    "conversion to `:: std :: string :: String` for format failed"
-                        .to_string()
-                });
-            self
-        }
         /// Sets `include_total`. If true, the page has the field `count`.
         pub fn include_total<V>(mut self, value: V) -> Self
         where
@@ -18947,7 +14552,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+        /// Sets `limit`. Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
         pub fn limit<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<i64>,
@@ -19005,12 +14610,10 @@ pub mod builder {
             let Self {
                 client,
                 project_id,
-                bom,
                 cohort,
                 cursor,
                 distinct_id,
                 email,
-                format,
                 include_total,
                 limit,
                 offset,
@@ -19018,12 +14621,10 @@ pub mod builder {
                 search,
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
-            let bom = bom.map_err(Error::InvalidRequest)?;
             let cohort = cohort.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
-            let format = format.map_err(Error::InvalidRequest)?;
             let include_total = include_total.map_err(Error::InvalidRequest)?;
             let limit = limit.map_err(Error::InvalidRequest)?;
             let offset = offset.map_err(Error::InvalidRequest)?;
@@ -19049,12 +14650,10 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
-                .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cohort", &cohort))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
-                .query(&progenitor_client::QueryParam::new("format", &format))
                 .query(
                     &progenitor_client::QueryParam::new("include_total", &include_total),
                 )
@@ -19073,6 +14672,481 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_csv`]
+    ///
+    /// [`Client::persons_csv`]: super::Client::persons_csv
+    #[derive(Debug, Clone)]
+    pub struct PersonsCsv<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        bom: Result<Option<bool>, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsCsv<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                bom: Ok(None),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `bom`. Extension of this service; not part of PostHog's API.
+        /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+        pub fn bom<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.bom = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for bom failed".to_string());
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.csv`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                bom,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let bom = bom.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.csv", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("bom", &bom))
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_csv",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::persons_ndjson`]
+    ///
+    /// [`Client::persons_ndjson`]: super::Client::persons_ndjson
+    #[derive(Debug, Clone)]
+    pub struct PersonsNdjson<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort: Result<Option<i64>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        email: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        properties: Result<Option<::std::string::String>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> PersonsNdjson<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                email: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                properties: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort`. ID of a cohort. Returns only its members, as of the last calculation.
+        /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+        pub fn cohort<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.cohort = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for cohort failed".to_string());
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. Returns only the person with this distinct ID (exact match).
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `email`. Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+        pub fn email<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.email = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for email failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of persons to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `properties`. Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+        /// The default `operator` is `exact`.
+        pub fn properties<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.properties = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for properties failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `search`. Text that the email address, the name or a distinct ID contains, case-insensitive.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/persons.ndjson`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                cohort,
+                cursor,
+                distinct_id,
+                email,
+                limit,
+                offset,
+                properties,
+                search,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort = cohort.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let email = email.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let properties = properties.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/persons.ndjson", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort", &cohort))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("email", &email))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("properties", &properties))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -20299,7 +16373,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureEvent<'a> {
         /// Creates a call without parameters.
@@ -20308,7 +16382,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20343,24 +16417,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/capture/`
@@ -20370,9 +16430,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/capture/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20430,7 +16488,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureBrowserEvent<'a> {
         /// Creates a call without parameters.
@@ -20439,7 +16497,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20474,24 +16532,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/e/`
@@ -20501,9 +16545,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/e/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20561,7 +16603,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureEventV0<'a> {
         /// Creates a call without parameters.
@@ -20570,7 +16612,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20605,24 +16647,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/i/v0/e/`
@@ -20632,9 +16660,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/i/v0/e/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20692,7 +16718,7 @@ pub mod builder {
         client: &'a super::Client,
         compression: Result<Option<::std::string::String>, String>,
         token: Result<Option<::std::string::String>, String>,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::CaptureBody, String>,
     }
     impl<'a> CaptureTrack<'a> {
         /// Creates a call without parameters.
@@ -20701,7 +16727,7 @@ pub mod builder {
                 client: client,
                 compression: Ok(None),
                 token: Ok(None),
-                body: Ok(::std::default::Default::default()),
+                body: Err("body was not initialized".to_string()),
             }
         }
         /// Sets `compression`. `gzip`, `gzip-js` or `base64`, as browser SDKs send it. The service ignores the value and detects the encoding from the body.
@@ -20736,24 +16762,10 @@ pub mod builder {
         pub fn body<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
-                .map(From::from)
-                .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
-                });
-            self
-        }
-        /// Changes the request body.
-        pub fn body_map<F>(mut self, f: F) -> Self
-        where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
-        {
-            self.body = self.body.map(f);
+                .map_err(|_| "conversion to `CaptureBody` for body failed".to_string());
             self
         }
         /// Sends a `POST` request to `/track/`
@@ -20763,9 +16775,7 @@ pub mod builder {
             let Self { client, compression, token, body } = self;
             let compression = compression.map_err(Error::InvalidRequest)?;
             let token = token.map_err(Error::InvalidRequest)?;
-            let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
-                .map_err(Error::InvalidRequest)?;
+            let body = body.map_err(Error::InvalidRequest)?;
             let url = format!("{}/track/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
             header_map
@@ -20920,7 +16930,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct Flags<'a> {
         client: &'a super::Client,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::builder::FlagsBody, String>,
     }
     impl<'a> Flags<'a> {
         /// Creates a call without parameters.
@@ -20933,23 +16943,21 @@ pub mod builder {
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
-            V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+            V: std::convert::TryInto<types::FlagsBody>,
+            <V as std::convert::TryInto<types::FlagsBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
                 .map(From::from)
                 .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                    format!("conversion to `FlagsBody` for body failed: {}", s)
                 });
             self
         }
         /// Changes the request body.
         pub fn body_map<F>(mut self, f: F) -> Self
         where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
+            F: std::ops::FnOnce(types::builder::FlagsBody) -> types::builder::FlagsBody,
         {
             self.body = self.body.map(f);
             self
@@ -20960,7 +16968,7 @@ pub mod builder {
         ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
             let Self { client, body } = self;
             let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .and_then(|v| types::FlagsBody::try_from(v).map_err(|e| e.to_string()))
                 .map_err(Error::InvalidRequest)?;
             let url = format!("{}/flags/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
@@ -21015,7 +17023,7 @@ pub mod builder {
     #[derive(Debug, Clone)]
     pub struct Decide<'a> {
         client: &'a super::Client,
-        body: Result<types::builder::CaptureBody, String>,
+        body: Result<types::builder::FlagsBody, String>,
     }
     impl<'a> Decide<'a> {
         /// Creates a call without parameters.
@@ -21028,23 +17036,21 @@ pub mod builder {
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
-            V: std::convert::TryInto<types::CaptureBody>,
-            <V as std::convert::TryInto<types::CaptureBody>>::Error: std::fmt::Display,
+            V: std::convert::TryInto<types::FlagsBody>,
+            <V as std::convert::TryInto<types::FlagsBody>>::Error: std::fmt::Display,
         {
             self.body = value
                 .try_into()
                 .map(From::from)
                 .map_err(|s| {
-                    format!("conversion to `CaptureBody` for body failed: {}", s)
+                    format!("conversion to `FlagsBody` for body failed: {}", s)
                 });
             self
         }
         /// Changes the request body.
         pub fn body_map<F>(mut self, f: F) -> Self
         where
-            F: std::ops::FnOnce(
-                types::builder::CaptureBody,
-            ) -> types::builder::CaptureBody,
+            F: std::ops::FnOnce(types::builder::FlagsBody) -> types::builder::FlagsBody,
         {
             self.body = self.body.map(f);
             self
@@ -21055,7 +17061,7 @@ pub mod builder {
         ) -> Result<ResponseValue<types::NoFlags>, Error<types::Error>> {
             let Self { client, body } = self;
             let body = body
-                .and_then(|v| types::CaptureBody::try_from(v).map_err(|e| e.to_string()))
+                .and_then(|v| types::FlagsBody::try_from(v).map_err(|e| e.to_string()))
                 .map_err(Error::InvalidRequest)?;
             let url = format!("{}/decide/", client.baseurl,);
             let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
@@ -21372,88 +17378,6 @@ pub mod builder {
 /// Items consumers will typically use such as the Client.
 pub mod prelude {
     pub use self::super::Client;
-}
-
-/// Calls with a response that is not JSON.
-impl Client {
-    /// List the members of a cohort, as text/csv.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_csv(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the members of a cohort, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `cohorts_persons_retrieve`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn cohorts_persons_retrieve_ndjson(
-        &self,
-        project_id: &str,
-        id: i64,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/cohorts/{}/persons/", self.baseurl, encode_path(&
-            project_id.to_string()), encode_path(& id.to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
-    /// List the persons of a project, as text/csv.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_csv(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "text/csv").await
-    }
-    /// List the persons of a project, as application/x-ndjson.
-    ///
-    /// `query` contains the query parameters of `persons_list`. The caller reads the body of the response.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the request cannot be sent or if the status is not a success.
-    pub async fn persons_list_ndjson(
-        &self,
-        project_id: &str,
-        query: &[(&str, &str)],
-    ) -> Result<reqwest::Response, Error<types::Error>> {
-        let url = format!(
-            "{}/api/projects/{}/persons/", self.baseurl, encode_path(& project_id
-            .to_string())
-        );
-        let request = self.client.get(url).query(query);
-        crate::download::send(request, "application/x-ndjson").await
-    }
 }
 
 /// Calls with a multipart body.

@@ -2,7 +2,8 @@
 //!
 //! [`Client`] has one method per operation. It returns a [`builder`] of the call.
 //! Names, parameters and [`types`] are those of the contract, from which `cargo xtask codegen` generates them.
-//! Calls that progenitor does not support are added: streams over pages, CSV and NDJSON downloads, and uploads of files.
+//! Calls that progenitor does not support are added: streams over pages, and uploads of files.
+//! CSV and NDJSON files are operations of their own, and return a stream of bytes.
 //!
 //! The crate never depends on the server's crates, so the two sides are independent implementations of the contract.
 //!
@@ -46,6 +47,7 @@
 mod download;
 mod nullable;
 mod paging;
+mod person_id;
 mod upload;
 
 #[rustfmt::skip]
@@ -54,6 +56,7 @@ mod generated;
 
 pub use generated::*;
 pub use nullable::Nullable;
+pub use person_id::PersonId;
 
 use std::time::Duration;
 

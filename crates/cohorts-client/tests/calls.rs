@@ -1,56 +1,13 @@
 //! Tests of the generated calls, against a listener with prepared responses.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+mod stub;
+
 use std::thread::JoinHandle;
 
 use cohorts_client::{Client, Error, Nullable, types};
 use futures::TryStreamExt;
 
-const KEY: &str = "phx_0123";
-
-/// Sends the responses in order, one per connection. The thread returns the requests.
-fn listen(responses: Vec<String>) -> (Client, JoinHandle<Vec<String>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    let requests = std::thread::spawn(move || {
-        let exchange = |response: String| {
-            let (mut stream, _) = listener.accept().expect("a connection");
-            let request = read(&stream);
-            stream
-                .write_all(response.as_bytes())
-                .expect("an open connection");
-            request
-        };
-        responses.into_iter().map(exchange).collect()
-    });
-    let client = Client::with_key(&format!("http://{address}/"), KEY).expect("a valid key");
-    (client, requests)
-}
-
-/// Reads a request: the head in lower case, and the body.
-fn read(stream: &TcpStream) -> String {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        reader.read_line(&mut head).expect("the head");
-    }
-    let head = head.to_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.map_or(0, |text| text.parse().expect("a number"))];
-    reader.read_exact(&mut body).expect("the body");
-    head + &String::from_utf8(body).expect("text")
-}
-
-fn response(status: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-}
+use stub::{listen, response};
 
 fn page(names: &[&str], next: Option<&str>) -> String {
     let row = |name: &&str| {
@@ -227,4 +184,30 @@ fn unknown_criterion_is_preserved() {
     let text = r#"{"properties":{"type":"OR","values":[{"type":"moon","phase":1}]}}"#;
     let filters: types::CohortFilters = serde_json::from_str(text).expect("a filter");
     assert_eq!(serde_json::to_string(&filters).expect("JSON"), text);
+}
+
+/// The values of a later version of the service.
+#[tokio::test]
+async fn unknown_values_of_enums_are_read_and_sent_back() {
+    let text = include_str!("posthog/cohorts_list.json").replace("\"realtime\"", "\"geo\"");
+    let (client, _) = listen(vec![response("200 OK", &text)]);
+    let page = client.cohorts_list().project_id("2").send().await;
+    let page = page.expect("a readable page").into_inner();
+    let kind = page.results[0].cohort_type.clone().expect("a type");
+    let shown = match &kind {
+        types::CohortType::Static => "static".to_owned(),
+        other => other.to_string(),
+    };
+    assert_eq!(shown, "geo");
+    assert_eq!(kind, types::CohortType::from("geo"));
+    assert_eq!(kind, types::CohortType::Other("geo".to_owned()));
+    assert_eq!(serde_json::to_value(&kind).expect("JSON"), "geo");
+    assert_eq!("static".parse(), Ok(types::CohortType::Static));
+}
+
+/// A list of values that requests contain is open only if the contract says so.
+#[test]
+fn enums_of_requests_are_closed() {
+    let body = serde_json::from_str::<types::CohortCreate>(r#"{"cohort_type":"geo"}"#);
+    body.expect_err("an unknown type");
 }

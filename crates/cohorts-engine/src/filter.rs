@@ -21,7 +21,7 @@ pub use crate::parse::read_json;
 
 /// The definition of a dynamic cohort.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, transform = schema::filter)]
 pub struct Filter {
     /// The root group.
     #[serde(rename = "properties")]
@@ -257,7 +257,8 @@ pub enum EventFilterKind {
 }
 
 impl Filter {
-    /// Parses `{"properties": {…}}` by the rules for requests: unknown keys are refused.
+    /// Parses `{"properties": {…}}` by the rules for requests: unknown keys are refused. PostHog's
+    /// `filterTestAccounts` may be false or null.
     ///
     /// At most 64 levels of groups, 10,000 groups and leaves, 10,000 items in one list, 50,000 JSON
     /// objects, 500,000 JSON values, 1,000 bytes in the name of a property or an event, and 400 in
@@ -411,6 +412,15 @@ fn collect_leaves<'a>(group: &'a Group, leaves: &mut Vec<&'a Leaf>) {
             Node::Leaf(leaf) => leaves.push(leaf),
         }
     }
+}
+
+/// Refuses `filterTestAccounts` in unparsed filter JSON, unless it is false or null.
+///
+/// # Errors
+///
+/// Fails with code `invalid_input`.
+pub fn check_test_accounts(filters: &Value) -> Result<(), FilterError> {
+    parse::check_test_accounts(filters)
 }
 
 /// Whether unparsed filter JSON has any criteria.

@@ -97,6 +97,7 @@
 mod block;
 pub mod chunks;
 mod condition;
+pub mod condition_type;
 mod date;
 mod error;
 mod eval;

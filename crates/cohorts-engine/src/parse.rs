@@ -29,6 +29,9 @@ pub(crate) const MAX_NODES: usize = 10_000;
 /// Items of one list inside a leaf.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
+/// The key by which PostHog's filters exclude test accounts.
+pub(crate) const TEST_ACCOUNTS: &str = "filterTestAccounts";
+
 const NO_PROPERTIES: &str = "Must contain a 'properties' key with type and values";
 const EXPECTED: &str = "expected one of behavioral, cohort, person, person_metadata, AND, OR";
 
@@ -55,11 +58,29 @@ pub(crate) fn filter(filters: &Value, mode: Mode) -> Result<(Filter, Value), Fil
         return Err(FilterError::input("properties", sentence));
     }
     if mode == Mode::Write {
-        refuse_unknown("filters", object, &["properties"])?;
+        refuse_unknown("filters", object, &["properties", TEST_ACCOUNTS])?;
+        check_test_accounts(filters)?;
     }
-    let (root, wire) = root(tree, mode)?;
-    let wire = Map::from_iter([("properties".to_owned(), wire)]);
+    let (root, tree) = root(tree, mode)?;
+    let mut wire = Map::from_iter([("properties".to_owned(), tree)]);
+    if let Some(Value::Bool(exclude)) = object.get(TEST_ACCOUNTS) {
+        wire.insert(TEST_ACCOUNTS.to_owned(), Value::Bool(*exclude));
+    }
     Ok((Filter { root }, Value::Object(wire)))
+}
+
+/// Refuses the exclusion of test accounts, because it would need a list of them.
+pub(crate) fn check_test_accounts(filters: &Value) -> Result<(), FilterError> {
+    let sentence = match filters.get(TEST_ACCOUNTS) {
+        None | Some(Value::Null | Value::Bool(false)) => return Ok(()),
+        Some(Value::Bool(true)) => {
+            "this service has no list of test accounts, so it cannot exclude them. Leave it out or send false, and \
+             exclude the accounts with a criterion, such as a negated person property or cohort"
+                .to_owned()
+        }
+        Some(other) => format!("expected false or null, got {}", kind_of(other)),
+    };
+    Err(FilterError::input(TEST_ACCOUNTS, sentence))
 }
 
 fn too_deep() -> FilterError {

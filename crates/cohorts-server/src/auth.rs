@@ -44,7 +44,7 @@ impl Caller {
     }
 
     /// Fails if the key does not have the scope.
-    pub fn require(&self, scope: &str) -> Result<(), Error> {
+    fn require(&self, scope: &str) -> Result<(), Error> {
         if allows(&self.scopes, scope) {
             return Ok(());
         }
@@ -106,12 +106,10 @@ pub async fn authorize(
     credentials: Credentials,
 ) -> Result<Caller, Error> {
     let project = request.match_info().get("project_id").map(str::to_owned);
+    let scopes = operation.required_scopes(request);
     let read = move |conn: &mut Conn| {
         let caller = authenticate(conn, &credentials, project.as_deref())?;
-        operation
-            .scopes
-            .iter()
-            .try_for_each(|scope| caller.require(scope))?;
+        scopes.iter().try_for_each(|scope| caller.require(scope))?;
         Ok(caller)
     };
     blocking::read(&store.in_lane(Lane::Authorization), read).await

@@ -12,6 +12,7 @@ use cohorts_api::types::{self, ErrorType};
 use cohorts_engine::FilterError;
 
 use crate::index::IndexError;
+use crate::index::background::LoadProgress;
 use crate::ingest::CommitError;
 use crate::logging;
 use crate::shares::{ShareFull, ShareOwner};
@@ -73,6 +74,8 @@ pub enum Error {
     },
     /// A calculation exceeds its time limit.
     TimedOut,
+    /// The data of the request is being loaded in the background.
+    Loading(LoadProgress),
     /// A calculation exceeds its memory limit.
     OverBudget,
     /// Another change of the same data did not end in time.
@@ -171,6 +174,7 @@ impl Error {
             Self::TimedOut | Self::Locked | Self::BodyTimedOut => {
                 class(503, ServerError, "timeout")
             }
+            Self::Loading(_) => class(503, ServerError, "index_loading"),
             Self::OverBudget => class(503, ServerError, "capacity"),
             // SDKs send captures again after 503, and not all of them after 429.
             Self::ShareFull(ShareFull {
@@ -212,6 +216,7 @@ impl Error {
                 format!("Too many {work}{owner} at once; try again in {BUSY_SECONDS} seconds.")
             }
             Self::TimedOut => IndexError::TimedOut.to_string(),
+            Self::Loading(progress) => IndexError::Loading(*progress).to_string(),
             Self::OverBudget => IndexError::OverBudget.to_string(),
             error => error.fixed_detail().to_owned(),
         }
@@ -247,7 +252,7 @@ impl Error {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
             Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
-            Self::ShareFull(_) | Self::ProjectOverloaded => {
+            Self::ShareFull(_) | Self::ProjectOverloaded | Self::Loading(_) => {
                 Some((header::RETRY_AFTER, BUSY_SECONDS.into()))
             }
             _ if self.class().status == 503 => {
@@ -290,7 +295,7 @@ impl ResponseError for Error {
         response.extensions_mut().insert(ErrorCode(code));
         response.json(types::Error {
             type_,
-            code: code.to_owned(),
+            code: code.into(),
             detail: logging::truncated(self.detail()),
             attr,
         })
@@ -395,6 +400,7 @@ impl From<IndexError> for Error {
         match cause {
             IndexError::Store(cause) => cause.into(),
             IndexError::TimedOut => Self::TimedOut,
+            IndexError::Loading(progress) => Self::Loading(progress),
             IndexError::OverBudget => Self::OverBudget,
             IndexError::ProjectNotFound => Self::ProjectNotFound,
             IndexError::Uncalculable(error) => Self::whole(error.detail),

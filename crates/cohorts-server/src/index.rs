@@ -14,6 +14,7 @@ use cohorts_store::{Lane, Store};
 
 mod actions;
 mod advance;
+pub mod background;
 mod cache;
 pub mod checkpoint;
 pub mod distinct_ids;
@@ -30,6 +31,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use background::{BackgroundLoads, LoadProgress};
 use distinct_ids::DistinctIdCache;
 use ranking::RankingCache;
 use registry::IndexCache;
@@ -42,6 +44,9 @@ pub enum IndexError {
     /// The deadline of the caller passed.
     #[error("The calculation is taking too long; narrow the request.")]
     TimedOut,
+    /// The data of a request is not loaded yet.
+    #[error("{}", loading_detail(.0))]
+    Loading(LoadProgress),
     /// A block takes more memory than the limit of the caller.
     #[error("The calculation exceeds its memory limit; narrow the request.")]
     OverBudget,
@@ -50,6 +55,14 @@ pub enum IndexError {
     /// The plan refers to a cohort that cannot be calculated.
     #[error(transparent)]
     Uncalculable(FilterError),
+}
+
+fn loading_detail(progress: &LoadProgress) -> String {
+    let progress = match progress.elapsed {
+        Some(elapsed) => format!("{} rows in {} seconds", progress.rows, elapsed.as_secs()),
+        None => "it waits for other loads".to_owned(),
+    };
+    format!("The data is being loaded for the first time ({progress}); try again in 5 seconds.")
 }
 
 impl IndexError {
@@ -78,6 +91,7 @@ pub struct Caches {
     pub index: IndexCache,
     pub rankings: RankingCache,
     pub distinct_ids: DistinctIdCache,
+    pub loads: BackgroundLoads,
 }
 
 impl Default for Caches {
@@ -86,6 +100,7 @@ impl Default for Caches {
         Self {
             rankings: RankingCache::new(&index.memory),
             distinct_ids: DistinctIdCache::new(&index.memory),
+            loads: BackgroundLoads::default(),
             index,
         }
     }

@@ -1,10 +1,12 @@
 //! The metrics of the service, for Prometheus.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use chrono::TimeDelta;
 use cohorts_store::{ConnectionCounts, Lane};
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -27,10 +29,24 @@ pub struct Metrics {
     connections: IntGaugeVec,
     connections_in_use: IntGaugeVec,
     index_bytes: IntGauge,
-    segment_bytes_read: IntGauge,
+    segment_bytes_read: IntCounter,
+    index_builds: IntCounter,
     waiting: IntGauge,
     longest_wait: Gauge,
     errors: IntCounterVec,
+    /// Held while the metrics are written as text.
+    exposing: Arc<Mutex<()>>,
+}
+
+/// The figures of the in-memory indexes.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexFigures {
+    /// The memory of all indexes, in bytes.
+    pub bytes: u64,
+    /// Bytes of segments read from checkpoints.
+    pub segment_bytes_read: u64,
+    /// Indexes that were built from checkpoints and rows.
+    pub builds: u64,
 }
 
 impl Metrics {
@@ -117,9 +133,13 @@ impl Metrics {
                 "cohorts_index_bytes",
                 "Memory of the in-memory indexes, in bytes.",
             )?,
-            segment_bytes_read: IntGauge::new(
+            segment_bytes_read: IntCounter::new(
                 "cohorts_segment_bytes_read_total",
                 "Bytes of segments read from checkpoints instead of rows.",
+            )?,
+            index_builds: IntCounter::new(
+                "cohorts_index_builds_total",
+                "Indexes built from checkpoints and rows, instead of from an earlier index.",
             )?,
             waiting: IntGauge::new(
                 "cohorts_waiting",
@@ -133,8 +153,9 @@ impl Metrics {
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
+            exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 16] = [
+        let collectors: [Box<dyn Collector>; 17] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -148,6 +169,7 @@ impl Metrics {
             Box::new(metrics.connections_in_use.clone()),
             Box::new(metrics.index_bytes.clone()),
             Box::new(metrics.segment_bytes_read.clone()),
+            Box::new(metrics.index_builds.clone()),
             Box::new(metrics.waiting.clone()),
             Box::new(metrics.longest_wait.clone()),
             Box::new(metrics.errors.clone()),
@@ -210,16 +232,21 @@ impl Metrics {
         self.refused.with_label_values(&[reason]).inc();
     }
 
-    /// All metrics in Prometheus' text format. The arguments are the gauges that other modules own.
+    /// All metrics in Prometheus' text format. The arguments are the numbers that other modules own.
     pub fn text(
         &self,
         connections: impl Fn(Lane) -> ConnectionCounts,
-        index_bytes: u64,
-        segment_bytes_read: u64,
+        index: IndexFigures,
     ) -> anyhow::Result<String> {
-        let clamped = |bytes: u64| bytes.try_into().unwrap_or(i64::MAX);
-        self.index_bytes.set(clamped(index_bytes));
-        self.segment_bytes_read.set(clamped(segment_bytes_read));
+        let _exposing = self.exposing.lock();
+        (self.index_bytes).set(index.bytes.try_into().unwrap_or(i64::MAX));
+        for (counter, total) in [
+            (&self.segment_bytes_read, index.segment_bytes_read),
+            (&self.index_builds, index.builds),
+        ] {
+            counter.reset();
+            counter.inc_by(total);
+        }
         for lane in Lane::ALL {
             let counts = connections(lane);
             for (gauge, count) in [

@@ -1,15 +1,16 @@
-//! Other forms of the paths, which PostHog's clients use: a format as a suffix, environments in place of projects, the
-//! cohorts of the current project without the project, and slashes that occur twice. They are rewritten to the paths of
-//! the contract before routing, so everything after it sees one form.
+//! Other forms of the paths, which PostHog's clients use: a format as a suffix, in the query or in `Accept`, environments
+//! in place of projects, the cohorts of the current project without the project, and slashes that occur twice. They are
+//! rewritten to the paths of the contract before routing, so everything after it sees one form.
 
 use std::borrow::Cow;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Uri;
 use actix_web::http::uri::PathAndQuery;
+use actix_web::http::{Uri, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage};
+use form_urlencoded::parse;
 
 const PROJECTS: &str = "/api/projects/";
 const ENVIRONMENTS: &str = "/api/environments";
@@ -24,7 +25,9 @@ pub async fn resolve(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    if let Some(uri) = resolved(request.uri()) {
+    let accept = request.headers().get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    if let Some(uri) = resolved(request.uri(), accept.unwrap_or_default()) {
         let original = OriginalUri(request.uri().clone());
         request.extensions_mut().insert(original);
         request.match_info_mut().get_mut().update(&uri);
@@ -34,28 +37,79 @@ pub async fn resolve(
 }
 
 /// The address in the form of the contract; `None` if it has this form.
-fn resolved(uri: &Uri) -> Option<Uri> {
+fn resolved(uri: &Uri, accept: &str) -> Option<Uri> {
     let path = with_single_slashes(uri.path());
     let full = with_project(&path);
-    let format = ["json", "csv", "ndjson"].into_iter().find_map(|format| {
-        let full = full.strip_suffix('/').unwrap_or(&full);
-        let stem = full.strip_suffix(format)?.strip_suffix('.')?;
-        (full.starts_with(PROJECTS) && !stem.ends_with('/')).then_some((stem, format))
-    });
-    if format.is_none() && full == uri.path() {
+    let (stem, suffix) = without_suffix(&full);
+    let query = uri.query().unwrap_or_default();
+    let file = is_person_list(stem).then(|| file_format(suffix, query, accept));
+    let path = match file.flatten() {
+        Some(format) => Cow::Owned(format!("{}.{format}", stem.trim_end_matches('/'))),
+        None => Cow::Borrowed(stem),
+    };
+    let format = suffix.map(|format| format!("format={format}"));
+    let format = format.filter(|_| file.flatten().is_none());
+    if format.is_none() && path == uri.path() {
         return None;
     }
-    let (path, format) = format.map_or((&*full, None), |(stem, format)| (stem, Some(format)));
-    let format = format.map(|format| format!("format={format}"));
-    let query: Vec<&str> = uri.query().into_iter().chain(format.as_deref()).collect();
+    let query = [
+        Some(query).filter(|query| !query.is_empty()),
+        format.as_deref(),
+    ];
+    let query: Vec<&str> = query.into_iter().flatten().collect();
     let text = if query.is_empty() {
-        path.to_owned()
+        path.into_owned()
     } else {
         format!("{path}?{}", query.join("&"))
     };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(text.parse::<PathAndQuery>().ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// The path without the format at its end, and the format.
+fn without_suffix(path: &str) -> (&str, Option<&'static str>) {
+    let found = ["json", "csv", "ndjson"].into_iter().find_map(|format| {
+        let bare = path.strip_suffix('/').unwrap_or(path);
+        let stem = bare.strip_suffix(format)?.strip_suffix('.')?;
+        (path.starts_with(PROJECTS) && !stem.ends_with('/')).then_some((stem, Some(format)))
+    });
+    found.unwrap_or((path, None))
+}
+
+/// Whether the path is a list of persons, which is also offered as files.
+fn is_person_list(path: &str) -> bool {
+    let below = path.strip_prefix(PROJECTS).unwrap_or_default();
+    let parts: Vec<&str> = below.trim_end_matches('/').split('/').collect();
+    matches!(parts[..], [_, "persons"] | [_, "cohorts", _, "persons"])
+}
+
+/// The format of the requested file; `None` for JSON and for unknown formats. The suffix of the path precedes the last
+/// `format` of the query, and that the first known type in `Accept`.
+fn file_format(suffix: Option<&str>, query: &str, accept: &str) -> Option<&'static str> {
+    let parameter = parse(query.as_bytes())
+        .filter(|(name, _)| name == "format")
+        .last();
+    let parameter = parameter
+        .map(|(_, format)| format)
+        .filter(|format| !format.is_empty());
+    match suffix.or(parameter.as_deref()) {
+        Some("csv") => Some("csv"),
+        Some("ndjson") => Some("ndjson"),
+        Some(_) => None,
+        None => accept.split(',').find_map(accepted_format).flatten(),
+    }
+}
+
+/// The format of a file that a media range includes. `Some(None)` is JSON.
+fn accepted_format(range: &str) -> Option<Option<&'static str>> {
+    let range = range.split(';').next().unwrap_or_default().trim();
+    match range.to_ascii_lowercase().as_str() {
+        "text/csv" | "text/*" => Some(Some("csv")),
+        "application/x-ndjson" => Some(Some("ndjson")),
+        "application/json" | "application/*" | "*/*" => Some(None),
+        _ => None,
+    }
 }
 
 /// The path with one slash for each run of slashes.
@@ -92,29 +146,82 @@ mod tests {
     use super::*;
 
     fn rewritten(text: &str) -> Option<String> {
-        resolved(&text.parse().unwrap()).map(|uri| uri.to_string())
+        resolved(&text.parse().unwrap(), "").map(|uri| uri.to_string())
     }
 
     #[test]
     fn a_suffix_becomes_a_format() {
+        for (path, expected) in [
+            (
+                "/api/projects/1/cohorts.csv",
+                "/api/projects/1/cohorts?format=csv",
+            ),
+            (
+                "/api/projects/1/cohorts/2.ndjson/?a=b",
+                "/api/projects/1/cohorts/2?a=b&format=ndjson",
+            ),
+            (
+                "/api/projects/1/persons/3.csv",
+                "/api/projects/1/persons/3?format=csv",
+            ),
+        ] {
+            assert_eq!(rewritten(path).as_deref(), Some(expected), "{path}");
+        }
         let with_suffix =
             |suffix: &str| rewritten(&format!("/api/projects/1/cohorts/2/persons{suffix}"));
-        assert_eq!(
-            with_suffix(".csv").as_deref(),
-            Some("/api/projects/1/cohorts/2/persons?format=csv")
-        );
         assert_eq!(
             with_suffix(".json?limit=2").as_deref(),
             Some("/api/projects/1/cohorts/2/persons?limit=2&format=json")
         );
-        assert_eq!(
-            with_suffix(".csv/").as_deref(),
-            Some("/api/projects/1/cohorts/2/persons?format=csv")
-        );
-        for other in ["", "/", ".xml", "/.csv", "csv"] {
+        for other in ["", "/", ".csv", ".ndjson?limit=2", ".xml", "/.csv", "csv"] {
             assert_eq!(with_suffix(other), None, "{other}");
         }
         assert_eq!(rewritten("/docs/a.json"), None);
+    }
+
+    #[test]
+    fn format_of_persons_becomes_the_path_of_the_file() {
+        let persons = "/api/projects/1/cohorts/2/persons";
+        for (rest, accept, end) in [
+            ("?format=csv", "", Some(".csv?format=csv")),
+            (
+                "/?a=b&format=%6edjson",
+                "application/json",
+                Some(".ndjson?a=b&format=%6edjson"),
+            ),
+            (".csv/", "", Some(".csv")),
+            (
+                ".ndjson/?format=csv",
+                "text/csv",
+                Some(".ndjson?format=csv"),
+            ),
+            (".csv?format=json", "", None),
+            ("?format=csv&format=json", "text/csv", None),
+            ("/?format=xml", "text/csv", None),
+            ("/?format=", "text/csv", Some(".csv?format=")),
+            ("/", "Text/CSV;q=0.5, application/json", Some(".csv")),
+            ("/", "image/png, application/x-ndjson", Some(".ndjson")),
+            ("/", "*/*, text/csv", None),
+            ("/", "image/png", None),
+        ] {
+            for path in [persons, "/api/projects/@current/persons"] {
+                let address = format!("{path}{rest}").parse().unwrap();
+                let uri = resolved(&address, accept).map(|uri| uri.to_string());
+                let expected = end.map(|end| format!("{path}{end}"));
+                assert_eq!(uri, expected, "{rest} {accept}");
+            }
+        }
+        for other in [
+            "/api/projects/1/cohorts/",
+            "/api/projects/1/persons/values/",
+            "/persons",
+        ] {
+            assert_eq!(
+                resolved(&other.parse().unwrap(), "text/csv"),
+                None,
+                "{other}"
+            );
+        }
     }
 
     #[test]
@@ -129,7 +236,7 @@ mod tests {
         );
         assert_eq!(
             rewritten("/api/cohort/12/persons.csv").as_deref(),
-            Some("/api/projects/@current/cohorts/12/persons?format=csv")
+            Some("/api/projects/@current/cohorts/12/persons.csv")
         );
         assert_eq!(rewritten("/api/cohorts"), None);
     }
@@ -142,7 +249,7 @@ mod tests {
             ("/api/environments/?limit=1", "/api/projects/?limit=1"),
             (
                 "/api/environments/1/persons.csv?search=//a",
-                "/api/projects/1/persons?search=//a&format=csv",
+                "/api/projects/1/persons.csv?search=//a",
             ),
         ] {
             assert_eq!(rewritten(path).as_deref(), Some(expected), "{path}");

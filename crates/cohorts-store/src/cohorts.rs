@@ -278,7 +278,7 @@ pub struct CohortFilter {
     pub is_static: Option<bool>,
     /// Only cohorts of the teammate with this id.
     pub created_by: Option<i64>,
-    /// A part of the name, or a similar word if the database has pg_trgm.
+    /// A part of the name. Similar names match only if no name has this part; see [`list`].
     pub search: Option<String>,
     /// Ids of cohorts to leave out.
     pub hidden: Vec<i64>,
@@ -306,9 +306,19 @@ diesel::define_sql_function! {
 
 type BoxedCohorts<'a> = IntoBoxed<'a, LeftJoin<cohorts::table, teammates::table>, Pg>;
 
+/// How the names of a list match the search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameMatch {
+    /// They contain the text, case-insensitively.
+    Exact,
+    /// They are similar to it, by pg_trgm.
+    Similar,
+}
+
 /// The page of the cohorts that pass `filter`.
 ///
-/// The best match comes first, then the newest cohort. `similar` also finds similar words, and requires pg_trgm.
+/// The best match comes first, then the newest cohort. If no cohort has a name that contains the text of the search,
+/// and `has_trigrams`, the cohorts with similar names are the result.
 ///
 /// # Errors
 ///
@@ -317,22 +327,38 @@ pub fn list(
     conn: &mut Conn,
     project: ProjectId,
     filter: &CohortFilter,
-    similar: bool,
+    has_trigrams: bool,
+    limit: i64,
+    offset: i64,
+) -> Result<(PageIds, NameMatch)> {
+    let page_of = |conn: &mut Conn, matching| {
+        let rows = || filtered(project, filter, matching);
+        let mut page = rows();
+        if let Some(term) = filter.search.as_ref().filter(|_| has_trigrams) {
+            let rank = word_similarity(term, cohorts::name) + similarity(term, cohorts::name);
+            page = page.order(rank.desc());
+        }
+        page_ids(conn, page, rows(), limit, offset)
+    };
+    let page = page_of(conn, NameMatch::Exact)?;
+    if page.count > 0 || filter.search.is_none() || !has_trigrams {
+        return Ok((page, NameMatch::Exact));
+    }
+    Ok((page_of(conn, NameMatch::Similar)?, NameMatch::Similar))
+}
+
+/// The page of sorted rows, then by the time of creation. `rows` are the same rows without an order.
+fn page_ids(
+    conn: &mut Conn,
+    sorted: BoxedCohorts,
+    rows: BoxedCohorts,
     limit: i64,
     offset: i64,
 ) -> Result<PageIds> {
     // One more row shows whether this page is the last one. If it is, the page gives the count without a query.
-    let mut page = filtered(project, filter, similar)
+    let mut ids: Vec<i64> = sorted
         .limit(limit.saturating_add(1))
-        .offset(offset);
-    if let Some(term) = &filter.search {
-        page = page.order(cohorts::name.ilike(like_pattern(term)).desc());
-        if similar {
-            let rank = word_similarity(term, cohorts::name) + similarity(term, cohorts::name);
-            page = page.then_order_by(rank.desc());
-        }
-    }
-    let mut ids: Vec<i64> = page
+        .offset(offset)
         .then_order_by((cohorts::created_at.desc(), cohorts::id.desc()))
         .select(cohorts::id)
         .load(conn)?;
@@ -341,9 +367,7 @@ pub fn list(
     let count = if is_last {
         offset + row_count
     } else {
-        filtered(project, filter, similar)
-            .count()
-            .get_result(conn)?
+        rows.count().get_result(conn)?
     };
     ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(PageIds { ids, count })
@@ -390,7 +414,11 @@ pub fn by_ids(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<Co
     Ok(in_order(ids, rows, |(cohort, _)| cohort.id))
 }
 
-fn filtered<'a>(project: ProjectId, filter: &'a CohortFilter, similar: bool) -> BoxedCohorts<'a> {
+fn filtered<'a>(
+    project: ProjectId,
+    filter: &'a CohortFilter,
+    matching: NameMatch,
+) -> BoxedCohorts<'a> {
     let mut rows = cohorts::table
         .left_join(teammates::table)
         .into_boxed()
@@ -408,19 +436,17 @@ fn filtered<'a>(project: ProjectId, filter: &'a CohortFilter, similar: bool) -> 
     let Some(term) = &filter.search else {
         return rows;
     };
-    let contains = cohorts::name.ilike(like_pattern(term));
-    match first_letters(term).filter(|_| similar) {
+    if matching == NameMatch::Exact {
+        return rows.filter(cohorts::name.ilike(like_pattern(term)));
+    }
+    let is_very_similar = word_similarity(term, cohorts::name).ge(VERY_SIMILAR);
+    match first_letters(term) {
         Some(pattern) => {
             let is_similar = word_similarity(term, cohorts::name).gt(SIMILAR);
             let has_first_letter = texticregexeq(cohorts::name, pattern);
-            let is_very_similar = word_similarity(term, cohorts::name).ge(VERY_SIMILAR);
-            rows.filter(
-                contains
-                    .or(is_similar.and(has_first_letter))
-                    .or(is_very_similar),
-            )
+            rows.filter(is_similar.and(has_first_letter).or(is_very_similar))
         }
-        None => rows.filter(contains),
+        None => rows.filter(is_very_similar),
     }
 }
 
@@ -438,7 +464,7 @@ fn first_letters(term: &str) -> Option<String> {
 /// Fails if the database fails.
 pub fn count(conn: &mut Conn, project: ProjectId) -> Result<i64> {
     let no_conditions = CohortFilter::default();
-    Ok(filtered(project, &no_conditions, false)
+    Ok(filtered(project, &no_conditions, NameMatch::Exact)
         .count()
         .get_result(conn)?)
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
+use cohorts_engine::condition_type::ConditionFlags;
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::filters_from_groups;
 use cohorts_engine::{Filter, FilterError};
@@ -179,16 +180,26 @@ impl DefinitionRow {
     ///
     /// Fails if the legacy groups have no meaning as criteria.
     pub fn criteria(&self) -> Result<Cow<'_, JsonText>, FilterError> {
-        match &self.filters {
-            Some(filters) if !matches!(filters.0.as_str(), "{}" | "null") => {
-                Ok(Cow::Borrowed(filters))
-            }
-            _ if self.groups.0 == "[]" => {
+        match self.tree() {
+            Some(filters) => Ok(Cow::Borrowed(filters)),
+            None if self.groups.0 == "[]" => {
                 Ok(Cow::Owned(JsonText(r#"{"properties":{}}"#.to_owned())))
             }
-            _ => filters_from_groups(&self.groups.parse())
+            None => filters_from_groups(&self.groups.parse())
                 .map(|tree| Cow::Owned(JsonText::of(&tree))),
         }
+    }
+
+    /// The filters, unless they are an empty value.
+    fn tree(&self) -> Option<&JsonText> {
+        let is_tree = |filters: &&JsonText| !matches!(filters.0.as_str(), "{}" | "null");
+        self.filters.as_ref().filter(is_tree)
+    }
+
+    /// The kinds of criteria in the filters; `None` if they have none. Criteria of legacy groups do not count, as in
+    /// PostHog.
+    pub fn condition_flags(&self) -> Option<ConditionFlags> {
+        ConditionFlags::of(&self.tree()?.0)
     }
 
     /// Whether the filters have criteria.

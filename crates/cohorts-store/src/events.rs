@@ -73,7 +73,7 @@ pub(crate) const COUNT_BETWEEN: &str = "\
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn count_between(
+fn count_between(
     conn: &mut Conn,
     shard_key: ShardKey,
     (after, through): (i64, i64),

@@ -77,6 +77,7 @@ fn families() -> Vec<Family> {
                 ("events::DELETE_BEFORE", events::DELETE_BEFORE),
                 ("scan::EVENTS", scan::EVENTS),
                 ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
+                ("scan::AFTER_STEP", scan::AFTER_STEP),
                 ("scan::NEXT_NAME", scan::NEXT_NAME),
             ],
         ),

@@ -370,14 +370,19 @@ fn replace(
         member_chunks::chunk,
         member_chunks::version,
     );
-    diesel::insert_into(member_chunks::table)
-        .values(rows(shard_key, cohort, version, changed))
-        .on_conflict(key)
-        .do_update()
-        .set(member_chunks::members.eq(excluded(member_chunks::members)))
-        .execute(conn)?;
+    for chunks in changed.chunks(CHUNKS_AT_ONCE) {
+        diesel::insert_into(member_chunks::table)
+            .values(rows(shard_key, cohort, version, chunks))
+            .on_conflict(key)
+            .do_update()
+            .set(member_chunks::members.eq(excluded(member_chunks::members)))
+            .execute(conn)?;
+    }
     Ok(())
 }
+
+/// Chunks of one statement. It stays below the limit of bound values, and has at most 2 MiB of bitmaps.
+const CHUNKS_AT_ONCE: usize = 256;
 
 type ChunkValues = (
     diesel::dsl::Eq<member_chunks::shard_key, i64>,
@@ -423,9 +428,11 @@ pub fn write(
         .filter(member_chunks::cohort_id.eq(cohort.0))
         .filter(member_chunks::version.gt(base));
     diesel::delete(unpublished).execute(conn)?;
-    diesel::insert_into(member_chunks::table)
-        .values(rows(shard_key, cohort, version, changed))
-        .execute(conn)?;
+    for chunks in changed.chunks(CHUNKS_AT_ONCE) {
+        diesel::insert_into(member_chunks::table)
+            .values(rows(shard_key, cohort, version, chunks))
+            .execute(conn)?;
+    }
     Ok(())
 }
 
@@ -458,3 +465,6 @@ pub fn prune(conn: &mut Conn, shard_key: ShardKey, cohort: CohortId, version: i6
     .execute(conn)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

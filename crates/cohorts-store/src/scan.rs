@@ -29,7 +29,7 @@ pub(crate) const CHANGED_PERSONS: &str = "\
     select ordinal, created_at, \
         array(select (properties -> key)::text from unnest($3) with ordinality as keys(key, nth) order by nth) \
             as properties \
-    from persons where shard_key = $1 and seq > $2 order by seq limit $4";
+    from persons where shard_key = $1 and seq > $2 and seq <= $4 order by seq";
 pub(crate) const EVENTS: &str = "\
     select ordinal, timestamp, event, \
         array(select (properties -> key)::text from unnest($5) with ordinality as keys(key, nth) order by nth) \
@@ -45,6 +45,12 @@ pub(crate) const EVENTS_BETWEEN: &str = "\
             as properties \
     from (select * from events where shard_key = $1 and seq > $2 and seq <= $3 offset 0) e \
     where event = any($4)";
+/// The first sequence number after $2 that is not part of a step of $4 events and $4 persons.
+pub(crate) const AFTER_STEP: &str = "\
+    select min(seq) as seq from ( \
+        (select seq from events where shard_key = $1 and seq > $2 and seq <= $3 order by seq offset $4 limit 1) \
+        union all \
+        (select seq from persons where shard_key = $1 and seq > $2 and seq <= $3 order by seq offset $4 limit 1)) rest";
 pub(crate) const NEXT_NAME: &str =
     "select min(event) as name from events where shard_key = $1 and event > $2";
 
@@ -69,6 +75,18 @@ struct RawPerson {
     created_at: DateTime<Utc>,
     #[diesel(sql_type = Array<Nullable<Text>>)]
     properties: Vec<Option<String>>,
+}
+
+impl TryFrom<RawPerson> for PersonRow {
+    type Error = StoreError;
+
+    fn try_from(raw: RawPerson) -> Result<Self> {
+        Ok(Self {
+            ordinal: ordinal(raw.ordinal)?,
+            created_at: raw.created_at.timestamp_micros(),
+            properties: raw.properties,
+        })
+    }
 }
 
 #[derive(QueryableByName)]
@@ -348,85 +366,84 @@ pub fn event_names(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>> 
     Ok(names)
 }
 
-/// The most rows, and the most bytes in them, that are read at once.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadLimit {
-    /// The number of rows.
-    pub rows: usize,
-    /// The memory of the values in the rows, in bytes, about.
-    pub bytes: usize,
-}
-
-/// The memory of values, in bytes, about.
-fn bytes_of(values: &[Option<String>]) -> usize {
-    let texts = values.iter().flatten().map(String::len);
-    size_of_val(values) + texts.sum::<usize>()
-}
-
-/// The persons written after sequence number `after`, with the properties `keys`; `None` if they exceed `limit`.
+/// The end of the next step from sequence number `after` towards `through`: a step has at most `rows` events and `rows`
+/// persons, but always one write of the log.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn changed_persons(
+pub fn step_end(
     conn: &mut Conn,
     shard_key: ShardKey,
-    after: i64,
+    (after, through): (i64, i64),
+    rows: usize,
+) -> Result<i64> {
+    let rest: SeqRow = diesel::sql_query(AFTER_STEP)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<BigInt, _>(after)
+        .bind::<BigInt, _>(through)
+        .bind::<BigInt, _>(rows as i64)
+        .get_result(conn)?;
+    Ok(rest.seq.map_or(through, |seq| (seq - 1).max(after + 1)))
+}
+
+#[derive(QueryableByName)]
+struct SeqRow {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    seq: Option<i64>,
+}
+
+/// Calls `each` with each person that was last written after sequence number `after`, up to `through`, with the
+/// properties `keys`.
+///
+/// # Errors
+///
+/// Returns the first error of `each`, and fails if the database fails.
+pub fn changed_persons<E: From<StoreError>>(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    (after, through): (i64, i64),
     keys: &[String],
-    limit: ReadLimit,
-) -> Result<Option<Vec<PersonRow>>> {
+    mut each: impl FnMut(PersonRow) -> Result<(), E>,
+) -> Result<(), E> {
     let rows = diesel::sql_query(CHANGED_PERSONS)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<BigInt, _>(after)
         .bind::<Array<Text>, _>(keys)
-        .bind::<BigInt, _>(limit.rows as i64 + 1)
-        .load_iter::<RawPerson, PgRowByRowLoadingMode>(conn)?;
-    let (mut changed, mut bytes) = (Vec::new(), 0);
+        .bind::<BigInt, _>(through)
+        .load_iter::<RawPerson, PgRowByRowLoadingMode>(conn)
+        .map_err(StoreError::from)?;
     for row in rows {
-        let row = row?;
-        bytes += bytes_of(&row.properties);
-        if bytes > limit.bytes {
-            return Ok(None);
-        }
-        changed.push(PersonRow {
-            ordinal: ordinal(row.ordinal)?,
-            created_at: row.created_at.timestamp_micros(),
-            properties: row.properties,
-        });
+        each(row.map_err(StoreError::from)?.try_into()?)?;
     }
-    Ok((changed.len() <= limit.rows).then_some(changed))
+    Ok(())
 }
 
-/// The events of `names` with sequence numbers above `after`, up to `through`; `None` if they exceed `limit`.
+/// Calls `each` with each event of `names` that was written after sequence number `after`, up to `through`.
 ///
 /// # Errors
 ///
-/// Fails if the database fails.
-pub fn events_between(
+/// Returns the first error of `each`, and fails if the database fails.
+pub fn events_between<E: From<StoreError>>(
     conn: &mut Conn,
     shard_key: ShardKey,
     (after, through): (i64, i64),
     names: &[String],
     properties: &[String],
-    limit: ReadLimit,
-) -> Result<Option<Vec<EventRow>>> {
+    mut each: impl FnMut(EventRow) -> Result<(), E>,
+) -> Result<(), E> {
     let rows = diesel::sql_query(EVENTS_BETWEEN)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<BigInt, _>(after)
         .bind::<BigInt, _>(through)
         .bind::<Array<Text>, _>(names)
         .bind::<Array<Text>, _>(properties)
-        .load_iter::<RawEvent, PgRowByRowLoadingMode>(conn)?;
-    let (mut events, mut bytes) = (Vec::new(), 0);
+        .load_iter::<RawEvent, PgRowByRowLoadingMode>(conn)
+        .map_err(StoreError::from)?;
     for row in rows {
-        let event: EventRow = row?.try_into()?;
-        bytes += bytes_of(&event.properties);
-        if bytes > limit.bytes || events.len() == limit.rows {
-            return Ok(None);
-        }
-        events.push(event);
+        each(row.map_err(StoreError::from)?.try_into()?)?;
     }
-    Ok(Some(events))
+    Ok(())
 }
 
 /// Calls `each` with each event of a scan.

@@ -1,9 +1,10 @@
 //! Reads the body of an operation.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::keys;
 use crate::model::Type;
+use crate::naming;
 use crate::reader::{object, reference};
 use crate::responses::is_json;
 use crate::schemas::{Place, Schemas};
@@ -25,8 +26,10 @@ pub struct TypedBody {
     /// The name of the component schema, if it is one.
     pub schema: Option<String>,
     pub media: Vec<Media>,
-    /// The names of the files in a multipart body. Its other parts are the fields of `type`.
+    /// The names of the files in a multipart body.
     pub uploads: Vec<String>,
+    /// The fields that only forms have; `None` if a form has the fields of `type` and files.
+    pub form: Option<Type>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,7 +127,7 @@ fn media(media_type: &str) -> Option<Media> {
     }
 }
 
-/// Reads the part of a body that the server parses: JSON, and forms with the same fields.
+/// Reads the part of a body that the server parses: JSON, and forms with its fields or more.
 fn typed(
     schemas: &mut Schemas,
     contents: &[Content],
@@ -157,11 +160,11 @@ fn typed(
     if is_form && schemas.model.struct_of(&r#type).is_none() {
         reader.report(&main.location, "a form must be an object with `properties`");
     }
-    for content in with_media
-        .iter()
-        .filter(|content| content.location != main.location)
-    {
+    let is_other = |content: &&&Content| content.location != main.location;
+    let mut forms: Vec<&Content> = is_form.then_some(*main).into_iter().collect();
+    for content in with_media.iter().filter(is_other) {
         if content.schema == main.schema {
+            forms.extend((content.kind != Some(Media::Json)).then_some(*content));
             continue;
         }
         if content.kind == Some(Media::Json) {
@@ -171,8 +174,10 @@ fn typed(
             );
             continue;
         }
-        uploads.extend(form(schemas, content, &r#type, main));
+        uploads.extend(form_files(schemas, content));
+        forms.push(content);
     }
+    let form = form_fields(schemas, &forms, &r#type, name, location);
     let mut media: Vec<Media> = Vec::new();
     for kind in with_media.iter().filter_map(|content| content.kind) {
         if !media.contains(&kind) {
@@ -191,18 +196,20 @@ fn typed(
         schema: reference(main.schema).map(str::to_owned),
         media,
         uploads,
+        form,
     })
 }
 
-fn properties<'a>(
-    schemas: &Schemas<'a>,
-    content: &Content<'a>,
-) -> &'a serde_json::Map<String, Value> {
-    let schema = match reference(content.schema) {
+fn properties<'a>(schemas: &Schemas<'a>, content: &Content<'a>) -> &'a Map<String, Value> {
+    object(&resolved(schemas, content)["properties"])
+}
+
+/// The schema of a content, without a reference.
+fn resolved<'a>(schemas: &Schemas<'a>, content: &Content<'a>) -> &'a Value {
+    match reference(content.schema) {
         Some(name) => &schemas.reader.root["components"]["schemas"][name],
         None => content.schema,
-    };
-    object(&schema["properties"])
+    }
 }
 
 /// Whether a property of a form is a file, or a list of files.
@@ -240,28 +247,92 @@ fn without(schemas: &Schemas, schema: &Value, files: &[String]) -> Value {
     schema
 }
 
-/// Returns the names of the files in a form. Every other property must be a field of the main body too.
-fn form(schemas: &Schemas, content: &Content, main: &Type, main_content: &Content) -> Vec<String> {
-    let reader = schemas.reader;
+/// Returns the names of the files in a form.
+fn form_files(schemas: &Schemas, content: &Content) -> Vec<String> {
     let files = files(schemas, content);
     if (content.kind == Some(Media::Multipart)) == files.is_empty() {
-        reader.report(
+        schemas.reader.report(
             &content.location,
             "a multipart body must have a property of the format `binary`, and no other form may have one",
         );
     }
+    files
+}
+
+/// Reads the fields of forms that the main body does not have, into a type of their own.
+///
+/// Such a field is required if all forms require it. Forms that differ in this are a finding.
+fn form_fields(
+    schemas: &mut Schemas,
+    forms: &[&Content],
+    main: &Type,
+    name: &str,
+    location: &str,
+) -> Option<Type> {
+    let mut fields = Map::new();
+    for form in forms {
+        for (name, property) in form_only(schemas, form, main) {
+            let known = fields.insert(name.clone(), property.clone());
+            if known.is_some_and(|known| known != *property) {
+                let message = format!("`{name}` is described differently in another form");
+                schemas.reader.report(&form.location, message);
+            }
+        }
+    }
+    let is_required = |form: &&Content, name: &String| {
+        let required = &resolved(schemas, form)["required"];
+        let mut names = required.as_array().into_iter().flatten();
+        names.any(|required| required == name)
+    };
+    let mut required = Vec::new();
+    for name in fields.keys() {
+        let count = forms.iter().filter(|form| is_required(form, name)).count();
+        if count == forms.len() {
+            required.push(name.clone());
+        } else if count > 0 {
+            let message =
+                format!("`{name}` must be required in all forms of the body, or in none of them");
+            schemas.reader.report(location, message);
+        }
+    }
+    let mut forms = forms.iter().copied();
+    let form = forms.find(|form| !form_only(schemas, form, main).is_empty());
+    let place = form_place(form?, &fields, name, location);
+    let schema = json!({
+        "type": "object",
+        "description": "The fields that only the forms of a body have.",
+        "properties": fields,
+        "required": required,
+    });
+    Some(schemas.read(&schema, &place))
+}
+
+/// Operations with the same component as their form have one type for the fields.
+fn form_place(form: &Content, fields: &Map<String, Value>, name: &str, location: &str) -> Place {
+    match reference(form.schema) {
+        Some(component) => {
+            let names = fields.keys().map(String::as_str).collect::<Vec<_>>();
+            let location = format!("components.schemas.{component} ({})", names.join(", "));
+            Place::new(format!("{}Only", naming::pascal(component)), location)
+        }
+        None => Place::new(format!("{name}Form"), format!("{location}.content")),
+    }
+}
+
+/// The properties of a form that are neither files nor fields of the main body.
+fn form_only<'a>(
+    schemas: &Schemas<'a>,
+    form: &Content<'a>,
+    main: &Type,
+) -> Vec<(&'a String, &'a Value)> {
     let shape = schemas.model.struct_of(main);
     let is_field = |name: &String| {
         shape.is_some_and(|shape| shape.fields.iter().any(|field| field.name == *name))
     };
-    for (name, property) in properties(schemas, content) {
-        if !is_file(property) && !is_field(name) {
-            let main = reference(main_content.schema).unwrap_or("the JSON body");
-            let message = format!("`{name}` is neither a file nor a field of {main}");
-            reader.report(&content.location, message);
-        }
-    }
-    files
+    let properties = properties(schemas, form).iter();
+    properties
+        .filter(|(name, property)| !is_file(property) && !is_field(name))
+        .collect()
 }
 
 /// Reports what the hand-written runtime of a project cannot read.

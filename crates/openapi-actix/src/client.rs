@@ -17,7 +17,9 @@ use crate::reader::{object, reference};
 use crate::responses::{JSON, ResponseContent};
 use projection::Projection;
 
+mod builders;
 mod documentation;
+mod open;
 mod projection;
 
 pub fn generate(contract: &Contract) -> Result<String, String> {
@@ -29,11 +31,13 @@ pub fn generate(contract: &Contract) -> Result<String, String> {
         .operations
         .iter()
         .filter_map(|operation| stream(contract, operation));
-    extend_module(
-        &mut code,
-        "builder",
-        streams.map(|stream| parse_quote! { #stream }).collect(),
-    );
+    if let Some(calls) = module(&mut code.items, "builder") {
+        calls.extend(streams.map(|stream| -> Item {
+            parse_quote! { #stream }
+        }));
+    }
+    open::replace_marked(&mut code);
+    builders::keep_for_requests(&mut code, contract);
     documentation::complete(&mut code, contract);
     let downloads: Vec<_> = contract
         .operations
@@ -69,18 +73,25 @@ pub fn generate(contract: &Contract) -> Result<String, String> {
 
 fn progenitor(contract: &Contract) -> Result<TokenStream, String> {
     let Projection { document, nullable } = projection::project(contract);
-    let document = serde_json::from_value(document)
-        .map_err(|error| format!("the client cannot be generated: {error}"))?;
+    let failed = |error: &dyn std::fmt::Display| format!("the client cannot be generated: {error}");
+    let document = serde_json::from_value(document).map_err(|error| failed(&error))?;
     let mut settings = GenerationSettings::default();
     settings.with_interface(InterfaceStyle::Builder);
     settings.with_derive("PartialEq");
     for (name, rust) in nullable {
         settings.with_replacement(name, format!("crate::Nullable<{rust}>"), std::iter::empty());
     }
+    for (name, rust) in &contract.config.client_types {
+        if schema(contract, name).is_null() {
+            let missing =
+                format!("the document has no schema `{name}`, which has a type of its own");
+            return Err(failed(&missing));
+        }
+        settings.with_replacement(pascal(name), rust, std::iter::empty());
+    }
     let mut generator = Generator::new(&settings);
-    generator
-        .generate_tokens(&document)
-        .map_err(|error| format!("the client cannot be generated: {error}"))
+    let code = generator.generate_tokens(&document);
+    code.map_err(|error| failed(&error))
 }
 
 /// The type of every error.
@@ -92,18 +103,21 @@ fn schema<'a>(contract: &'a Contract, name: &str) -> &'a serde_json::Value {
     &contract.document.root["components"]["schemas"][name]
 }
 
-fn extend_module(code: &mut File, module: &str, additions: Vec<Item>) {
-    let mut modules = code.items.iter_mut().filter_map(|item| match item {
+/// The items of the module `name` among `items`.
+fn module<'a>(items: &'a mut [Item], name: &str) -> Option<&'a mut Vec<Item>> {
+    items.iter_mut().find_map(|item| match item {
         Item::Mod(ItemMod {
             ident,
             content: Some((_, items)),
             ..
-        }) if ident == module => Some(items),
+        }) if ident == name => Some(items),
         _ => None,
-    });
-    if let Some(items) = modules.next() {
-        items.extend(additions);
-    }
+    })
+}
+
+/// The items of the module with the types.
+fn types_module(code: &mut File) -> Option<&mut Vec<Item>> {
+    module(&mut code.items, "types")
 }
 
 /// Generates a stream over the rows of all pages, for a list with `limit` and `offset`. The stream follows the cursors of
@@ -188,12 +202,13 @@ fn rows_by_link() -> TokenStream {
     }
 }
 
-/// Generates one call per response that is not JSON. The call returns the response, so the caller can stream the body.
+/// Generates one call per response that is not JSON, for an operation that also has one in JSON. The call returns the
+/// response, so the caller can stream the body. An operation without JSON needs none, because its builder returns bytes.
 fn downloads(contract: &Contract, operation: &Operation) -> impl Iterator<Item = TokenStream> {
     let responses = operation
         .responses
         .iter()
-        .filter(|response| !response.is_error());
+        .filter(|response| !response.is_error() && response.json().is_some());
     let content = responses.flat_map(|response| &response.content);
     content
         .filter(|content| content.media_type != JSON)

@@ -11,6 +11,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// The paths of the generated files.
     pub layout: Layout,
+    /// Component schemas for which the client has a type of its own, each with the path of the Rust type.
+    pub client_types: Vec<(String, String)>,
     /// The rules of the project.
     pub rules: Rules,
 }
@@ -43,7 +45,8 @@ pub struct Layout {
 /// The rules of a project. A document that violates one has a finding.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Every path ends with a slash. The server accepts the path without it too.
+    /// Every path ends with a slash, or with the name of a file such as `list.csv`. The server accepts the path with and
+    /// without the slash.
     pub trailing_slash: bool,
     /// Every operation has exactly one tag, which the document describes.
     ///
@@ -55,7 +58,7 @@ pub struct Rules {
     ///
     /// With it, the service returns errors as its error type, and responses have no variants for them.
     pub envelope: Option<String>,
-    /// The only security scheme, if an operation states its scopes in an extension.
+    /// The schemes of the key, if an operation states its scopes in an extension.
     pub key: Option<KeyRule>,
     /// An extension (`x-…`) that the generator does not know is a finding. Otherwise it informs readers.
     pub known_extensions: bool,
@@ -63,6 +66,8 @@ pub struct Rules {
     ///
     /// Otherwise a body without `required: true` is an `Option`.
     pub missing_body_is_empty: bool,
+    /// Every property, parameter and response header has a description, or refers to a component with one.
+    pub descriptions: bool,
     /// Statuses that an operation with a body that the server parses documents.
     pub statuses_with_parsed_body: Vec<u16>,
     /// Statuses that an operation with a body documents.
@@ -73,12 +78,16 @@ pub struct Rules {
     pub common_headers: Vec<String>,
 }
 
-/// The rule that operations use one security scheme, and state their scopes in an extension.
+/// The rule that operations need a key, and state its scopes in an extension.
 #[derive(Debug, Clone)]
 pub struct KeyRule {
-    /// The name of the security scheme.
-    pub scheme: String,
-    /// The name of the extension, such as `x-required-scopes`.
+    /// The security schemes of the key: the places from which the service reads it. An operation that needs a key has all
+    /// of them as alternatives.
+    pub schemes: Vec<String>,
+    /// Security schemes of operations that need no key, because their handlers read and check the credentials.
+    pub handled: Vec<String>,
+    /// The name of the extension, such as `x-required-scopes`. An operation with a key has it, and a parameter that needs
+    /// further scopes can have it.
     pub scopes: String,
 }
 
@@ -93,6 +102,7 @@ impl Default for Config {
                 client: None,
                 package: Some("server".to_owned()),
             },
+            client_types: Vec::new(),
             rules: Rules::default(),
         }
     }

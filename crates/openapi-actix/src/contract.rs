@@ -11,7 +11,7 @@ use crate::operations::{self, Operation};
 use crate::reader::{Reader, object};
 use crate::schemas::{self, Schemas};
 use crate::security::{self, Scheme};
-use crate::{bodies, rules};
+use crate::{bodies, descriptions, rules};
 
 pub struct Contract<'a> {
     pub document: &'a Document,
@@ -38,6 +38,7 @@ impl<'a> Contract<'a> {
         let operations = operations::read(&mut schemas, &schemes);
         let model = schemas.model;
         schemas::lint(reader);
+        descriptions::lint(reader);
         let contract = Self {
             document,
             config,
@@ -88,7 +89,7 @@ fn lint_document(reader: Reader) {
     }
     let version = reader.text(root, "openapi", "openapi").unwrap_or_default();
     if !version.starts_with("3.0.") {
-        reader.report("openapi", "the version must be 3.0.x");
+        reader.report("openapi", "the version must be 3.0.x or 3.1.x");
     }
     reader.allow_keys(root, &[keys::DOCUMENT], "the document");
     reader.allow_keys(&root["components"], &[keys::COMPONENTS], "components");

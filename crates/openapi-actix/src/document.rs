@@ -1,6 +1,7 @@
 //! A parsed document.
 
 use serde_json::Value;
+use serde_yaml_ng::Value as Yaml;
 
 use crate::findings::Findings;
 
@@ -20,9 +21,15 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// Fails if `text` is not YAML, or if a key is not a string.
+    /// Fails if `text` is not YAML, or if a key is a list or an object, or occurs twice in an object.
     pub fn parse(name: &str, text: &str) -> Result<Self, Findings> {
-        let root = parse(text)
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut yaml: Yaml = parse(text)
+            .map_err(|error| Findings::one(name, "", format!("cannot be parsed: {error}")))?;
+        // A status such as `200` may be written without quotes.
+        stringify_keys(&mut yaml, "")
+            .map_err(|(location, message)| Findings::one(name, &location, message))?;
+        let root = serde_json::to_value(yaml)
             .map_err(|error| Findings::one(name, "", format!("cannot be parsed: {error}")))?;
         Ok(Self {
             name: name.to_owned(),
@@ -32,33 +39,49 @@ impl Document {
     }
 }
 
-fn parse(text: &str) -> Result<Value, String> {
-    let mut yaml: serde_yaml_ng::Value =
-        serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
-    yaml.apply_merge().map_err(|error| error.to_string())?;
-    // A status such as `200` may be written without quotes.
-    stringify_keys(&mut yaml);
-    serde_json::to_value(yaml).map_err(|error| error.to_string())
+fn parse(text: &str) -> Result<Yaml, serde_yaml_ng::Error> {
+    let mut yaml: Yaml = serde_yaml_ng::from_str(text)?;
+    yaml.apply_merge()?;
+    Ok(yaml)
 }
 
-/// Turns numbers and booleans that are keys into text.
-fn stringify_keys(value: &mut serde_yaml_ng::Value) {
-    use serde_yaml_ng::Value;
+/// Turns numbers and booleans that are keys into text. Fails with the location of a key that is none, or occurs twice.
+fn stringify_keys(value: &mut Yaml, location: &str) -> Result<(), (String, String)> {
     match value {
-        Value::Sequence(items) => items.iter_mut().for_each(stringify_keys),
-        Value::Mapping(mapping) => {
-            let members = std::mem::take(mapping);
-            for (key, mut member) in members {
-                stringify_keys(&mut member);
-                let key = match key {
-                    Value::Number(number) => Value::String(number.to_string()),
-                    Value::Bool(flag) => Value::String(flag.to_string()),
-                    key => key,
-                };
-                mapping.insert(key, member);
-            }
+        Yaml::Sequence(items) => {
+            let mut items = items.iter_mut().enumerate();
+            items
+                .try_for_each(|(index, item)| stringify_keys(item, &format!("{location}[{index}]")))
         }
-        Value::Tagged(tagged) => stringify_keys(&mut tagged.value),
-        _ => (),
+        Yaml::Mapping(mapping) => {
+            for (key, mut member) in std::mem::take(mapping) {
+                let key = key_text(key).map_err(|message| (location.to_owned(), message))?;
+                let dot = if location.is_empty() { "" } else { "." };
+                let place = format!("{location}{dot}{key}");
+                stringify_keys(&mut member, &place)?;
+                if mapping.insert(Yaml::String(key), member).is_some() {
+                    let message = "this key occurs twice, with quotes and without";
+                    return Err((place, message.to_owned()));
+                }
+            }
+            Ok(())
+        }
+        Yaml::Tagged(tagged) => {
+            let message = format!("the YAML tag `{}` is not supported", tagged.tag);
+            Err((location.to_owned(), message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn key_text(key: Yaml) -> Result<String, String> {
+    match key {
+        Yaml::String(text) => Ok(text),
+        Yaml::Number(number) => Ok(number.to_string()),
+        Yaml::Bool(flag) => Ok(flag.to_string()),
+        Yaml::Null => Err("a key must be text, not null".to_owned()),
+        Yaml::Sequence(_) | Yaml::Mapping(_) | Yaml::Tagged(_) => {
+            Err("a key must be text, not a list, an object or a tag".to_owned())
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! The findings of the generator. All of them are reported together.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 /// A construct of the document that the generator does not support, or that a rule of the configuration forbids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Finding {
     /// The path of the construct in the document, such as `paths./pets.post`. Empty for the whole document.
     pub location: String,
@@ -41,14 +42,18 @@ impl Findings {
         collector.report(location, message.to_string());
         Self {
             document: document.to_owned(),
-            list: collector.0.into_inner(),
+            list: collector.list.into_inner(),
         }
     }
 }
 
 /// Collects findings while the document is read.
 #[derive(Default)]
-pub(crate) struct Collector(RefCell<Vec<Finding>>);
+pub(crate) struct Collector {
+    list: RefCell<Vec<Finding>>,
+    /// The findings in the list.
+    known: RefCell<HashSet<Finding>>,
+}
 
 impl Collector {
     pub fn report(&self, location: &str, message: impl AsRef<str>) {
@@ -56,16 +61,15 @@ impl Collector {
             location: location.to_owned(),
             message: message.as_ref().to_owned(),
         };
-        let mut list = self.0.borrow_mut();
         // A component is read once per reference to it.
-        if !list.contains(&finding) {
-            list.push(finding);
+        if self.known.borrow_mut().insert(finding.clone()) {
+            self.list.borrow_mut().push(finding);
         }
     }
 
     /// Fails if there are findings.
     pub fn into_result(self, document: &str) -> Result<(), Findings> {
-        let list = self.0.into_inner();
+        let list = self.list.into_inner();
         if list.is_empty() {
             return Ok(());
         }

@@ -124,6 +124,7 @@ pub const SCHEMA: &[&str] = &[
     "uniqueItems",
     "writeOnly",
     "xml",
+    "x-always-sent",
     "x-ignored-fields",
     "x-null",
     "x-patch",

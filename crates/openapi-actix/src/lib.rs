@@ -1,4 +1,4 @@
-//! Generates an actix-web server from an OpenAPI 3.0 document: types, one trait per tag, routes and checks.
+//! Generates an actix-web server from an OpenAPI 3.0 or 3.1 document: types, one trait per tag, routes and checks.
 //!
 //! [`generate`] reads the whole document first, and returns files only if there is no finding.
 //! The files depend on document and configuration alone.
@@ -30,6 +30,8 @@ mod bodies;
 mod client;
 mod config;
 mod contract;
+mod descriptions;
+mod dialect;
 mod document;
 mod files;
 mod findings;
@@ -60,12 +62,30 @@ pub use findings::{Finding, Findings};
 
 use contract::Contract;
 
+/// The stack of the thread that generates, in bytes.
+const STACK_SIZE: usize = 64 << 20;
+
 /// Generates the files of a document.
 ///
 /// # Errors
 ///
 /// Fails with all findings if the document violates a rule, or has a construct that the generator does not support.
+///
+/// # Panics
+///
+/// Panics if the process cannot start a thread.
 pub fn generate(document: &Document, config: &Config) -> Result<Files, Findings> {
+    // Reading a schema inside others is a recursion. The stack of a test, for example, is too small for it.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_SIZE);
+        let thread = thread.spawn_scoped(scope, || files(document, config));
+        let result = thread.expect("a thread can be started").join();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn files(document: &Document, config: &Config) -> Result<Files, Findings> {
+    let document = &dialect::to_3_0(document)?;
     let contract = Contract::read(document, config)?;
     let layout = &config.layout;
     let file = |path: &str, text| File {

@@ -63,13 +63,17 @@ pub fn expression(
         }
         TypeKind::Item(id) => {
             let item = model.items.get(*id)?;
-            let Shape::Enum(choices) = &item.shape else {
+            let Shape::Enum(shape) = &item.shape else {
                 return None;
             };
-            let text = value.as_str()?;
-            let choice = choices.iter().find(|choice| choice.value == text)?;
-            let (name, variant) = (ident(&item.name), ident(&choice.rust));
-            Some(quote! { #types #name::#variant })
+            let (name, text) = (ident(&item.name), value.as_str()?);
+            let mut choices = shape.choices.iter();
+            if let Some(choice) = choices.find(|choice| choice.value == text) {
+                let variant = ident(&choice.rust);
+                return Some(quote! { #types #name::#variant });
+            }
+            let variant = ident(&shape.other.as_ref()?.rust);
+            Some(quote! { #types #name::#variant(#text.to_owned()) })
         }
         _ => None,
     }

@@ -26,7 +26,7 @@ pub enum Shape {
     /// Not read yet: the schema refers to itself.
     Pending,
     Struct(Struct),
-    Enum(Vec<Choice>),
+    Enum(Enumeration),
     Union(Union),
 }
 
@@ -60,6 +60,24 @@ pub struct Field {
     pub deprecated: bool,
     /// Whether null passes as a value of its own.
     pub null_passes: bool,
+    /// Whether the server always sends it, although it is not required.
+    pub always_sent: bool,
+}
+
+/// The values of a text.
+#[derive(Clone)]
+pub struct Enumeration {
+    pub choices: Vec<Choice>,
+    /// How other texts are read. `None` if they are errors.
+    pub other: Option<OtherText>,
+}
+
+/// The texts that an open enum does not list.
+#[derive(Clone)]
+pub struct OtherText {
+    /// The Rust name of the variant.
+    pub rust: String,
+    pub r#type: Type,
 }
 
 /// A value of an enum.
@@ -175,30 +193,36 @@ impl Model {
         }
     }
 
-    /// Whether a value of `from` contains a value of `to` directly, so that the type needs a box.
-    pub fn contains(&self, from: &Type, to: ItemId) -> bool {
-        self.search(from, to, &mut Vec::new())
+    /// The items that contain each item directly: not in a list or a map.
+    pub fn holders(&self) -> Vec<Vec<ItemId>> {
+        let mut holders = vec![Vec::new(); self.items.len()];
+        for (holder, item) in self.items.iter().enumerate() {
+            let parts: Vec<&Type> = match &item.shape {
+                Shape::Struct(shape) => shape.fields.iter().map(|field| &field.r#type).collect(),
+                Shape::Union(shape) => {
+                    let alternatives = shape.alternatives.iter();
+                    alternatives
+                        .map(|alternative| &alternative.r#type)
+                        .collect()
+                }
+                Shape::Pending | Shape::Enum(_) => Vec::new(),
+            };
+            for part in parts.into_iter().filter_map(Type::item) {
+                holders[part].push(holder);
+            }
+        }
+        holders
     }
+}
 
-    fn search(&self, from: &Type, to: ItemId, seen: &mut Vec<ItemId>) -> bool {
-        let Some(id) = from.item() else { return false };
-        if id == to {
-            return true;
-        }
-        if seen.contains(&id) {
-            return false;
-        }
-        seen.push(id);
-        match self.items.get(id).map(|item| &item.shape) {
-            Some(Shape::Struct(shape)) => shape
-                .fields
-                .iter()
-                .any(|field| self.search(&field.r#type, to, seen)),
-            Some(Shape::Union(shape)) => shape
-                .alternatives
-                .iter()
-                .any(|alternative| self.search(&alternative.r#type, to, seen)),
-            _ => false,
+/// Whether each item is `id`, or contains it directly or inside others. If it is a part of `id`, it needs a box there.
+pub fn containers(holders: &[Vec<ItemId>], id: ItemId) -> Vec<bool> {
+    let mut is_container = vec![false; holders.len()];
+    let mut queue = vec![id];
+    while let Some(next) = queue.pop() {
+        if !std::mem::replace(&mut is_container[next], true) {
+            queue.extend(&holders[next]);
         }
     }
+    is_container
 }

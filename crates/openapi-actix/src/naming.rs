@@ -86,6 +86,16 @@ pub fn variant(value: &str) -> String {
     value.chars().map(symbol).collect()
 }
 
+/// The name of the variant for other texts than those of the variants `names`.
+pub fn other_variant<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.collect();
+    let mut other = "Other".to_owned();
+    while names.contains(&other.as_str()) {
+        other.push_str("Value");
+    }
+    other
+}
+
 fn symbol(c: char) -> String {
     let name = match c {
         '+' => "Plus",

@@ -78,14 +78,27 @@ fn lint_path(reader: Reader, path: &str, item: &Value, location: &str) {
     reader.allow_keys(item, &[keys::PATH], location);
     reader.text(item, "summary", location);
     reader.text(item, "description", location);
-    if reader.rules().trailing_slash && (!path.starts_with('/') || !path.ends_with('/')) {
-        reader.report(location, "a path must start and end with a slash");
+    let has_end = path.ends_with('/') || is_file(path);
+    if reader.rules().trailing_slash && (!path.starts_with('/') || !has_end) {
+        reader.report(
+            location,
+            "a path must start with a slash, and end with a slash or with the name of a file such as `list.csv`",
+        );
     } else if !path.starts_with('/') {
         reader.report(location, "a path must start with a slash");
     }
     if path.contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c)) {
         reader.report(location, "a path must not contain white space, `?` or `#`");
     }
+}
+
+/// Whether a path ends with the name of a file, such as `/list.csv`.
+fn is_file(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    !name.contains('{')
+        && name
+            .rsplit_once('.')
+            .is_some_and(|(stem, extension)| !stem.is_empty() && !extension.is_empty())
 }
 
 fn lint_uniqueness(reader: Reader, operations: &[Operation]) {
@@ -99,7 +112,10 @@ fn lint_uniqueness(reader: Reader, operations: &[Operation]) {
     }
     let shapes: Vec<_> = object(&reader.root["paths"])
         .keys()
-        .map(|path| shape(path))
+        .map(|path| match reader.rules().trailing_slash {
+            true => format!("{}/", shape(path).trim_end_matches('/')),
+            false => shape(path),
+        })
         .collect();
     for shape in duplicates(shapes.iter().map(String::as_str)) {
         reader.report("paths", format!("`{shape}` is described more than once"));
@@ -176,6 +192,7 @@ fn read_one(
     };
     lint_own(reader, &operation, &location);
     lint_writes(reader, &operation, value, &location);
+    lint_parameter_scopes(reader, &operation, &location);
     lint_statuses(reader, &operation, &location);
     operation
 }
@@ -209,6 +226,18 @@ fn lint_writes(reader: Reader, operation: &Operation, value: &Value, location: &
     } else if operation.method == "get" && may_write && !is_stated {
         let message = "`x-writes` is missing: state whether this GET changes data";
         reader.report(location, message);
+    }
+}
+
+fn lint_parameter_scopes(reader: Reader, operation: &Operation, location: &str) {
+    let mut parameters = operation.parameters.iter();
+    let parameter = parameters.find(|parameter| !parameter.scopes.is_empty());
+    if let Some(parameter) = parameter.filter(|_| operation.security.is_none()) {
+        let name = &parameter.name;
+        reader.report(
+            location,
+            format!("the parameter `{name}` needs scopes, and the operation needs no key"),
+        );
     }
 }
 

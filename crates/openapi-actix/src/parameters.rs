@@ -64,6 +64,8 @@ pub struct Parameter {
     pub words: Vec<String>,
     /// The character between the items of a list; `None` if the parameter is repeated.
     pub separator: Option<char>,
+    /// The scopes that the key needs for this parameter, in addition to those of the operation.
+    pub scopes: Vec<String>,
 }
 
 impl Parameter {
@@ -194,7 +196,9 @@ fn read_one(
     location: &str,
 ) -> Option<Parameter> {
     let reader = schemas.reader;
-    reader.allow_keys(parameter, &[keys::PARAMETER], location);
+    let extension = reader.rules().key.as_ref().map(|rule| rule.scopes.as_str());
+    let extension: Vec<_> = extension.into_iter().collect();
+    reader.allow_keys(parameter, &[keys::PARAMETER, &extension], location);
     let name = reader.text(parameter, "name", location).unwrap_or_default();
     if name.is_empty() {
         reader.report(location, "a parameter must have a name");
@@ -260,8 +264,27 @@ fn read_one(
         lenient: reader.flag(parameter, "x-lenient", location),
         words: words.unwrap_or_else(|| vec!["true".to_owned()]),
         separator,
+        scopes: scopes(schemas, parameter, source, &extension, location),
         r#type,
     })
+}
+
+fn scopes(
+    schemas: &Schemas,
+    parameter: &Value,
+    source: Source,
+    extension: &[&str],
+    location: &str,
+) -> Vec<String> {
+    let reader = schemas.reader;
+    let lists = extension
+        .iter()
+        .filter_map(|name| reader.strings(parameter, name, location));
+    let scopes: Vec<_> = lists.flatten().collect();
+    if !scopes.is_empty() && source != Source::Query {
+        reader.report(location, "only a parameter of the query can need scopes");
+    }
+    scopes
 }
 
 /// Reads `style` and `explode`, which determine how a list is written.

@@ -7,6 +7,9 @@ use crate::findings::Collector;
 
 pub const SCHEMA_PREFIX: &str = "#/components/schemas/";
 
+/// The most references that refer to each other.
+const MAX_REFERENCES: usize = 32;
+
 /// The document, its configuration and the findings so far.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
@@ -43,6 +46,11 @@ impl<'a> Reader<'a> {
             let target = target.as_str().unwrap_or_default();
             if seen.contains(&target) {
                 self.report(location, format!("`{target}` refers to itself"));
+                return None;
+            }
+            if seen.len() == MAX_REFERENCES {
+                let message = format!("`{target}` is behind more than {MAX_REFERENCES} references");
+                self.report(location, message);
                 return None;
             }
             seen.push(target);

@@ -86,8 +86,9 @@ fn resource(contract: &Contract, path: &str, operations: &[&Operation]) -> Token
     let allow = methods.join(", ");
     let pattern = pattern(path);
     let bare = pattern.trim_end_matches('/');
+    let slashed = format!("{bare}/");
     let paths = match contract.config.rules.trailing_slash {
-        true => quote! { [#pattern, #bare] },
+        true => quote! { [#slashed, #bare] },
         false => quote! { [#pattern] },
     };
     let reference = contract.config.is_bundled().then(|| quote! { & });
@@ -128,7 +129,7 @@ fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
         .map_or("", |operation| operation.tag.as_str());
     let guard = |method: &str, scopes: Vec<String>| {
         quote! {
-            &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*], statuses: &[0] }
+            &Operation { id: "", tag: #tag, method: #method, path: #path, scopes: &[#(#scopes),*], parameter_scopes: &[], statuses: &[0] }
         }
     };
     let read = guard("OPTIONS", read.collect());

@@ -73,6 +73,9 @@ fn tables_with(contract: &Contract, findings: &Collector) -> Vec<TokenStream> {
             }
             _ => drop(rules.kind(&body.r#type, "")),
         }
+        if let Some(id) = body.form.as_ref().and_then(Type::item) {
+            rules.require_table(id);
+        }
     }
     let mut tables = Vec::new();
     while let Some(id) = rules.items.get(tables.len()).copied() {
@@ -138,6 +141,10 @@ impl<'a> Rules<'a> {
         }
         for field in &shape.fields {
             let location = format!("{}.properties.{}", item.location, field.name);
+            if field.always_sent {
+                let message = "`x-always-sent` is only supported in responses";
+                self.findings.report(&location, message);
+            }
             if field.read_only {
                 if field.required {
                     let message = "a `readOnly` property cannot be required in a body";
@@ -265,8 +272,11 @@ impl<'a> Rules<'a> {
     fn item(&mut self, id: ItemId, location: &str) -> TokenStream {
         let item = &self.contract.model.items[id];
         match &item.shape {
-            Shape::Enum(choices) => {
-                let words = choices.iter().map(|choice| &choice.value);
+            Shape::Enum(shape) => {
+                if let Some(other) = &shape.other {
+                    return self.kind(&other.r#type, location);
+                }
+                let words = shape.choices.iter().map(|choice| &choice.value);
                 quote! { Kind::Choice(&[#(#words),*]) }
             }
             Shape::Struct(shape) => {

@@ -9,10 +9,11 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-#[cfg(feature = "client")]
 pub use compose::only_part;
+#[cfg(feature = "client")]
+pub use compose::open_choices;
 
-pub use lint::lint;
+pub use lint::{lint, subschemas};
 
 use crate::keys;
 use crate::model::{Item, ItemId, Limit, Model, Shape, Struct, Type, TypeKind};
@@ -46,6 +47,12 @@ const STRUCTURE: [&str; 23] = [
     "x-trim",
 ];
 
+/// The most schemas that contain each other. A chain of them is a chain of calls, here and in the compiler of the output.
+const MAX_DEPTH: usize = 200;
+
+/// The most lists and maps inside each other.
+const MAX_NESTING: usize = 16;
+
 /// Reads the schemas that operations use.
 pub struct Schemas<'a> {
     pub reader: Reader<'a>,
@@ -54,6 +61,10 @@ pub struct Schemas<'a> {
     components: HashMap<String, Option<Type>>,
     /// The items of schemas that are not components, by location.
     inline: HashMap<String, Type>,
+    /// The locations of schemas that are not components and are being read.
+    reading: Vec<String>,
+    /// The number of schemas that are being read.
+    depth: usize,
     names: Namespace,
 }
 
@@ -86,6 +97,8 @@ impl<'a> Schemas<'a> {
             model: Model::default(),
             components: HashMap::new(),
             inline: HashMap::new(),
+            reading: Vec::new(),
+            depth: 0,
             names: Namespace::default(),
         }
     }
@@ -96,6 +109,20 @@ impl<'a> Schemas<'a> {
 
     /// Reads the schema at a place.
     pub fn read(&mut self, schema: &Value, place: &Place) -> Type {
+        if self.depth == MAX_DEPTH {
+            let message = format!(
+                "this schema is inside {MAX_DEPTH} others, which refer to each other; shorten the chain"
+            );
+            self.report(place, message);
+            return Type::new(TypeKind::Json);
+        }
+        self.depth += 1;
+        let r#type = self.read_any(schema, place);
+        self.depth -= 1;
+        r#type
+    }
+
+    fn read_any(&mut self, schema: &Value, place: &Place) -> Type {
         if schema.get("$ref").is_some() {
             return match self.reader.resolve(schema, "schemas", &place.location) {
                 Some(_) => self.component(reference(schema).unwrap_or_default()),
@@ -105,7 +132,16 @@ impl<'a> Schemas<'a> {
         if let Some(known) = self.inline.get(&place.location) {
             return known.clone();
         }
+        if self.reading.contains(&place.location) {
+            self.report(
+                place,
+                "the schema contains itself by `allOf`; refer to a component instead",
+            );
+            return Type::new(TypeKind::Json);
+        }
+        self.reading.push(place.location.clone());
         let mut r#type = self.read_inline(schema, place, None);
+        self.reading.pop();
         r#type.nullable |= self.reader.flag(schema, "nullable", &place.location);
         self.inline.insert(place.location.clone(), r#type.clone());
         r#type
@@ -236,6 +272,20 @@ impl<'a> Schemas<'a> {
         }
     }
 
+    /// Reports lists and maps in which the compiler of the output would get lost.
+    fn lint_nesting(&self, item: &Type, place: &Place) {
+        let (mut nesting, mut inner) = (1, item);
+        while let TypeKind::List { item, .. } | TypeKind::Map(item) = &inner.kind {
+            (nesting, inner) = (nesting + 1, item);
+        }
+        if nesting == MAX_NESTING + 1 {
+            let message = format!(
+                "more than {MAX_NESTING} lists and maps are inside each other; put one of them into an object"
+            );
+            self.report(place, message);
+        }
+    }
+
     /// Reports keywords that have no meaning for the kind of schema.
     fn allow_structure(&self, schema: &Value, allowed: &[&str], place: &Place) {
         for key in STRUCTURE {
@@ -245,7 +295,11 @@ impl<'a> Schemas<'a> {
                     "array" | "integer" | "object" => format!("an {kind}"),
                     _ => format!("a {kind}"),
                 };
-                self.report(place, format!("`{key}` has no meaning here, for {kind}"));
+                let message = match key {
+                    "enum" => format!("`enum` is not supported for {kind}"),
+                    key => format!("`{key}` has no meaning here, for {kind}"),
+                };
+                self.report(place, message);
             }
         }
     }
@@ -261,6 +315,7 @@ impl<'a> Schemas<'a> {
             true => Type::new(TypeKind::Json),
             false => self.read(items, &place.part("Item", "items")),
         };
+        self.lint_nesting(&item, place);
         let length = |name| self.reader.length(schema, name, &place.location);
         let mut r#type = Type::new(TypeKind::List {
             item: item.into(),

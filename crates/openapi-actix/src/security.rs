@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::config::KeyRule;
 use crate::naming::{self, Namespace};
 use crate::reader::{Reader, object};
 
@@ -29,7 +30,7 @@ pub struct Requirement {
 
 /// The security of an operation.
 pub enum Security {
-    /// The scopes in an extension, for a project with one scheme.
+    /// The scopes in an extension, for a project with such a rule.
     Scopes(Vec<String>),
     /// Alternatives, each with the schemes that are needed together.
     Alternatives(Vec<Vec<Requirement>>),
@@ -173,28 +174,49 @@ fn alternatives(
 /// Reads the scopes of a project that states them in an extension.
 fn scopes(reader: Reader, operation: &Value, location: &str) -> Option<Vec<String>> {
     let rule = reader.rules().key.as_ref()?;
-    let (scheme_name, extension) = (&rule.scheme, &rule.scopes);
+    let extension = &rule.scopes;
     let scopes = reader.strings(operation, extension, location);
     let Some(security) = operation["security"].as_array() else {
         reader.report(location, "`security` is missing");
         return None;
     };
-    match security.as_slice() {
-        [] if scopes.is_some() => {
+    if is_handled(rule, security) {
+        if scopes.is_some() {
             reader.report(location, format!("`{extension}` needs `security`"));
-            None
         }
-        [] => None,
-        [scheme] if object(scheme).keys().eq([scheme_name]) => {
-            if scopes.as_ref().is_none_or(Vec::is_empty) {
-                reader.report(location, format!("`{extension}` is missing"));
-            }
-            Some(scopes.unwrap_or_default())
-        }
-        _ => {
-            let message = format!("`security` must be empty or have the one entry `{scheme_name}`");
-            reader.report(location, message);
-            None
-        }
+        return None;
     }
+    if !is_key(rule, security) {
+        let list = |names: &[String]| format!("`{}`", names.join("`, `"));
+        let mut message = format!(
+            "`security` must be empty or have the alternatives {}",
+            list(&rule.schemes)
+        );
+        if !rule.handled.is_empty() {
+            message.push_str(&format!(", or some of {}", list(&rule.handled)));
+        }
+        reader.report(location, message);
+        return None;
+    }
+    if scopes.as_ref().is_none_or(Vec::is_empty) {
+        reader.report(location, format!("`{extension}` is missing"));
+    }
+    Some(scopes.unwrap_or_default())
+}
+
+/// Whether the alternatives are the schemes of the key.
+fn is_key(rule: &KeyRule, security: &[Value]) -> bool {
+    let names = security.iter().map(|alternative| {
+        let mut names = object(alternative).keys();
+        names.next().filter(|_| names.next().is_none())
+    });
+    names.eq(rule.schemes.iter().map(Some))
+}
+
+/// Whether the handler reads all credentials. Without an alternative, or with an empty one, none is needed.
+fn is_handled(rule: &KeyRule, security: &[Value]) -> bool {
+    security.iter().all(|alternative| {
+        let mut names = object(alternative).keys();
+        alternative.is_object() && names.all(|name| rule.handled.contains(name))
+    })
 }

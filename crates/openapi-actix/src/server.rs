@@ -84,7 +84,7 @@ fn scheme_name(name: &str) -> Ident {
     format_ident!("{}_SCHEME", shouting(name))
 }
 
-/// Generates the security schemes of the document. A project with one scheme reads the key itself.
+/// Generates the security schemes of the document. The hand-written runtime of a project reads its key.
 fn schemes(contract: &Contract) -> TokenStream {
     if !contract.config.is_bundled() {
         return quote! {};
@@ -109,6 +109,7 @@ fn operations(contract: &Contract) -> TokenStream {
         let Operation { id, tag, path, .. } = operation;
         let method = operation.method.to_uppercase();
         let security = security(contract, operation.security.as_ref());
+        let parameter_scopes = parameter_scopes(contract, operation);
         let statuses = statuses(operation);
         quote! {
             Operation {
@@ -117,6 +118,7 @@ fn operations(contract: &Contract) -> TokenStream {
                 method: #method,
                 path: #path,
                 #security
+                #parameter_scopes
                 #statuses
             }
         }
@@ -145,6 +147,20 @@ pub fn security(contract: &Contract, security: Option<&Security>) -> TokenStream
         quote! { &[#(#requirements),*] }
     });
     quote! { security: &[#(#alternatives),*], }
+}
+
+/// The field of an operation with the scopes that parameters of the query need. Only the hand-written runtime has it.
+fn parameter_scopes(contract: &Contract, operation: &Operation) -> Option<TokenStream> {
+    if contract.config.is_bundled() {
+        return None;
+    }
+    let parameters = operation.parameters.iter();
+    let parameters = parameters.filter(|parameter| !parameter.scopes.is_empty());
+    let rows = parameters.map(|parameter| {
+        let (name, scopes) = (&parameter.name, &parameter.scopes);
+        quote! { (#name, &[#(#scopes),*]) }
+    });
+    Some(quote! { parameter_scopes: &[#(#rows),*], })
 }
 
 /// The field of an operation with the statuses that the document describes: the first digit of a range, and 0 for all.

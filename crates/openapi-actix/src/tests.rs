@@ -3,8 +3,10 @@
 use crate::contract::Contract;
 use crate::{Config, Document, Files, Findings, KeyRule, Layout, Rules, Runtime, generate};
 
+mod dialect;
 mod drift;
 mod keys;
+mod limits;
 mod names;
 mod operations;
 mod output;
@@ -27,13 +29,15 @@ fn project() -> Config {
             client: cfg!(feature = "client").then(|| "client.rs".to_owned()),
             package: None,
         },
+        client_types: Vec::new(),
         rules: Rules {
             trailing_slash: true,
             one_tag: true,
             snake_case_ids: true,
             envelope: Some("Error".to_owned()),
             key: Some(KeyRule {
-                scheme: "personalApiKey".to_owned(),
+                schemes: vec!["personalApiKey".to_owned()],
+                handled: vec!["projectToken".to_owned()],
                 scopes: "x-required-scopes".to_owned(),
             }),
             known_extensions: true,

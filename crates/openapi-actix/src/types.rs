@@ -3,21 +3,29 @@
 //! A response loses no information: free-form JSON keeps its text where the document asks for it, and a field that is
 //! always present is null instead of absent. With `x-patch`, a body distinguishes null from absent.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
 use crate::config::Runtime;
 use crate::contract::Contract;
 use crate::literals;
 use crate::model::{
-    Alternative, Choice, Field, Item, ItemId, Model, Shape, Struct, Type, TypeKind, Union,
+    Alternative, Enumeration, Field, Item, ItemId, Model, Shape, Struct, Type, TypeKind, Union,
+    containers,
 };
 use crate::naming::{field, ident, snake};
-use crate::print::{docs, file, paragraph};
+use crate::print::{docs, file};
+use enums::{conversion_error, enumeration};
+
+mod enums;
+
+#[cfg(feature = "client")]
+pub use enums::open_enumeration;
 
 pub fn generate(contract: &Contract) -> String {
-    let printer = Printer {
+    let mut printer = Printer {
         model: &contract.model,
+        boxed: Vec::new(),
         support: match contract.config.runtime {
             Runtime::Bundled => quote! { super::support },
             Runtime::Own => quote! { crate },
@@ -25,12 +33,16 @@ pub fn generate(contract: &Contract) -> String {
     };
     let mut items: Vec<(ItemId, &Item)> = contract.model.items.iter().enumerate().collect();
     items.sort_by(|(_, first), (_, second)| first.name.cmp(&second.name));
-    let types = items.iter().map(|(id, item)| printer.item(*id, item));
+    let holders = contract.model.holders();
+    let types = items.iter().map(|(id, item)| {
+        printer.boxed = containers(&holders, *id);
+        printer.item(item)
+    });
     let types: Vec<_> = types.collect();
     let defaults = printer.defaults(&items);
     let has_enums = items
         .iter()
-        .any(|(_, item)| matches!(item.shape, Shape::Enum(_)));
+        .any(|(_, item)| matches!(item.shape, Shape::Enum(Enumeration { other: None, .. })));
     let error = has_enums.then(conversion_error);
     let lines = ["The types of requests and responses."];
     file(contract, &lines, quote! { #(#types)* #defaults #error })
@@ -84,6 +96,8 @@ pub fn rust_type(
 
 struct Printer<'a> {
     model: &'a Model,
+    /// Whether a part with the type of each item is in a box, in the item that is being printed.
+    boxed: Vec<bool>,
     support: TokenStream,
 }
 
@@ -93,8 +107,8 @@ impl Printer<'_> {
     }
 
     /// The type of a part of an item, in a box if the item contains itself.
-    fn part_type(&self, r#type: &Type, owner: ItemId) -> TokenStream {
-        if !self.model.contains(r#type, owner) {
+    fn part_type(&self, r#type: &Type) -> TokenStream {
+        if !r#type.item().is_some_and(|id| self.boxed[id]) {
             return self.rust_type(r#type);
         }
         let mut plain = r#type.clone();
@@ -108,16 +122,16 @@ impl Printer<'_> {
         }
     }
 
-    fn item(&self, id: ItemId, item: &Item) -> TokenStream {
+    fn item(&self, item: &Item) -> TokenStream {
         match &item.shape {
             Shape::Pending => quote! {},
-            Shape::Struct(shape) => self.structure(id, item, shape),
-            Shape::Enum(choices) => enumeration(item, choices),
-            Shape::Union(shape) => self.union(id, item, shape),
+            Shape::Struct(shape) => self.structure(item, shape),
+            Shape::Enum(shape) => enumeration(item, shape),
+            Shape::Union(shape) => self.union(item, shape),
         }
     }
 
-    fn structure(&self, id: ItemId, item: &Item, shape: &Struct) -> TokenStream {
+    fn structure(&self, item: &Item, shape: &Struct) -> TokenStream {
         let name = ident(&item.name);
         let text = item
             .description
@@ -127,7 +141,7 @@ impl Printer<'_> {
         let fields = shape
             .fields
             .iter()
-            .map(|field| self.field(id, item, shape, field));
+            .map(|field| self.field(item, shape, field));
         let rest = shape.rest.as_ref().map(|rest| {
             let value = self.rust_type(rest);
             quote! {
@@ -152,7 +166,7 @@ impl Printer<'_> {
         }
     }
 
-    fn field(&self, id: ItemId, item: &Item, shape: &Struct, field: &Field) -> TokenStream {
+    fn field(&self, item: &Item, shape: &Struct, field: &Field) -> TokenStream {
         let name = ident(&field.rust);
         let mut text = field.description.as_deref().map_or_else(
             || format!("The field `{}`.", field.name),
@@ -167,7 +181,7 @@ impl Printer<'_> {
             let name = &field.name;
             serde.push(quote! { rename = #name });
         }
-        let r#type = self.field_type(id, item, shape, field, &mut serde);
+        let r#type = self.field_type(item, shape, field, &mut serde);
         if field.write_only {
             serde.push(quote! { skip_serializing });
         }
@@ -178,7 +192,6 @@ impl Printer<'_> {
     /// Returns the type of a field, and adds what serde must know about it.
     fn field_type(
         &self,
-        id: ItemId,
         item: &Item,
         shape: &Struct,
         field: &Field,
@@ -186,7 +199,7 @@ impl Printer<'_> {
     ) -> TokenStream {
         let mut plain = field.r#type.clone();
         let nullable = std::mem::take(&mut plain.nullable) && !matches!(plain.kind, TypeKind::Json);
-        let inner = self.part_type(&plain, id);
+        let inner = self.part_type(&plain);
         let option = quote! { ::std::option::Option<#inner> };
         let support = &self.support;
         if shape.patch {
@@ -202,7 +215,7 @@ impl Printer<'_> {
             }
             return if nullable { option } else { inner };
         }
-        if field.required {
+        if field.required || field.always_sent {
             if nullable {
                 serde.push(quote! { deserialize_with = "::std::option::Option::deserialize" });
                 return option;
@@ -280,7 +293,7 @@ impl Printer<'_> {
         quote! { pub(super) fn #name() -> #r#type { #expression } }
     }
 
-    fn union(&self, id: ItemId, item: &Item, shape: &Union) -> TokenStream {
+    fn union(&self, item: &Item, shape: &Union) -> TokenStream {
         let name = ident(&item.name);
         let text = item
             .description
@@ -290,7 +303,7 @@ impl Printer<'_> {
         let variants = shape.alternatives.iter().map(|alternative| {
             let (name, inner) = (
                 ident(&alternative.rust),
-                self.part_type(&alternative.r#type, id),
+                self.part_type(&alternative.r#type),
             );
             let text = docs(&format!(
                 "A value of the alternative `{}`.",
@@ -322,7 +335,7 @@ fn default_name(item: &Item, part: &Field) -> String {
 }
 
 /// Generates the deserialization of a union that a property selects.
-fn tagged(name: &proc_macro2::Ident, tag: &str, alternatives: &[Alternative]) -> TokenStream {
+fn tagged(name: &Ident, tag: &str, alternatives: &[Alternative]) -> TokenStream {
     let arms = alternatives.iter().map(|alternative| {
         let (variant, tags) = (ident(&alternative.rust), &alternative.tags);
         quote! { Some(#(#tags)|*) => ::serde_json::from_value(value).map(Self::#variant) }
@@ -335,92 +348,6 @@ fn tagged(name: &proc_macro2::Ident, tag: &str, alternatives: &[Alternative]) ->
                 let value = <::serde_json::Value as ::serde::Deserialize>::deserialize(deserializer)?;
                 let tag = value.get(#tag).and_then(::serde_json::Value::as_str);
                 match tag { #(#arms,)* _ => return Err(D::Error::custom(#message)) }.map_err(D::Error::custom)
-            }
-        }
-    }
-}
-
-fn enumeration(item: &Item, choices: &[Choice]) -> TokenStream {
-    let name = ident(&item.name);
-    let text = item
-        .description
-        .clone()
-        .unwrap_or_else(|| format!("The values of `{}`.", item.name));
-    let text = docs(&text);
-    let variants = choices.iter().map(|Choice { value, rust }| {
-        let (name, text) = (
-            ident(rust),
-            docs(&paragraph(&format!("The value `{value}`."))),
-        );
-        let rename = (rust != value).then(|| quote! { #[serde(rename = #value)] });
-        quote! { #text #rename #name }
-    });
-    let arms = |f: fn(&Choice) -> TokenStream| choices.iter().map(f).collect::<Vec<_>>();
-    let shown = arms(|choice| {
-        let (name, value) = (ident(&choice.rust), &choice.value);
-        quote! { Self::#name => f.write_str(#value) }
-    });
-    let parsed = arms(|choice| {
-        let (name, value) = (ident(&choice.rust), &choice.value);
-        quote! { #value => Ok(Self::#name) }
-    });
-    quote! {
-        #text
-        #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub enum #name { #(#variants),* }
-
-        impl ::std::fmt::Display for #name {
-            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                match *self { #(#shown),* }
-            }
-        }
-
-        impl ::std::str::FromStr for #name {
-            type Err = self::error::ConversionError;
-            fn from_str(value: &str) -> ::std::result::Result<Self, self::error::ConversionError> {
-                match value { #(#parsed,)* _ => Err("invalid value".into()) }
-            }
-        }
-
-        impl ::std::convert::TryFrom<&str> for #name {
-            type Error = self::error::ConversionError;
-            fn try_from(value: &str) -> ::std::result::Result<Self, self::error::ConversionError> {
-                value.parse()
-            }
-        }
-
-        impl ::std::convert::TryFrom<::std::string::String> for #name {
-            type Error = self::error::ConversionError;
-            fn try_from(value: ::std::string::String) -> ::std::result::Result<Self, self::error::ConversionError> {
-                value.parse()
-            }
-        }
-    }
-}
-
-/// The error of a text that is not a value of an enum.
-fn conversion_error() -> TokenStream {
-    quote! {
-        /// Error types.
-        pub mod error {
-            /// Error from a `TryFrom` or `FromStr` implementation.
-            pub struct ConversionError(::std::borrow::Cow<'static, str>);
-            impl ::std::error::Error for ConversionError {}
-            impl ::std::fmt::Display for ConversionError {
-                fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> Result<(), ::std::fmt::Error> {
-                    ::std::fmt::Display::fmt(&self.0, f)
-                }
-            }
-            impl ::std::fmt::Debug for ConversionError {
-                fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> Result<(), ::std::fmt::Error> {
-                    ::std::fmt::Debug::fmt(&self.0, f)
-                }
-            }
-            impl From<&'static str> for ConversionError {
-                fn from(value: &'static str) -> Self { Self(value.into()) }
-            }
-            impl From<String> for ConversionError {
-                fn from(value: String) -> Self { Self(value.into()) }
             }
         }
     }

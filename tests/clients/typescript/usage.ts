@@ -1,112 +1,94 @@
-// A TypeScript program against the types that are generated from openapi.yaml. It only has to compile.
+// Uses the client that OpenAPI Generator generates in TypeScript from the contract, against the service at COHORTS_URL.
+// `.ci/clients` describes the calls.
 
-import type { components, paths } from "../../../target/ci/typescript/cohorts";
+import { strict as assert } from "node:assert";
+import * as api from "./client";
 
-type Schemas = components["schemas"];
-type Cohorts = paths["/api/projects/{project_id}/cohorts/"];
-type OneCohort = paths["/api/projects/{project_id}/cohorts/{id}/"];
-type Members = paths["/api/projects/{project_id}/cohorts/{id}/persons/"];
+const projectId = "@current";
+const configuration = new api.Configuration({ basePath: process.env["COHORTS_URL"]!, accessToken: process.env["COHORTS_KEY"]! });
+const cohorts = new api.CohortsApi(configuration);
 
-type Query<Operation> = Operation extends { parameters: { query?: infer Q } } ? NonNullable<Q> : never;
-type JsonBody<Operation> = Operation extends { requestBody?: { content: { "application/json": infer B } } } ? B : never;
-type JsonAnswer<Operation, Status extends number> = Operation extends {
-  responses: { [S in Status]: { content: { "application/json": infer A } } };
-}
-  ? A
-  : never;
-
-class Failure extends Error {
-  constructor(readonly status: number, readonly error: Schemas["Error"]) {
-    super(error.attr === null ? error.detail : `${error.attr}: ${error.detail}`);
-  }
+async function listPages() {
+  const first = await cohorts.cohortsList({ projectId, limit: 2 });
+  assert(first.count >= 8 && first.results.length === 2);
+  assert(first.previous === null && first.next?.includes("offset=2"));
+  const second = await cohorts.cohortsList({ projectId, limit: 2, offset: 2 });
+  assert(second.results[0]?.id !== first.results[0]?.id);
 }
 
-class Client {
-  constructor(private readonly host: string, private readonly key: string, private readonly project = "@current") {}
-
-  list(query: Query<Cohorts["get"]>): Promise<JsonAnswer<Cohorts["get"], 200>> {
-    return this.call("GET", `cohorts/?${text(query)}`);
-  }
-
-  create(cohort: JsonBody<Cohorts["post"]>): Promise<JsonAnswer<Cohorts["post"], 201>> {
-    return this.call("POST", "cohorts/", cohort);
-  }
-
-  change(id: number, fields: JsonBody<OneCohort["patch"]>): Promise<JsonAnswer<OneCohort["patch"], 200>> {
-    return this.call("PATCH", `cohorts/${id}/`, fields);
-  }
-
-  members(id: number, query: Query<Members["get"]>): Promise<JsonAnswer<Members["get"], 200>> {
-    return this.call("GET", `cohorts/${id}/persons/?${text(query)}`);
-  }
-
-  private async call<Answer>(method: string, path: string, body?: unknown): Promise<Answer> {
-    const answer = await fetch(`${this.host}/api/projects/${this.project}/${path}`, {
-      method,
-      headers: { Authorization: `Bearer ${this.key}`, "Content-Type": "application/json" },
-      body: body === undefined ? null : JSON.stringify(body),
-    });
-    if (!answer.ok) {
-      throw new Failure(answer.status, (await answer.json()) as Schemas["Error"]);
-    }
-    return (await answer.json()) as Answer;
-  }
-}
-
-function text(query: object): string {
-  return new URLSearchParams(Object.entries(query).map(([name, value]) => [name, String(value)])).toString();
-}
-
-export async function use(host: string, key: string): Promise<string[]> {
-  const client = new Client(host, key);
-
-  const filters: Schemas["CohortFilters"] = {
-    properties: {
-      type: "OR",
-      values: [
-        {
-          type: "AND",
-          values: [
-            { type: "person", key: "plan", operator: "exact", value: ["pro", "team"] },
-            { type: "behavioral", key: "$pageview", event_type: "events", value: "performed_event", time_value: 7, time_interval: "day" },
-            { type: "cohort", key: "id", value: 1, negation: true },
-          ],
-        },
-        { type: "person_metadata", key: "created_at", operator: "is_date_after", value: "-7d" },
-      ],
-    },
+async function create() {
+  const pro: api.PersonLeaf = { type: "person", key: "plan", operator: "exact", value: "pro" };
+  const older: api.PersonLeaf = { type: "person", key: "age", operator: "gt", value: 16777217 };
+  const seen: api.BehavioralLeaf = {
+    type: "behavioral",
+    key: "$pageview",
+    eventType: "events",
+    value: "performed_event",
+    timeValue: 7,
+    timeInterval: "day",
+    eventFilters: [{ type: "event", key: "$browser", operator: "is_set" }],
   };
-  const cohort = await client.create({ name: "Active", filters });
-  const changed = await client.change(cohort.id, { name: null, description: "Active on a paid plan" });
-  await client.change(cohort.id, { deleted: true });
-  await client.create({ name: "By hand", is_static: true, _create_static_person_ids: [] });
+  const filters: api.CohortFilters = { properties: { type: "AND", values: [pro, older, seen] } };
+  const cohort = await cohorts.cohortsCreate({ projectId, cohortCreate: { name: "Pros", filters } });
+  assert(cohort.name === "Pros" && !cohort.isStatic);
+  assert.equal(cohort.filters.properties["values"][1].value, 16777217);
+  assert(cohort.query === null && cohort.count === null && cohort.createdBy?.email);
 
-  const page = await client.list({ limit: 10, type: "dynamic", search: "act", basic: true });
-  const names: (string | null)[] = page.results.map((cohort) => cohort.name);
-  // Rows of the list have no criteria if `basic` is set.
-  const criteria: Schemas["StoredFilters"] | undefined = page.results[0]?.filters;
-  const kind: "static" | "person_property" | "behavioral" | "realtime" | "analytical" | null = changed.cohort_type;
-
-  const emails: string[] = [];
-  const persons = await client.members(cohort.id, { limit: 100, properties: JSON.stringify([{ key: "plan", value: "pro" }]) });
-  for (const person of persons.results) {
-    const email = person.properties["email"];
-    emails.push(typeof email === "string" ? email : person.distinct_ids[0] ?? person.name);
-  }
-  const next: string | null = persons.next;
-  return [...emails, ...names.map(String), String(criteria), String(kind), String(next)];
+  const changed = await cohorts.cohortsPartialUpdate({ projectId, id: cohort.id, patchedCohort: { name: null } });
+  assert.equal(changed.name, null);
+  assert.deepEqual(changed.filters, cohort.filters);
+  // A field of a later version of the service.
+  const later = { ...api.CohortToJSON(cohort), later: { is: "ignored" } };
+  assert.deepEqual(api.CohortFromJSON(later), cohort);
 }
 
-// Code that must not compile.
-export const refused = {
-  // @ts-expect-error The criteria must be in `properties`.
-  bare: { type: "AND", values: [] } satisfies Schemas["CohortFilters"],
-  // @ts-expect-error A group is `AND` or `OR`.
-  group: { properties: { type: "XOR", values: [] } } satisfies Schemas["CohortFilters"],
-  // @ts-expect-error A criterion has an operator.
-  leaf: { type: "person", key: "plan", value: "pro" } satisfies Schemas["FilterNode"],
-  // @ts-expect-error There are two kinds of cohort.
-  query: { type: "dynamical" } satisfies Query<Cohorts["get"]>,
-  // @ts-expect-error The id of a cohort is read-only.
-  number: { id: 1 } satisfies JsonBody<OneCohort["patch"]>,
-};
+async function members(): Promise<string[]> {
+  const page = await cohorts.cohortsPersonsRetrieve({ projectId, id: 1, limit: 3 });
+  assert(page.results.length === 3 && page.next !== null);
+  const person = page.results[0]!;
+  assert(person.properties["email"] === person.name && person.valueAtDataPoint === null);
+  return page.results.map((person) => person.id);
+}
+
+async function addPersons(personIds: string[]) {
+  const { id } = await cohorts.cohortsCreate({ projectId, cohortCreate: { name: "By hand", isStatic: true } });
+  const members = new api.MembersApi(configuration);
+  const done = await members.cohortsAddPersonsToStaticCohortPartialUpdate({ projectId, id, personsToAdd: { personIds } });
+  assert(done.success);
+  assert.equal((await cohorts.cohortsRetrieve({ projectId, id })).count, personIds.length);
+}
+
+async function capture() {
+  const projects = await new api.ProjectsApi(configuration).projectsList();
+  const event: api.CaptureEvent = { event: "signed up", distinctId: "ana", properties: { $set: { language: "pt" } } };
+  const captureBatch: api.CaptureBatch = { apiKey: projects.results[0]!.apiToken, batch: [event] };
+  assert.equal((await new api.CaptureApi(configuration).captureBatch({ captureBatch })).status, "Ok");
+}
+
+// The generated client does not read the body of an error.
+async function rejection(call: Promise<unknown>): Promise<api.ModelError> {
+  try {
+    await call;
+  } catch (error) {
+    assert(error instanceof api.ResponseError);
+    return api.ModelErrorFromJSON(await error.response.json());
+  }
+  throw new Error("the call must be rejected");
+}
+
+async function rejections() {
+  const rejected = await rejection(cohorts.cohortsPersonsRetrieve({ projectId, id: 1, properties: "no JSON" }));
+  assert(rejected.code === "invalid_input" && rejected.attr === "properties");
+  const missing = await rejection(cohorts.cohortsRetrieve({ projectId, id: 999999 }));
+  assert(missing.code === "not_found" && missing.attr === null);
+}
+
+async function main() {
+  await listPages();
+  await create();
+  await addPersons(await members());
+  await capture();
+  await rejections();
+}
+
+void main();

@@ -15,6 +15,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -23,6 +24,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -31,6 +33,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/cohorts/preview/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -39,6 +42,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/activity/",
         scopes: &["activity_log:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -47,6 +51,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -55,6 +60,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PUT",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -63,6 +69,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -71,6 +78,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[401, 403, 404, 405, 429, 5],
     },
     Operation {
@@ -79,6 +87,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
         scopes: &["activity_log:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -87,6 +96,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -95,6 +105,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -103,6 +114,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
         scopes: &["cohort:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -111,6 +123,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -119,6 +132,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
         scopes: &["cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -127,7 +141,26 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "cohorts_persons_csv",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
+    },
+    Operation {
+        id: "cohorts_persons_ndjson",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
     },
     Operation {
         id: "cohorts_uploads",
@@ -135,6 +168,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -143,6 +177,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
         scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -151,6 +186,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -159,6 +195,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:write"],
+        parameter_scopes: &[],
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -167,6 +204,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -175,6 +213,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "PATCH",
         path: "/api/projects/{project_id}/actions/{id}/",
         scopes: &["action:write"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -183,7 +222,26 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/",
         scopes: &["person:read"],
+        parameter_scopes: &[("cohort", &["cohort:read"])],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "persons_csv",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons.csv",
+        scopes: &["person:read"],
+        parameter_scopes: &[("cohort", &["cohort:read"])],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
+    },
+    Operation {
+        id: "persons_ndjson",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/persons.ndjson",
+        scopes: &["person:read"],
+        parameter_scopes: &[("cohort", &["cohort:read"])],
+        statuses: &[200, 400, 401, 403, 404, 429, 5],
     },
     Operation {
         id: "persons_values_retrieve",
@@ -191,6 +249,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/values/",
         scopes: &["person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -199,6 +258,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/bulk_delete/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[202, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -207,6 +267,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/cohorts/",
         scopes: &["person:read", "cohort:read"],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -215,6 +276,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -223,6 +285,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "DELETE",
         path: "/api/projects/{project_id}/persons/{uuid}/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[204, 400, 401, 403, 404, 429, 5],
     },
     Operation {
@@ -231,6 +294,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[202, 400, 401, 403, 404, 413, 415, 429, 5],
     },
     Operation {
@@ -239,6 +303,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         scopes: &["person:write"],
+        parameter_scopes: &[],
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
@@ -247,6 +312,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/",
         scopes: &["project:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -255,6 +321,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/projects/{project_id}/",
         scopes: &["project:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -263,6 +330,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/api/users/@me/",
         scopes: &["user:read"],
+        parameter_scopes: &[],
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
@@ -271,6 +339,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/batch/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -279,6 +348,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/capture/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -287,6 +357,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/e/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -295,6 +366,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v0/e/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -303,6 +375,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/track/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -311,6 +384,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/i/v1/analytics/events/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 400, 401, 413, 5],
     },
     Operation {
@@ -319,6 +393,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/flags/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 413, 5],
     },
     Operation {
@@ -327,6 +402,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "POST",
         path: "/decide/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 413, 5],
     },
     Operation {
@@ -335,6 +411,7 @@ pub const OPERATIONS: &[Operation] = &[
         method: "GET",
         path: "/array/{token}/config/",
         scopes: &[],
+        parameter_scopes: &[],
         statuses: &[200, 404, 5],
     },
 ];
@@ -343,7 +420,8 @@ pub const OPERATIONS: &[Operation] = &[
 pub trait CohortsApi: Api {
     /// List the cohorts of a project.
     ///
-    /// Returns the cohorts that are not deleted and that match all parameters, newest first.
+    /// Returns the cohorts that are not deleted and that match all parameters.
+    /// The newest comes first; with `search`, the best match.
     ///
     /// `GET /api/projects/{project_id}/cohorts/`
     ///
@@ -420,6 +498,8 @@ pub trait CohortsApi: Api {
         request: CohortsRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsRetrieveResponse, Self::Error>>;
     /// Update a cohort.
+    ///
+    /// Deprecated.
     ///
     /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
     ///
@@ -524,13 +604,8 @@ pub trait CohortsApi: Api {
     ///
     /// A parameter of PostHog's API that this service does not have, and that would select other persons, gives 400: `category`, `filter_test_accounts`, `id`, `is_identified`, `key_identifier`, `updated_after`, `uuid`.
     ///
-    /// **CSV** (`format=csv`, or `text/csv` in `Accept`): one row per person; all persons if `limit` is absent.
-    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
-    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
-    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
-    ///
-    /// **NDJSON** (`format=ndjson`, or `application/x-ndjson` in `Accept`): one line per person, in the form of `results`; all persons if `limit` is absent.
-    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts_persons_csv` and `cohorts_persons_ndjson` return all members as a file.
+    /// As in PostHog's API, the files are also the responses to `format=csv` and `format=ndjson` in the query of this path, and to `text/csv` and `application/x-ndjson` in `Accept`. Any other format gives 404.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/persons/`
     ///
@@ -542,6 +617,40 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsPersonsRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsPersonsRetrieveResponse, Self::Error>>;
+    /// Download the members of a cohort as CSV.
+    ///
+    /// Returns one row per member; all members if `limit` is absent. The selection and the order are those of `cohorts_persons_retrieve`.
+    ///
+    /// The columns are `created_at`, `id`, `last_seen_at`, `name`, `email`, `distinct_ids.0` and so on, and `properties.<name>`, with dots between the names of nested properties.
+    /// A text that a spreadsheet would run as a formula (it starts with `=`, `+`, `-`, `@`, a tab or a carriage return, also after apostrophes) has one more apostrophe in front. Numbers such as `-5` are unchanged.
+    /// The columns are sorted by name. If there are no persons, the body is empty, and an empty body cannot be uploaded.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/persons.csv`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn cohorts_persons_csv(
+        &self,
+        caller: Self::Caller,
+        request: CohortsPersonsCsvRequest,
+    ) -> impl Future<Output = Result<CohortsPersonsCsvResponse, Self::Error>>;
+    /// Download the members of a cohort as NDJSON.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per member, in the form of `results` of `cohorts_persons_retrieve`; all members if `limit` is absent.
+    /// The selection and the order are those of that operation.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/persons.ndjson`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn cohorts_persons_ndjson(
+        &self,
+        caller: Self::Caller,
+        request: CohortsPersonsNdjsonRequest,
+    ) -> impl Future<Output = Result<CohortsPersonsNdjsonResponse, Self::Error>>;
 }
 
 /// The log of changes to cohorts.
@@ -718,7 +827,7 @@ pub trait PersonsApi: Api {
     /// List the persons of a project.
     ///
     /// Returns the persons who match all parameters; the person created last comes first.
-    /// Pages, formats and refused parameters are those of the members of a cohort.
+    /// Pages, formats and refused parameters are those of the members of a cohort; `persons_csv` and `persons_ndjson` return all persons as a file.
     ///
     /// `GET /api/projects/{project_id}/persons/`
     ///
@@ -730,6 +839,35 @@ pub trait PersonsApi: Api {
         caller: Self::Caller,
         request: PersonsListRequest,
     ) -> impl Future<Output = Result<PersonsListResponse, Self::Error>>;
+    /// Download the persons of a project as CSV.
+    ///
+    /// Returns one row per person, in the form of `cohorts_persons_csv`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    /// `GET /api/projects/{project_id}/persons.csv`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn persons_csv(
+        &self,
+        caller: Self::Caller,
+        request: PersonsCsvRequest,
+    ) -> impl Future<Output = Result<PersonsCsvResponse, Self::Error>>;
+    /// Download the persons of a project as NDJSON.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one line per person, in the form of `cohorts_persons_ndjson`; all persons if `limit` is absent. The selection and the order are those of `persons_list`.
+    ///
+    /// `GET /api/projects/{project_id}/persons.ndjson`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    fn persons_ndjson(
+        &self,
+        caller: Self::Caller,
+        request: PersonsNdjsonRequest,
+    ) -> impl Future<Output = Result<PersonsNdjsonResponse, Self::Error>>;
     /// List the values of a person property.
     ///
     /// Returns the 20 values that most persons have, with the number of these persons; values with the same number are sorted.
@@ -977,6 +1115,8 @@ pub trait CaptureApi: Api {
     ) -> impl Future<Output = Result<CaptureEventV0Response, Self::Error>>;
     /// Send events to a legacy path.
     ///
+    /// Deprecated.
+    ///
     /// Equivalent to `/batch/`. The body is an event, a list of events, or a batch.
     ///
     /// `POST /track/`
@@ -1017,6 +1157,8 @@ pub trait CaptureApi: Api {
         request: FlagsRequest,
     ) -> impl Future<Output = Result<FlagsResponse, Self::Error>>;
     /// Get an empty set of feature flags.
+    ///
+    /// Deprecated.
     ///
     /// The service has no feature flags. The response has the form that SDKs expect, so that they log no errors.
     ///
@@ -1070,8 +1212,8 @@ pub struct CohortsListQuery {
     /// Returns only `static` or only `dynamic` cohorts. Any other value is ignored.
     pub type_: Option<types::CohortsListType>,
     /// Text that the name contains, case-insensitive. At most 200 characters.
-    /// If the database has the extension `pg_trgm`, names that are similar to the text are also returned, after the names that contain it.
-    /// A similar name has a word that starts like the text.
+    /// If no name contains it, and the database has the extension `pg_trgm`, the cohorts with similar names are returned instead: names with typing errors, or with other words next to a similar one.
+    /// `search_match_type` of each row is `exact` or `similar`.
     pub search: Option<String>,
     /// ID of the user who created the cohort.
     pub created_by_id: Option<i64>,
@@ -1154,6 +1296,8 @@ pub struct CohortsCreateRequest {
     pub path: CohortsCreatePath,
     /// The fields of the body.
     pub body: types::CohortCreate,
+    /// The fields that only forms have; `None` for a JSON body.
+    pub form: Option<types::CohortFormOnly>,
     /// The files of a multipart body.
     pub uploads: Vec<UploadedFile>,
     /// The head of the request.
@@ -1168,10 +1312,18 @@ impl CohortsCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
-                    COHORT_CREATE_FIELDS,
-                    UnknownFields::NearRefused(COHORT_CREATE_IGNORED),
+                    BodyRules {
+                        fields: COHORT_CREATE_FIELDS,
+                        form: COHORT_FORM_ONLY_FIELDS,
+                        unknown: UnknownFields::NearRefused(COHORT_CREATE_IGNORED),
+                    },
                 )
                 .await?,
+            form: body
+                .form(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    COHORT_FORM_ONLY_FIELDS,
+                )?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1227,8 +1379,13 @@ impl CohortsPreviewRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    COHORT_PREVIEW_REQUEST_FIELDS,
-                    UnknownFields::NearRefused(COHORT_PREVIEW_REQUEST_IGNORED),
+                    BodyRules {
+                        fields: COHORT_PREVIEW_REQUEST_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::NearRefused(
+                            COHORT_PREVIEW_REQUEST_IGNORED,
+                        ),
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -1397,6 +1554,8 @@ pub struct CohortsUpdateRequest {
     pub path: CohortsUpdatePath,
     /// The fields of the body.
     pub body: types::PatchedCohort,
+    /// The fields that only forms have; `None` for a JSON body.
+    pub form: Option<types::CohortFormOnly>,
     /// The files of a multipart body.
     pub uploads: Vec<UploadedFile>,
     /// The head of the request.
@@ -1411,10 +1570,18 @@ impl CohortsUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
-                    PATCHED_COHORT_FIELDS,
-                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    BodyRules {
+                        fields: PATCHED_COHORT_FIELDS,
+                        form: COHORT_FORM_ONLY_FIELDS,
+                        unknown: UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    },
                 )
                 .await?,
+            form: body
+                .form(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    COHORT_FORM_ONLY_FIELDS,
+                )?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1461,6 +1628,8 @@ pub struct CohortsPartialUpdateRequest {
     pub path: CohortsPartialUpdatePath,
     /// The fields of the body.
     pub body: types::PatchedCohort,
+    /// The fields that only forms have; `None` for a JSON body.
+    pub form: Option<types::CohortFormOnly>,
     /// The files of a multipart body.
     pub uploads: Vec<UploadedFile>,
     /// The head of the request.
@@ -1475,10 +1644,18 @@ impl CohortsPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json, Media::Form, Media::Multipart],
-                    PATCHED_COHORT_FIELDS,
-                    UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    BodyRules {
+                        fields: PATCHED_COHORT_FIELDS,
+                        form: COHORT_FORM_ONLY_FIELDS,
+                        unknown: UnknownFields::NearRefused(PATCHED_COHORT_IGNORED),
+                    },
                 )
                 .await?,
+            form: body
+                .form(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    COHORT_FORM_ONLY_FIELDS,
+                )?,
             uploads: body.uploads(),
             http: RequestHead::new(request),
         })
@@ -1715,8 +1892,11 @@ impl CohortsAddPersonsToStaticCohortPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSONS_TO_ADD_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSONS_TO_ADD_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -1776,8 +1956,11 @@ impl CohortsRemovePersonFromStaticCohortPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSON_TO_REMOVE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSON_TO_REMOVE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -1945,7 +2128,7 @@ impl CohortsPersonsRetrievePath {
 /// The query parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPersonsRetrieveQuery {
-    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     pub limit: Option<i64>,
     /// Number of persons to skip.
     pub offset: i64,
@@ -1965,11 +2148,6 @@ pub struct CohortsPersonsRetrieveQuery {
     pub properties: Option<String>,
     /// If true, the page has the field `count`.
     pub include_total: Option<bool>,
-    /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-    pub format: Option<String>,
-    /// Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    pub bom: Option<bool>,
 }
 
 impl CohortsPersonsRetrieveQuery {
@@ -1984,8 +2162,6 @@ impl CohortsPersonsRetrieveQuery {
             search: query.text("search")?,
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
-            format: query.text("format")?,
-            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2016,17 +2192,195 @@ impl CohortsPersonsRetrieveRequest {
 pub enum CohortsPersonsRetrieveResponse {
     /// A page of persons.
     Status200(ResponseBody),
-    /// A page of persons.
-    Status200Csv(ResponseBody),
-    /// A page of persons.
-    Status200Ndjson(ResponseBody),
 }
 
 impl CohortsPersonsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsCsvPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsPersonsCsvPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsCsvQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    pub bom: Option<bool>,
+}
+
+impl CohortsPersonsCsvQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+            bom: query.boolean("bom")?,
+        })
+    }
+}
+
+/// The request of `cohorts_persons_csv`.
+#[derive(Debug, Clone)]
+pub struct CohortsPersonsCsvRequest {
+    /// The parameters of the path.
+    pub path: CohortsPersonsCsvPath,
+    /// The parameters of the query.
+    pub query: CohortsPersonsCsvQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsPersonsCsvRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsPersonsCsvPath::read(&request)?,
+            query: CohortsPersonsCsvQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_persons_csv`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsPersonsCsvResponse {
+    /// A table of persons.
+    Status200Csv(ResponseBody),
+}
+
+impl CohortsPersonsCsvResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Csv(body) => body.respond(200, "text/csv"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsNdjsonPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsPersonsNdjsonPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPersonsNdjsonQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+}
+
+impl CohortsPersonsNdjsonQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+        })
+    }
+}
+
+/// The request of `cohorts_persons_ndjson`.
+#[derive(Debug, Clone)]
+pub struct CohortsPersonsNdjsonRequest {
+    /// The parameters of the path.
+    pub path: CohortsPersonsNdjsonPath,
+    /// The parameters of the query.
+    pub query: CohortsPersonsNdjsonQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsPersonsNdjsonRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsPersonsNdjsonPath::read(&request)?,
+            query: CohortsPersonsNdjsonQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_persons_ndjson`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsPersonsNdjsonResponse {
+    /// Lines of persons.
+    Status200Ndjson(ResponseBody),
+}
+
+impl CohortsPersonsNdjsonResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
@@ -2263,8 +2617,11 @@ impl ActionsCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    ACTION_CREATE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: ACTION_CREATE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2375,8 +2732,11 @@ impl ActionsPartialUpdateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PATCHED_ACTION_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PATCHED_ACTION_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2417,7 +2777,7 @@ impl PersonsListPath {
 /// The query parameters of `persons_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonsListQuery {
-    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100 in JSON, and all persons in CSV and NDJSON.
+    /// Maximum number of persons on a page. Values above 10,000 are reduced to 10,000. Absent or 0 means 100.
     pub limit: Option<i64>,
     /// Number of persons to skip.
     pub offset: i64,
@@ -2431,7 +2791,7 @@ pub struct PersonsListQuery {
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
     pub email: Option<String>,
     /// ID of a cohort. Returns only its members, as of the last calculation.
-    /// This parameter also needs the scope `cohort:read`. A cohort that the project does not have gives 400.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
     pub cohort: Option<i64>,
     /// Text that the email address, the name or a distinct ID contains, case-insensitive.
     pub search: Option<String>,
@@ -2440,11 +2800,6 @@ pub struct PersonsListQuery {
     pub properties: Option<String>,
     /// If true, the page has the field `count`.
     pub include_total: Option<bool>,
-    /// `json`, `csv` or `ndjson`. Any other value gives 404. If absent, the `Accept` header decides.
-    pub format: Option<String>,
-    /// Extension of this service; not part of PostHog's API.
-    /// If true, a CSV file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Other formats ignore it, and uploads accept it.
-    pub bom: Option<bool>,
 }
 
 impl PersonsListQuery {
@@ -2460,8 +2815,6 @@ impl PersonsListQuery {
             search: query.text("search")?,
             properties: query.text("properties")?,
             include_total: query.boolean("include_total")?,
-            format: query.text("format")?,
-            bom: query.boolean("bom")?,
         })
     }
 }
@@ -2492,17 +2845,197 @@ impl PersonsListRequest {
 pub enum PersonsListResponse {
     /// A page of persons.
     Status200(ResponseBody),
-    /// A page of persons.
-    Status200Csv(ResponseBody),
-    /// A page of persons.
-    Status200Ndjson(ResponseBody),
 }
 
 impl PersonsListResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsCsvPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsCsvPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `persons_csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsCsvQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    pub cohort: Option<i64>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
+    pub bom: Option<bool>,
+}
+
+impl PersonsCsvQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            cohort: query.integer("cohort", None, None)?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+            bom: query.boolean("bom")?,
+        })
+    }
+}
+
+/// The request of `persons_csv`.
+#[derive(Debug, Clone)]
+pub struct PersonsCsvRequest {
+    /// The parameters of the path.
+    pub path: PersonsCsvPath,
+    /// The parameters of the query.
+    pub query: PersonsCsvQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsCsvRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsCsvPath::read(&request)?,
+            query: PersonsCsvQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_csv`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsCsvResponse {
+    /// A table of persons.
+    Status200Csv(ResponseBody),
+}
+
+impl PersonsCsvResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Csv(body) => body.respond(200, "text/csv"),
+        }
+    }
+}
+
+/// The path parameters of `persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsNdjsonPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PersonsNdjsonPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `persons_ndjson`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsNdjsonQuery {
+    /// Maximum number of persons in the file. Values above 10,000 are reduced to 10,000. Absent or 0 means all persons.
+    pub limit: Option<i64>,
+    /// Number of persons to skip.
+    pub offset: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
+    pub cursor: Option<String>,
+    /// Returns only the person with this distinct ID (exact match).
+    pub distinct_id: Option<String>,
+    /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
+    pub email: Option<String>,
+    /// ID of a cohort. Returns only its members, as of the last calculation.
+    /// This parameter also needs the scope `cohort:read`, which `x-required-scopes` lists. A cohort that the project does not have gives 400.
+    pub cohort: Option<i64>,
+    /// Text that the email address, the name or a distinct ID contains, case-insensitive.
+    pub search: Option<String>,
+    /// Additional criteria. A person must match all of them. The value is a JSON array such as `[{"key": "plan", "value": "pro"}]`.
+    /// The default `operator` is `exact`.
+    pub properties: Option<String>,
+}
+
+impl PersonsNdjsonQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(0), None)?,
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+            cursor: query.text("cursor")?,
+            distinct_id: query.text("distinct_id")?,
+            email: query.text("email")?,
+            cohort: query.integer("cohort", None, None)?,
+            search: query.text("search")?,
+            properties: query.text("properties")?,
+        })
+    }
+}
+
+/// The request of `persons_ndjson`.
+#[derive(Debug, Clone)]
+pub struct PersonsNdjsonRequest {
+    /// The parameters of the path.
+    pub path: PersonsNdjsonPath,
+    /// The parameters of the query.
+    pub query: PersonsNdjsonQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PersonsNdjsonRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PersonsNdjsonPath::read(&request)?,
+            query: PersonsNdjsonQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `persons_ndjson`, except errors with a body.
+#[derive(Debug)]
+pub enum PersonsNdjsonResponse {
+    /// Lines of persons.
+    Status200Ndjson(ResponseBody),
+}
+
+impl PersonsNdjsonResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
             Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
         }
     }
@@ -2612,8 +3145,11 @@ impl PersonsBulkDeleteCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSONS_TO_DELETE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSONS_TO_DELETE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2846,8 +3382,11 @@ impl PersonsUpdatePropertyCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSON_PROPERTY_VALUE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSON_PROPERTY_VALUE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -2907,8 +3446,11 @@ impl PersonsDeletePropertyCreateRequest {
                 .fields(
                     &request,
                     &[Media::Json],
-                    PERSON_PROPERTY_TO_DELETE_FIELDS,
-                    UnknownFields::Ignored,
+                    BodyRules {
+                        fields: PERSON_PROPERTY_TO_DELETE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
                 )
                 .await?,
             http: RequestHead::new(request),
@@ -3566,24 +4108,6 @@ static COHORT_CREATE_FIELDS: &[Field] = &[
             max_items: None,
         },
     },
-    Field {
-        name: "create_people",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "replace_members",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "allow_empty",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
 ];
 
 static COHORT_CREATE_IGNORED: &[&str] = &[
@@ -3603,6 +4127,7 @@ static COHORT_CREATE_IGNORED: &[&str] = &[
     "last_error_code",
     "last_error_at",
     "count",
+    "condition_type",
     "experiment_set",
     "search_match_type",
     "upload",
@@ -3617,6 +4142,27 @@ static COHORT_CREATE_IGNORED: &[&str] = &[
     "personal_api_key",
     "api_key",
     "token",
+];
+
+static COHORT_FORM_ONLY_FIELDS: &[Field] = &[
+    Field {
+        name: "create_people",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "replace_members",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "allow_empty",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
 ];
 
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
@@ -3664,6 +4210,7 @@ static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
     "count",
     "is_static",
     "cohort_type",
+    "condition_type",
     "experiment_set",
     "search_match_type",
     "upload",
@@ -3757,24 +4304,6 @@ static PATCHED_COHORT_FIELDS: &[Field] = &[
             max_items: None,
         },
     },
-    Field {
-        name: "create_people",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "replace_members",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
-    Field {
-        name: "allow_empty",
-        required: false,
-        nullable: false,
-        kind: Kind::Boolean,
-    },
 ];
 
 static PATCHED_COHORT_IGNORED: &[&str] = &[
@@ -3794,6 +4323,7 @@ static PATCHED_COHORT_IGNORED: &[&str] = &[
     "last_error_code",
     "last_error_at",
     "count",
+    "condition_type",
     "experiment_set",
     "search_match_type",
     "upload",
@@ -3990,6 +4520,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/",
                         scopes: &["project:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -3998,6 +4529,7 @@ where
                         method: "",
                         path: "/api/projects/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4023,6 +4555,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/",
                         scopes: &["project:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4031,6 +4564,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4060,6 +4594,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &["action:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4068,6 +4603,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4097,6 +4633,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &["action:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4105,6 +4642,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/actions/{id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4134,6 +4672,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4142,6 +4681,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4170,6 +4710,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &["activity_log:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4178,6 +4719,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/activity/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4203,6 +4745,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4211,6 +4754,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/preview/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4242,6 +4786,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4250,6 +4795,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4278,6 +4824,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &["activity_log:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4286,6 +4833,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/activity/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4313,6 +4861,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4321,6 +4870,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/add_persons_to_static_cohort/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4349,6 +4899,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4357,6 +4908,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4382,6 +4934,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4390,6 +4943,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4418,6 +4972,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4426,6 +4981,83 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
                         scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/persons.csv/",
+        "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_persons_csv::<A>),
+        web::head().to(route_cohorts_persons_csv::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/persons.ndjson/",
+        "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_persons_ndjson::<A>),
+        web::head().to(route_cohorts_persons_ndjson::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+                        scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4454,6 +5086,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4462,6 +5095,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4490,6 +5124,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4498,6 +5133,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4526,6 +5162,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4534,6 +5171,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/uploads/{upload_id}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4562,6 +5200,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &["cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4570,6 +5209,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/used_in/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4598,6 +5238,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4606,6 +5247,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4631,6 +5273,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4639,6 +5282,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/bulk_delete/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4667,6 +5311,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &["person:read", "cohort:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4675,6 +5320,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/cohorts/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4703,6 +5349,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4711,6 +5358,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/values/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4740,6 +5388,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4748,6 +5397,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4773,6 +5423,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4781,6 +5432,7 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4806,6 +5458,7 @@ where
                         method: "OPTIONS",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &["person:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4814,6 +5467,83 @@ where
                         method: "",
                         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
                         scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons.csv/",
+        "/api/projects/{project_id}/persons.csv",
+    ];
+    let routes = [
+        web::get().to(route_persons_csv::<A>),
+        web::head().to(route_persons_csv::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons.csv",
+                        scopes: &["person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons.csv",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/persons.ndjson/",
+        "/api/projects/{project_id}/persons.ndjson",
+    ];
+    let routes = [
+        web::get().to(route_persons_ndjson::<A>),
+        web::head().to(route_persons_ndjson::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/persons.ndjson",
+                        scopes: &["person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/persons.ndjson",
+                        scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -4839,6 +5569,7 @@ where
                         method: "OPTIONS",
                         path: "/api/users/@me/",
                         scopes: &["user:read"],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                     &Operation {
@@ -4847,6 +5578,7 @@ where
                         method: "",
                         path: "/api/users/@me/",
                         scopes: &[],
+                        parameter_scopes: &[],
                         statuses: &[0],
                     },
                 ]),
@@ -5204,12 +5936,51 @@ async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
-        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-            .map_err(reject)?;
+        accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = CohortsPersonsRetrieveRequest::read(request).map_err(reject)?;
         Ok(
             <A as CohortsApi>::cohorts_persons_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_persons_csv<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsPersonsCsvRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_persons_csv(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_persons_ndjson<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[16];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsPersonsNdjsonRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_persons_ndjson(api, caller, request)
                 .await?
                 .into_http(),
         )
@@ -5222,7 +5993,7 @@ async fn route_cohorts_uploads<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5239,7 +6010,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5256,7 +6027,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5273,7 +6044,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5291,7 +6062,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5308,7 +6079,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5332,15 +6103,46 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
-        accepts(&request, &["application/json", "text/csv", "application/x-ndjson"])
-            .map_err(reject)?;
+        accepts(&request, &["application/json"]).map_err(reject)?;
         let (caller, _) = authorize(api, &request, payload, operation).await?;
         let request = PersonsListRequest::read(request).map_err(reject)?;
         Ok(<A as PersonsApi>::persons_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_persons_csv<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[24];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsCsvRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_csv(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_persons_ndjson<A: PersonsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[25];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PersonsNdjsonRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::persons_ndjson(api, caller, request).await?.into_http())
     };
     documented(api, operation, respond().await)
 }
@@ -5350,7 +6152,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5371,7 +6173,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5395,7 +6197,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5416,7 +6218,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5433,7 +6235,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5449,7 +6251,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5472,7 +6274,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5496,7 +6298,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5513,7 +6315,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5534,7 +6336,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5551,7 +6353,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5568,7 +6370,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5585,7 +6387,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5602,7 +6404,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5619,7 +6421,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5636,7 +6438,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5653,7 +6455,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5670,7 +6472,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5686,7 +6488,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5711,7 +6513,9 @@ pub mod prelude {
             CohortsCalculationHistoryRetrieveRequest,
             CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
             CohortsUsedInRetrieveResponse, CohortsPersonsRetrieveRequest,
-            CohortsPersonsRetrieveResponse,
+            CohortsPersonsRetrieveResponse, CohortsPersonsCsvRequest,
+            CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
+            CohortsPersonsNdjsonResponse,
         };
     }
     /// The trait of the tag `activity`, and the requests and responses of its operations.
@@ -5744,7 +6548,8 @@ pub mod prelude {
     /// The trait of the tag `persons`, and the requests and responses of its operations.
     pub mod persons {
         pub use super::super::{
-            PersonsApi, PersonsListRequest, PersonsListResponse,
+            PersonsApi, PersonsListRequest, PersonsListResponse, PersonsCsvRequest,
+            PersonsCsvResponse, PersonsNdjsonRequest, PersonsNdjsonResponse,
             PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse,
             PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
             PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,

@@ -87,8 +87,14 @@ pub struct ActivityDetail {
 pub struct ActivityEntry {
     /// The user who made the change.
     pub user: ActivityUser,
-    /// The kind of change: `created`, `updated`, `deleted`, `restored`, and others.
-    pub activity: ::std::string::String,
+    /// The kind of change. Later versions can have more kinds.
+    /// - `created`: The cohort was created.
+    /// - `updated`: Fields of the cohort changed.
+    /// - `deleted`: The cohort was deleted.
+    /// - `restored`: The deletion of the cohort was undone.
+    /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+    /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    pub activity: ActivityEntryActivity,
     /// The kind of object that changed; always `Cohort`.
     pub scope: ActivityEntryScope,
     /// ID of the cohort, as text.
@@ -97,6 +103,96 @@ pub struct ActivityEntry {
     pub detail: ActivityDetail,
     /// Time of the change.
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+
+/// The kind of change. Later versions can have more kinds.
+/// - `created`: The cohort was created.
+/// - `updated`: Fields of the cohort changed.
+/// - `deleted`: The cohort was deleted.
+/// - `restored`: The deletion of the cohort was undone.
+/// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
+/// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ActivityEntryActivity {
+    /// The value `created`.
+    #[serde(rename = "created")]
+    Created,
+    /// The value `updated`.
+    #[serde(rename = "updated")]
+    Updated,
+    /// The value `deleted`.
+    #[serde(rename = "deleted")]
+    Deleted,
+    /// The value `restored`.
+    #[serde(rename = "restored")]
+    Restored,
+    /// The value `persons_added_manually`.
+    #[serde(rename = "persons_added_manually")]
+    PersonsAddedManually,
+    /// The value `person_removed_manually`.
+    #[serde(rename = "person_removed_manually")]
+    PersonRemovedManually,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl ActivityEntryActivity {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Deleted => "deleted",
+            Self::Restored => "restored",
+            Self::PersonsAddedManually => "persons_added_manually",
+            Self::PersonRemovedManually => "person_removed_manually",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for ActivityEntryActivity {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for ActivityEntryActivity {
+    fn from(value: &str) -> Self {
+        match value {
+            "created" => Self::Created,
+            "updated" => Self::Updated,
+            "deleted" => Self::Deleted,
+            "restored" => Self::Restored,
+            "persons_added_manually" => Self::PersonsAddedManually,
+            "person_removed_manually" => Self::PersonRemovedManually,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for ActivityEntryActivity {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for ActivityEntryActivity {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
 }
 
 /// The kind of object that changed; always `Cohort`.
@@ -262,6 +358,96 @@ impl ::std::convert::TryFrom<::std::string::String> for AnalyticsResultResult {
     }
 }
 
+/// Why a calculation failed, or null. Later versions can have more codes.
+/// - `validation_error`: The filter, or one of a cohort that it refers to, has a value that cannot be evaluated.
+/// - `no_properties`: A filter has a group without criteria.
+/// - `invalid_regex`: A filter has a pattern that cannot be read.
+/// - `timeout`: The evaluation took too long.
+/// - `capacity`: The evaluation needed too much memory, or the database was busy; a retry can succeed.
+/// - `unknown`: Any other reason.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CalculationErrorCode {
+    /// The value `validation_error`.
+    #[serde(rename = "validation_error")]
+    ValidationError,
+    /// The value `no_properties`.
+    #[serde(rename = "no_properties")]
+    NoProperties,
+    /// The value `invalid_regex`.
+    #[serde(rename = "invalid_regex")]
+    InvalidRegex,
+    /// The value `timeout`.
+    #[serde(rename = "timeout")]
+    Timeout,
+    /// The value `capacity`.
+    #[serde(rename = "capacity")]
+    Capacity,
+    /// The value `unknown`.
+    #[serde(rename = "unknown")]
+    Unknown,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl CalculationErrorCode {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::ValidationError => "validation_error",
+            Self::NoProperties => "no_properties",
+            Self::InvalidRegex => "invalid_regex",
+            Self::Timeout => "timeout",
+            Self::Capacity => "capacity",
+            Self::Unknown => "unknown",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for CalculationErrorCode {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for CalculationErrorCode {
+    fn from(value: &str) -> Self {
+        match value {
+            "validation_error" => Self::ValidationError,
+            "no_properties" => Self::NoProperties,
+            "invalid_regex" => Self::InvalidRegex,
+            "timeout" => Self::Timeout,
+            "capacity" => Self::Capacity,
+            "unknown" => Self::Unknown,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for CalculationErrorCode {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for CalculationErrorCode {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
 /// A calculation of a cohort. Fields that are always null are present only for PostHog's clients.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CalculationHistoryItem {
@@ -285,9 +471,9 @@ pub struct CalculationHistoryItem {
     /// Reason for the failure; null if it did not fail.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub error: ::std::option::Option<::std::string::String>,
-    /// Extension of this service; not part of PostHog's API. Code of the failure, as in `last_error_code` of the cohort.
+    /// Extension of this service; not part of PostHog's API. Code of the failure; null if the calculation did not fail.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub error_code: ::std::option::Option<::std::string::String>,
+    pub error_code: ::std::option::Option<CalculationErrorCode>,
     /// Duration in seconds; null if the calculation has not ended.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub duration_seconds: ::std::option::Option<f64>,
@@ -414,11 +600,13 @@ pub struct Cohort {
     pub name: ::std::option::Option<::std::string::String>,
     /// Description of the cohort; may be empty.
     pub description: ::std::string::String,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     pub groups: crate::RawJson,
     /// True if the cohort is deleted. A deleted cohort can be restored.
     pub deleted: bool,
-    /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+    /// Filter that decides the members of a dynamic cohort.
     pub filters: crate::RawJson,
     /// Query that filled the static cohort; null if there is none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
@@ -462,10 +650,9 @@ pub struct Cohort {
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
     /// Extension of this service; not part of PostHog's API.
-    /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-    /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+    /// Code of the last failure; null if the last calculation succeeded, and before the first.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub last_error_code: ::std::option::Option<::std::string::String>,
+    pub last_error_code: ::std::option::Option<CalculationErrorCode>,
     /// Number of members after the last calculation; null before the first.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub count: ::std::option::Option<i64>,
@@ -474,90 +661,31 @@ pub struct Cohort {
     /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
     /// For a static cohort and for a cohort without criteria, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub cohort_type: ::std::option::Option<CohortCohortType>,
+    pub cohort_type: ::std::option::Option<CohortType>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
-    /// Extension of this service; not part of PostHog's API.
+    /// Null, except in lists with a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortSearchMatchType>,
+    /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
 }
 
-/// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-/// For a static cohort and for a cohort without criteria, the value that the request set.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum CohortCohortType {
-    /// The value `static`.
-    #[serde(rename = "static")]
-    Static,
-    /// The value `person_property`.
-    #[serde(rename = "person_property")]
-    PersonProperty,
-    /// The value `behavioral`.
-    #[serde(rename = "behavioral")]
-    Behavioral,
-    /// The value `realtime`.
-    #[serde(rename = "realtime")]
-    Realtime,
-    /// The value `analytical`.
-    #[serde(rename = "analytical")]
-    Analytical,
-}
-
-impl ::std::fmt::Display for CohortCohortType {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Static => f.write_str("static"),
-            Self::PersonProperty => f.write_str("person_property"),
-            Self::Behavioral => f.write_str("behavioral"),
-            Self::Realtime => f.write_str("realtime"),
-            Self::Analytical => f.write_str("analytical"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for CohortCohortType {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "static" => Ok(Self::Static),
-            "person_property" => Ok(Self::PersonProperty),
-            "behavioral" => Ok(Self::Behavioral),
-            "realtime" => Ok(Self::Realtime),
-            "analytical" => Ok(Self::Analytical),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for CohortCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for CohortCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
+/// The kinds of criteria that occur in a filter, at any depth.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortConditionTypeFlags {
+    /// Whether a criterion has the type `person` or `person_metadata`.
+    pub person_properties: bool,
+    /// Whether a criterion has the type `behavioral` and is not one of `lifecycle`.
+    pub behavioral: bool,
+    /// Whether a criterion has the type `behavioral` and one of the values `performed_event_first_time`, `performed_event_regularly`, `stopped_performing_event` and `restarted_performing_event`.
+    pub lifecycle: bool,
+    /// Whether a criterion has the type `cohort`.
+    pub cohorts: bool,
 }
 
 /// The fields of a new cohort. Unknown fields are ignored, as in PostHog's API, except for probable mistakes:
@@ -571,13 +699,15 @@ pub struct CohortCreate {
     /// Description of the cohort. May be empty.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub description: ::std::option::Option<::std::string::String>,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub groups: ::std::option::Option<crate::RawJson>,
     /// True deletes the cohort; false restores it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub deleted: ::std::option::Option<bool>,
-    /// Filter that decides the members; null if there is none.
+    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
     #[serde(
         default,
         skip_serializing_if = "::std::option::Option::is_none",
@@ -607,18 +737,23 @@ pub struct CohortCreate {
     pub create_static_person_ids: ::std::option::Option<
         ::std::vec::Vec<::std::string::String>,
     >,
+}
+
+/// The fields that only the forms of a body have.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct CohortFormOnly {
     /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
+    /// Has an effect only with a file, which a multipart body can contain. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
     /// A person created for an email address gets it as the property `email` and as distinct ID.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub create_people: ::std::option::Option<bool>,
     /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload removes the members that the file does not contain.
+    /// Has an effect only with a file, which a multipart body can contain. If true, the upload removes the members that the file does not contain.
     /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub replace_members: ::std::option::Option<bool>,
     /// Extension of this service; not part of PostHog's API.
-    /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
+    /// Has an effect only with `replace_members`. If true, a file that names no person of the project removes all members.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub allow_empty: ::std::option::Option<bool>,
 }
@@ -633,12 +768,14 @@ pub struct CohortListItem {
     pub name: ::std::option::Option<::std::string::String>,
     /// Description of the cohort; may be empty.
     pub description: ::std::string::String,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub groups: ::std::option::Option<crate::RawJson>,
     /// True if the cohort is deleted. A deleted cohort can be restored.
     pub deleted: bool,
-    /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
+    /// Filter that decides the members of a dynamic cohort; absent with `basic`.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub filters: ::std::option::Option<crate::RawJson>,
     /// Query that filled the static cohort; null if there is none.
@@ -683,10 +820,9 @@ pub struct CohortListItem {
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_error_message: ::std::option::Option<::std::string::String>,
     /// Extension of this service; not part of PostHog's API.
-    /// Code of the last failure: `validation_error`, `no_properties` and `invalid_regex` (the filter, or one of a cohort that it refers to, is invalid),
-    /// `timeout`, `capacity` and `interrupted` (a retry can succeed), `unknown` (any other reason).
+    /// Code of the last failure; null if the last calculation succeeded, and before the first.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub last_error_code: ::std::option::Option<::std::string::String>,
+    pub last_error_code: ::std::option::Option<CalculationErrorCode>,
     /// Number of members after the last calculation; null before the first.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub count: ::std::option::Option<i64>,
@@ -695,93 +831,18 @@ pub struct CohortListItem {
     /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
     /// For a static cohort and for a cohort without criteria, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
-    pub cohort_type: ::std::option::Option<CohortListItemCohortType>,
-    /// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
-    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
-    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
+    pub cohort_type: ::std::option::Option<CohortType>,
+    /// The kinds of criteria in `filters`; null without criteria there.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
     /// Always empty. Present only for PostHog's clients.
     pub experiment_set: ::std::vec::Vec<i64>,
+    /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub search_match_type: ::std::option::Option<CohortListItemSearchMatchType>,
 }
 
-/// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-/// For a static cohort and for a cohort without criteria, the value that the request set.
-#[derive(
-    ::serde::Deserialize,
-    ::serde::Serialize,
-    Clone,
-    Copy,
-    Debug,
-    Eq,
-    Hash,
-    Ord,
-    PartialEq,
-    PartialOrd
-)]
-pub enum CohortListItemCohortType {
-    /// The value `static`.
-    #[serde(rename = "static")]
-    Static,
-    /// The value `person_property`.
-    #[serde(rename = "person_property")]
-    PersonProperty,
-    /// The value `behavioral`.
-    #[serde(rename = "behavioral")]
-    Behavioral,
-    /// The value `realtime`.
-    #[serde(rename = "realtime")]
-    Realtime,
-    /// The value `analytical`.
-    #[serde(rename = "analytical")]
-    Analytical,
-}
-
-impl ::std::fmt::Display for CohortListItemCohortType {
-    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Static => f.write_str("static"),
-            Self::PersonProperty => f.write_str("person_property"),
-            Self::Behavioral => f.write_str("behavioral"),
-            Self::Realtime => f.write_str("realtime"),
-            Self::Analytical => f.write_str("analytical"),
-        }
-    }
-}
-
-impl ::std::str::FromStr for CohortListItemCohortType {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "static" => Ok(Self::Static),
-            "person_property" => Ok(Self::PersonProperty),
-            "behavioral" => Ok(Self::Behavioral),
-            "realtime" => Ok(Self::Realtime),
-            "analytical" => Ok(Self::Analytical),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for CohortListItemCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for CohortListItemCohortType {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-/// `exact` if the name contains the search text, `similar` if it is only similar. Absent without a search.
+/// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -861,7 +922,7 @@ pub struct CohortPreview {
 /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortPreviewRequest {
-    /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
+    /// The filter to evaluate.
     pub filters: crate::RawJson,
     /// The instant that replaces "now"; absent or null means the current time.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -869,6 +930,152 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+}
+
+/// Null, except in lists with a search.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortSearchMatchType {
+    /// The value `exact`.
+    #[serde(rename = "exact")]
+    Exact,
+    /// The value `similar`.
+    #[serde(rename = "similar")]
+    Similar,
+}
+
+impl ::std::fmt::Display for CohortSearchMatchType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Exact => f.write_str("exact"),
+            Self::Similar => f.write_str("similar"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortSearchMatchType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "exact" => Ok(Self::Exact),
+            "similar" => Ok(Self::Similar),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// The type of a cohort, or null. Later versions can have more types.
+/// - `static`: The members are a stored list.
+/// - `person_property`: The filter tests only properties of persons.
+/// - `behavioral`: The filter tests the occurrence or the number of events.
+/// - `analytical`: The filter tests the order or the regularity of events.
+/// - `realtime`: Each event can update the members.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortType {
+    /// The value `static`.
+    #[serde(rename = "static")]
+    Static,
+    /// The value `person_property`.
+    #[serde(rename = "person_property")]
+    PersonProperty,
+    /// The value `behavioral`.
+    #[serde(rename = "behavioral")]
+    Behavioral,
+    /// The value `realtime`.
+    #[serde(rename = "realtime")]
+    Realtime,
+    /// The value `analytical`.
+    #[serde(rename = "analytical")]
+    Analytical,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl CohortType {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Static => "static",
+            Self::PersonProperty => "person_property",
+            Self::Behavioral => "behavioral",
+            Self::Realtime => "realtime",
+            Self::Analytical => "analytical",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for CohortType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for CohortType {
+    fn from(value: &str) -> Self {
+        match value {
+            "static" => Self::Static,
+            "person_property" => Self::PersonProperty,
+            "behavioral" => Self::Behavioral,
+            "realtime" => Self::Realtime,
+            "analytical" => Self::Analytical,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for CohortType {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for CohortType {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
 }
 
 /// The values of `CohortsListType`.
@@ -955,13 +1162,321 @@ pub struct Error {
     /// The category of the error.
     #[serde(rename = "type")]
     pub type_: ErrorType,
-    /// The error, for programs.
-    pub code: ::std::string::String,
+    /// The error, for programs. Later versions can have more codes.
+    ///
+    /// The request is invalid (400):
+    /// - `invalid_input`: A value is invalid.
+    /// - `required`: A required field is absent.
+    /// - `null`: A field is null that must not be.
+    /// - `blank`: A text is empty that must not be.
+    /// - `invalid_choice`: A value is not one of those that the field can have.
+    /// - `max_length`: A text or a list is too long.
+    /// - `min_length`: A text is too short.
+    /// - `max_value`: A number is too large.
+    /// - `min_value`: A number is too small.
+    /// - `not_a_list`: The value of a field is not a list.
+    /// - `null_characters_not_allowed`: A text has the character U+0000.
+    /// - `unique`: Another action of the project has the name.
+    /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+    /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+    /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+    /// - `parse_error`: The body cannot be decoded.
+    ///
+    /// The request is refused (401 to 415):
+    /// - `not_authenticated`: The key or the token is missing (401).
+    /// - `authentication_failed`: The key is invalid (401).
+    /// - `invalid_api_key`: The token is invalid (401).
+    /// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+    /// - `not_found`: The path, the project or the object does not exist (404).
+    /// - `method_not_allowed`: The path does not have the method (405).
+    /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+    /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    ///
+    /// A retry after the time in `Retry-After` can succeed (429 and 503):
+    /// - `throttled`: The key or the address exceeds its rate limit (429).
+    /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+    /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+    /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
+    /// - `capacity`: An evaluation needs more memory than is free (503).
+    /// - `unavailable`: The database is not available (503).
+    ///
+    /// The service failed:
+    /// - `not_stored`: No storage space is left (507).
+    /// - `error`: Internal error (500).
+    pub code: ErrorCode,
     /// The error, as text for a reader.
     pub detail: ::std::string::String,
     /// The invalid field; null if the error does not concern a single field.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub attr: ::std::option::Option<::std::string::String>,
+}
+
+/// The error, for programs. Later versions can have more codes.
+///
+/// The request is invalid (400):
+/// - `invalid_input`: A value is invalid.
+/// - `required`: A required field is absent.
+/// - `null`: A field is null that must not be.
+/// - `blank`: A text is empty that must not be.
+/// - `invalid_choice`: A value is not one of those that the field can have.
+/// - `max_length`: A text or a list is too long.
+/// - `min_length`: A text is too short.
+/// - `max_value`: A number is too large.
+/// - `min_value`: A number is too small.
+/// - `not_a_list`: The value of a field is not a list.
+/// - `null_characters_not_allowed`: A text has the character U+0000.
+/// - `unique`: Another action of the project has the name.
+/// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
+/// - `too_complex`: The body has so many values that they exceed the memory of a request.
+/// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
+/// - `parse_error`: The body cannot be decoded.
+///
+/// The request is refused (401 to 415):
+/// - `not_authenticated`: The key or the token is missing (401).
+/// - `authentication_failed`: The key is invalid (401).
+/// - `invalid_api_key`: The token is invalid (401).
+/// - `permission_denied`: The key lacks a scope or cannot access the project (403).
+/// - `not_found`: The path, the project or the object does not exist (404).
+/// - `method_not_allowed`: The path does not have the method (405).
+/// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+/// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
+/// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+///
+/// A retry after the time in `Retry-After` can succeed (429 and 503):
+/// - `throttled`: The key or the address exceeds its rate limit (429).
+/// - `busy`: The project has too many requests of one kind at once (429).
+/// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
+/// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
+/// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
+/// - `capacity`: An evaluation needs more memory than is free (503).
+/// - `unavailable`: The database is not available (503).
+///
+/// The service failed:
+/// - `not_stored`: No storage space is left (507).
+/// - `error`: Internal error (500).
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ErrorCode {
+    /// The value `invalid_input`.
+    #[serde(rename = "invalid_input")]
+    InvalidInput,
+    /// The value `required`.
+    #[serde(rename = "required")]
+    Required,
+    /// The value `null`.
+    #[serde(rename = "null")]
+    Null,
+    /// The value `blank`.
+    #[serde(rename = "blank")]
+    Blank,
+    /// The value `invalid_choice`.
+    #[serde(rename = "invalid_choice")]
+    InvalidChoice,
+    /// The value `max_length`.
+    #[serde(rename = "max_length")]
+    MaxLength,
+    /// The value `min_length`.
+    #[serde(rename = "min_length")]
+    MinLength,
+    /// The value `max_value`.
+    #[serde(rename = "max_value")]
+    MaxValue,
+    /// The value `min_value`.
+    #[serde(rename = "min_value")]
+    MinValue,
+    /// The value `not_a_list`.
+    #[serde(rename = "not_a_list")]
+    NotAList,
+    /// The value `null_characters_not_allowed`.
+    #[serde(rename = "null_characters_not_allowed")]
+    NullCharactersNotAllowed,
+    /// The value `unique`.
+    #[serde(rename = "unique")]
+    Unique,
+    /// The value `unknown_field`.
+    #[serde(rename = "unknown_field")]
+    UnknownField,
+    /// The value `too_complex`.
+    #[serde(rename = "too_complex")]
+    TooComplex,
+    /// The value `This field is required.`.
+    #[serde(rename = "This field is required.")]
+    ThisFieldIsRequired,
+    /// The value `parse_error`.
+    #[serde(rename = "parse_error")]
+    ParseError,
+    /// The value `not_authenticated`.
+    #[serde(rename = "not_authenticated")]
+    NotAuthenticated,
+    /// The value `authentication_failed`.
+    #[serde(rename = "authentication_failed")]
+    AuthenticationFailed,
+    /// The value `invalid_api_key`.
+    #[serde(rename = "invalid_api_key")]
+    InvalidApiKey,
+    /// The value `permission_denied`.
+    #[serde(rename = "permission_denied")]
+    PermissionDenied,
+    /// The value `not_found`.
+    #[serde(rename = "not_found")]
+    NotFound,
+    /// The value `method_not_allowed`.
+    #[serde(rename = "method_not_allowed")]
+    MethodNotAllowed,
+    /// The value `not_acceptable`.
+    #[serde(rename = "not_acceptable")]
+    NotAcceptable,
+    /// The value `request_too_large`.
+    #[serde(rename = "request_too_large")]
+    RequestTooLarge,
+    /// The value `unsupported_media_type`.
+    #[serde(rename = "unsupported_media_type")]
+    UnsupportedMediaType,
+    /// The value `throttled`.
+    #[serde(rename = "throttled")]
+    Throttled,
+    /// The value `busy`.
+    #[serde(rename = "busy")]
+    Busy,
+    /// The value `overloaded`.
+    #[serde(rename = "overloaded")]
+    Overloaded,
+    /// The value `timeout`.
+    #[serde(rename = "timeout")]
+    Timeout,
+    /// The value `index_loading`.
+    #[serde(rename = "index_loading")]
+    IndexLoading,
+    /// The value `capacity`.
+    #[serde(rename = "capacity")]
+    Capacity,
+    /// The value `unavailable`.
+    #[serde(rename = "unavailable")]
+    Unavailable,
+    /// The value `not_stored`.
+    #[serde(rename = "not_stored")]
+    NotStored,
+    /// The value `error`.
+    #[serde(rename = "error")]
+    Error,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl ErrorCode {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::InvalidInput => "invalid_input",
+            Self::Required => "required",
+            Self::Null => "null",
+            Self::Blank => "blank",
+            Self::InvalidChoice => "invalid_choice",
+            Self::MaxLength => "max_length",
+            Self::MinLength => "min_length",
+            Self::MaxValue => "max_value",
+            Self::MinValue => "min_value",
+            Self::NotAList => "not_a_list",
+            Self::NullCharactersNotAllowed => "null_characters_not_allowed",
+            Self::Unique => "unique",
+            Self::UnknownField => "unknown_field",
+            Self::TooComplex => "too_complex",
+            Self::ThisFieldIsRequired => "This field is required.",
+            Self::ParseError => "parse_error",
+            Self::NotAuthenticated => "not_authenticated",
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::InvalidApiKey => "invalid_api_key",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotAcceptable => "not_acceptable",
+            Self::RequestTooLarge => "request_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::Throttled => "throttled",
+            Self::Busy => "busy",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::IndexLoading => "index_loading",
+            Self::Capacity => "capacity",
+            Self::Unavailable => "unavailable",
+            Self::NotStored => "not_stored",
+            Self::Error => "error",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for ErrorCode {
+    fn from(value: &str) -> Self {
+        match value {
+            "invalid_input" => Self::InvalidInput,
+            "required" => Self::Required,
+            "null" => Self::Null,
+            "blank" => Self::Blank,
+            "invalid_choice" => Self::InvalidChoice,
+            "max_length" => Self::MaxLength,
+            "min_length" => Self::MinLength,
+            "max_value" => Self::MaxValue,
+            "min_value" => Self::MinValue,
+            "not_a_list" => Self::NotAList,
+            "null_characters_not_allowed" => Self::NullCharactersNotAllowed,
+            "unique" => Self::Unique,
+            "unknown_field" => Self::UnknownField,
+            "too_complex" => Self::TooComplex,
+            "This field is required." => Self::ThisFieldIsRequired,
+            "parse_error" => Self::ParseError,
+            "not_authenticated" => Self::NotAuthenticated,
+            "authentication_failed" => Self::AuthenticationFailed,
+            "invalid_api_key" => Self::InvalidApiKey,
+            "permission_denied" => Self::PermissionDenied,
+            "not_found" => Self::NotFound,
+            "method_not_allowed" => Self::MethodNotAllowed,
+            "not_acceptable" => Self::NotAcceptable,
+            "request_too_large" => Self::RequestTooLarge,
+            "unsupported_media_type" => Self::UnsupportedMediaType,
+            "throttled" => Self::Throttled,
+            "busy" => Self::Busy,
+            "overloaded" => Self::Overloaded,
+            "timeout" => Self::Timeout,
+            "index_loading" => Self::IndexLoading,
+            "capacity" => Self::Capacity,
+            "unavailable" => Self::Unavailable,
+            "not_stored" => Self::NotStored,
+            "error" => Self::Error,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for ErrorCode {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for ErrorCode {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
 }
 
 /// The category of the error.
@@ -1044,12 +1559,12 @@ impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
 /// An empty set of feature flags, in the form that SDKs expect.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct NoFlags {
-    /// An object of property names and values of any type.
+    /// Always empty.
     pub flags: crate::RawJson,
-    /// An object of property names and values of any type.
+    /// Always empty.
     #[serde(rename = "featureFlags")]
     pub feature_flags: crate::RawJson,
-    /// An object of property names and values of any type.
+    /// Always empty.
     #[serde(rename = "featureFlagPayloads")]
     pub feature_flag_payloads: crate::RawJson,
     /// Always false.
@@ -1142,13 +1657,15 @@ pub struct PatchedCohort {
     /// Description of the cohort. May be empty.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub description: crate::Patch<::std::string::String>,
-    /// Deprecated predecessor of `filters`. Each entry has criteria on properties or on an event. A person who matches at least one entry is a member.
+    /// Predecessor of `filters`. Used only if `filters` has no criteria.
+    ///
+    /// Deprecated.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub groups: crate::Patch<crate::RawJson>,
     /// True deletes the cohort; false restores it.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub deleted: crate::Patch<bool>,
-    /// Filter that decides the members; null if there is none.
+    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub filters: crate::Patch<crate::RawJson>,
     /// Query that adds persons to a static cohort; null if there is none.
@@ -1174,29 +1691,15 @@ pub struct PatchedCohort {
         skip_serializing_if = "crate::Patch::is_absent"
     )]
     pub create_static_person_ids: crate::Patch<::std::vec::Vec<::std::string::String>>,
-    /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload creates a person for each distinct ID and email address that belongs to no person.
-    /// A person created for an email address gets it as the property `email` and as distinct ID.
-    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
-    pub create_people: crate::Patch<bool>,
-    /// Extension of this service; not part of PostHog's API.
-    /// Used with a file. If true, the upload removes the members that the file does not contain.
-    /// If no row of the file names a person of the project, the response is 400 and the members stay unchanged, unless `allow_empty` is true.
-    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
-    pub replace_members: crate::Patch<bool>,
-    /// Extension of this service; not part of PostHog's API.
-    /// Used with `replace_members`. If true, a file that names no person of the project removes all members.
-    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
-    pub allow_empty: crate::Patch<bool>,
 }
 
-/// A person of the project.
+/// A person of the project. Some operations of PostHog's API omit the fields that are not required.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Person {
     /// Always `person`.
     #[serde(rename = "type")]
     pub type_: PersonType,
-    /// ID of the person.
+    /// ID of the person. Some operations of PostHog's API send a number.
     pub id: ::uuid::Uuid,
     /// Equal to `id`.
     pub uuid: ::uuid::Uuid,
@@ -1204,7 +1707,7 @@ pub struct Person {
     pub name: ::std::string::String,
     /// Distinct IDs of the person; at most 10.
     pub distinct_ids: ::std::vec::Vec<::std::string::String>,
-    /// An object of property names and values of any type.
+    /// Properties of the person.
     pub properties: crate::RawJson,
     /// Time of creation.
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
@@ -1434,7 +1937,7 @@ pub struct Project {
     pub api_token: ::std::string::String,
     /// IANA name of the time zone in which days of the project start and end.
     pub timezone: ::std::string::String,
-    /// Time of creation.
+    /// Time of creation. PostHog's API omits it in lists and in users.
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
 }
 
@@ -1450,7 +1953,7 @@ pub struct Upload {
     /// User who uploaded the file; null if unknown.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub created_by: ::std::option::Option<UserBasic>,
-    /// The kind of ID that the rows contain.
+    /// The kind of ID that the rows of a file contain. Later versions can have more kinds.
     pub id_kind: UploadIdKind,
     /// The character between the columns; null for uploads before the service recorded it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -1493,7 +1996,6 @@ pub struct UploadColumn {
     ::serde::Deserialize,
     ::serde::Serialize,
     Clone,
-    Copy,
     Debug,
     Eq,
     Hash,
@@ -1511,56 +2013,61 @@ pub enum UploadColumnUsedAs {
     /// The value `email`.
     #[serde(rename = "email")]
     Email,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl UploadColumnUsedAs {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::PersonId => "person_id",
+            Self::DistinctId => "distinct_id",
+            Self::Email => "email",
+            Self::Other(value) => value,
+        }
+    }
 }
 
 impl ::std::fmt::Display for UploadColumnUsedAs {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::PersonId => f.write_str("person_id"),
-            Self::DistinctId => f.write_str("distinct_id"),
-            Self::Email => f.write_str("email"),
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for UploadColumnUsedAs {
+    fn from(value: &str) -> Self {
+        match value {
+            "person_id" => Self::PersonId,
+            "distinct_id" => Self::DistinctId,
+            "email" => Self::Email,
+            _ => Self::Other(value.to_owned()),
         }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for UploadColumnUsedAs {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
     }
 }
 
 impl ::std::str::FromStr for UploadColumnUsedAs {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "person_id" => Ok(Self::PersonId),
-            "distinct_id" => Ok(Self::DistinctId),
-            "email" => Ok(Self::Email),
-            _ => Err("invalid value".into()),
-        }
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
     }
 }
 
-impl ::std::convert::TryFrom<&str> for UploadColumnUsedAs {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for UploadColumnUsedAs {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-/// The kind of ID that the rows contain.
+/// The kind of ID that the rows of a file contain. Later versions can have more kinds.
+/// - `person_id`: The `id` of a person.
+/// - `distinct_id`: A distinct ID of a person.
+/// - `email`: The property `email` of a person.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
     Clone,
-    Copy,
     Debug,
     Eq,
     Hash,
@@ -1578,47 +2085,50 @@ pub enum UploadIdKind {
     /// The value `email`.
     #[serde(rename = "email")]
     Email,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl UploadIdKind {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::PersonId => "person_id",
+            Self::DistinctId => "distinct_id",
+            Self::Email => "email",
+            Self::Other(value) => value,
+        }
+    }
 }
 
 impl ::std::fmt::Display for UploadIdKind {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::PersonId => f.write_str("person_id"),
-            Self::DistinctId => f.write_str("distinct_id"),
-            Self::Email => f.write_str("email"),
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for UploadIdKind {
+    fn from(value: &str) -> Self {
+        match value {
+            "person_id" => Self::PersonId,
+            "distinct_id" => Self::DistinctId,
+            "email" => Self::Email,
+            _ => Self::Other(value.to_owned()),
         }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for UploadIdKind {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
     }
 }
 
 impl ::std::str::FromStr for UploadIdKind {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "person_id" => Ok(Self::PersonId),
-            "distinct_id" => Ok(Self::DistinctId),
-            "email" => Ok(Self::Email),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for UploadIdKind {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for UploadIdKind {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
     }
 }
 
@@ -1642,7 +2152,7 @@ pub struct UploadPage {
 pub struct UploadProblem {
     /// Line of the file on which the row starts. The first line is 1.
     pub line: i64,
-    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
+    /// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
     pub outcome: UploadProblemOutcome,
     /// The ID in the row, cut to 200 characters.
     pub id: ::std::string::String,
@@ -1650,12 +2160,11 @@ pub struct UploadProblem {
     pub reason: ::std::string::String,
 }
 
-/// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID.
+/// `unknown` if the ID belongs to no person, `bad` if the row has no valid ID. Later versions can have more outcomes.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
     Clone,
-    Copy,
     Debug,
     Eq,
     Hash,
@@ -1670,54 +2179,57 @@ pub enum UploadProblemOutcome {
     /// The value `bad`.
     #[serde(rename = "bad")]
     Bad,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl UploadProblemOutcome {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Bad => "bad",
+            Self::Other(value) => value,
+        }
+    }
 }
 
 impl ::std::fmt::Display for UploadProblemOutcome {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-        match *self {
-            Self::Unknown => f.write_str("unknown"),
-            Self::Bad => f.write_str("bad"),
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for UploadProblemOutcome {
+    fn from(value: &str) -> Self {
+        match value {
+            "unknown" => Self::Unknown,
+            "bad" => Self::Bad,
+            _ => Self::Other(value.to_owned()),
         }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for UploadProblemOutcome {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
     }
 }
 
 impl ::std::str::FromStr for UploadProblemOutcome {
-    type Err = self::error::ConversionError;
-    fn from_str(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        match value {
-            "unknown" => Ok(Self::Unknown),
-            "bad" => Ok(Self::Bad),
-            _ => Err("invalid value".into()),
-        }
-    }
-}
-
-impl ::std::convert::TryFrom<&str> for UploadProblemOutcome {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: &str,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
-    }
-}
-
-impl ::std::convert::TryFrom<::std::string::String> for UploadProblemOutcome {
-    type Error = self::error::ConversionError;
-    fn try_from(
-        value: ::std::string::String,
-    ) -> ::std::result::Result<Self, self::error::ConversionError> {
-        value.parse()
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
     }
 }
 
 /// The uses of a cohort.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct UsedIn {
-    /// Always empty. Present only for PostHog's clients.
+    /// Feature flags that refer to the cohort. Always empty.
     pub feature_flags: UsedInNothing,
-    /// Always empty. Present only for PostHog's clients.
+    /// Insights that refer to the cohort. Always empty.
     pub insights: UsedInNothing,
     /// The cohorts with a criterion that refers to this cohort.
     pub cohorts: UsedInCohorts,
@@ -1777,7 +2289,7 @@ pub struct User {
     pub is_email_verified: ::std::option::Option<bool>,
     /// Time of the user's creation.
     pub date_joined: ::chrono::DateTime<::chrono::offset::Utc>,
-    /// A project: persons, events, actions and cohorts, isolated from other projects.
+    /// The current project of the key.
     pub team: Project,
 }
 

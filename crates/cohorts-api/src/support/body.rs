@@ -56,6 +56,15 @@ const PARSING_WAIT: Duration = Duration::from_secs(30);
 /// The most that the values of a body may take, as a multiple of the largest body.
 const MAX_GROWTH: usize = 64;
 
+/// The rules of a body with fields.
+#[derive(Clone, Copy)]
+pub(crate) struct BodyRules {
+    pub fields: &'static [Field],
+    /// The fields that only forms have.
+    pub form: &'static [Field],
+    pub unknown: UnknownFields,
+}
+
 /// A received body with fields.
 pub(crate) struct Body {
     content: Arc<Content>,
@@ -101,22 +110,35 @@ impl Body {
         &self,
         request: &HttpRequest,
         accepted: &'static [Media],
-        rules: &'static [Field],
-        unknown: UnknownFields,
+        rules: BodyRules,
     ) -> Result<T, Rejection> {
         let media = self.media(accepted)?;
         if self.content.len() <= SMALL_BODY {
             self.content
                 .check(media)
                 .map_err(|why| self.explain(media, why))?;
-            return self.content.read(media, rules, unknown);
+            return self.content.read(media, rules);
         }
         let content = Arc::clone(&self.content);
         let bytes = blocking(move || content.check(media)).await;
         let bytes = bytes.map_err(|why| self.explain(media, why))?;
         self.reserve_values(request, bytes).await?;
         let content = Arc::clone(&self.content);
-        blocking(move || content.read(media, rules, unknown)).await
+        blocking(move || content.read(media, rules)).await
+    }
+
+    /// Reads the fields that only forms have, after [`Self::fields`]; `None` for a JSON body.
+    #[allow(dead_code, reason = "called where the contract has such fields")]
+    pub(crate) fn form<T: DeserializeOwned>(
+        &self,
+        accepted: &[Media],
+        rules: &[Field],
+    ) -> Result<Option<T>, Rejection> {
+        if self.media(accepted)? == Media::Json {
+            return Ok(None);
+        }
+        let fields = self.content.read_form(rules);
+        deserialize(fields.map_err(Violation::into_rejection)?).map(Some)
     }
 
     /// How the content is read. A missing body is read as a form without fields.
@@ -194,32 +216,45 @@ impl Content {
     }
 
     /// Reads the fields of checked content.
-    fn read<T: DeserializeOwned>(
-        &self,
-        media: Media,
-        rules: &[Field],
-        unknown: UnknownFields,
-    ) -> Result<T, Rejection> {
+    fn read<T: DeserializeOwned>(&self, media: Media, rules: BodyRules) -> Result<T, Rejection> {
+        let BodyRules { unknown, form, .. } = rules;
         let fields = match self {
-            Self::Bytes(bytes) if media == Media::Json => read_body(text(bytes)?, rules, unknown),
-            Self::Bytes(bytes) => {
-                let names = form_urlencoded::parse(bytes).map(|(name, _)| name);
-                read_form(&form_pairs(bytes, rules), rules)
-                    .and_then(|fields| unknown.check(fields, names, rules))
+            Self::Bytes(bytes) if media == Media::Json => {
+                read_body(text(bytes)?, rules.fields, unknown)
             }
-            Self::Pairs(pairs) => {
-                let names = pairs.iter().map(|(name, _)| name);
-                read_form(pairs, rules).and_then(|fields| unknown.check(fields, names, rules))
-            }
+            content => content.read_form(rules.fields).and_then(|fields| {
+                let known = [rules.fields, form];
+                unknown.check(fields, content.names(), &known)
+            }),
         };
-        let fields = fields.map_err(Violation::into_rejection)?;
-        serde_json::from_str(&fields).map_err(|error| Rejection::Field {
-            attr: None,
-            code: "invalid_input",
-            detail: format!("Invalid data: {error}"),
-            preceding: "{}".to_owned(),
-        })
+        deserialize(fields.map_err(Violation::into_rejection)?)
     }
+
+    /// Reads the fields of a form that have rules.
+    fn read_form(&self, rules: &[Field]) -> Result<String, Violation> {
+        match self {
+            Self::Bytes(bytes) => read_form(&form_pairs(bytes, rules), rules),
+            Self::Pairs(pairs) => read_form(pairs, rules),
+        }
+    }
+
+    /// The names of the fields of a form.
+    fn names(&self) -> Box<dyn Iterator<Item = Cow<'_, str>> + '_> {
+        match self {
+            Self::Bytes(bytes) => Box::new(form_urlencoded::parse(bytes).map(|(name, _)| name)),
+            Self::Pairs(pairs) => Box::new(pairs.iter().map(|(name, _)| name.into())),
+        }
+    }
+}
+
+/// Builds a request type from fields that the rules have checked.
+fn deserialize<T: DeserializeOwned>(fields: String) -> Result<T, Rejection> {
+    serde_json::from_str(&fields).map_err(|error| Rejection::Field {
+        attr: None,
+        code: "invalid_input",
+        detail: format!("Invalid data: {error}"),
+        preceding: "{}".to_owned(),
+    })
 }
 
 /// The fields of a form that have rules.

@@ -155,6 +155,8 @@ impl CohortsApi for Echo {
         cohorts_used_in_retrieve(CohortsUsedInRetrieveRequest) -> CohortsUsedInRetrieveResponse,
         cohorts_duplicate_as_static_cohort_retrieve(CohortsDuplicateAsStaticCohortRetrieveRequest) -> CohortsDuplicateAsStaticCohortRetrieveResponse,
         cohorts_persons_retrieve(CohortsPersonsRetrieveRequest) -> CohortsPersonsRetrieveResponse,
+        cohorts_persons_csv(CohortsPersonsCsvRequest) -> CohortsPersonsCsvResponse,
+        cohorts_persons_ndjson(CohortsPersonsNdjsonRequest) -> CohortsPersonsNdjsonResponse,
     }
 
     async fn cohorts_destroy(
@@ -178,6 +180,8 @@ impl MembersApi for Echo {
 impl PersonsApi for Echo {
     echo! {
         persons_list(PersonsListRequest) -> PersonsListResponse,
+        persons_csv(PersonsCsvRequest) -> PersonsCsvResponse,
+        persons_ndjson(PersonsNdjsonRequest) -> PersonsNdjsonResponse,
         persons_cohorts_retrieve(PersonsCohortsRetrieveRequest) -> PersonsCohortsRetrieveResponse,
         persons_retrieve(PersonsRetrieveRequest) -> PersonsRetrieveResponse,
         persons_destroy(PersonsDestroyRequest) -> PersonsDestroyResponse,

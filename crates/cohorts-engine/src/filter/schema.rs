@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use crate::date;
-use crate::parse::MACHINE_FIELDS;
+use crate::parse::{MACHINE_FIELDS, TEST_ACCOUNTS};
 
 /// A whole number, or text with a whole number.
 pub(super) struct WholeNumber;
@@ -55,6 +55,17 @@ fn insert(schema: &mut Schema, key: &str, value: Value) {
 
 fn properties(schema: &mut Schema) -> Option<&mut Map<String, Value>> {
     schema.get_mut("properties")?.as_object_mut()
+}
+
+/// Allows the option of PostHog's filters that has no effect.
+pub(super) fn filter(schema: &mut Schema) {
+    let option = json!({
+        "description": "False or null. True would exclude PostHog's test accounts, which this service does not know.",
+        "enum": [false, null],
+    });
+    if let Some(properties) = properties(schema) {
+        properties.insert(TEST_ACCOUNTS.to_owned(), option);
+    }
 }
 
 /// Allows the fields that PostHog's server adds to leaves.

@@ -98,7 +98,7 @@ fn bad_groups_are_refused_with_their_path() {
         ),
         (
             json!({"properties": {"type": "OR", "values": []}, "more": 1}),
-            "filters: unknown key 'more'; allowed are properties",
+            "filters: unknown key 'more'; allowed are properties, filterTestAccounts",
         ),
         (
             tree(json!([{"type": "AND", "values": [person(json!({})), 7]}])),
@@ -296,6 +296,25 @@ fn the_normalised_form_keeps_the_order_and_drops_nulls_and_machine_fields() {
             r#"{"negation":true,"value":12,"type":"cohort","key":"id"}],"type":"OR"}}"#
         )
     );
+}
+
+#[test]
+fn test_accounts_are_not_excluded() {
+    let filters = |option: Value| json!({"properties": {"type": "OR", "values": []}, "filterTestAccounts": option});
+    assert_eq!(
+        Filter::normalised(&filters(json!(false))),
+        Ok(filters(json!(false)))
+    );
+    let plain = json!({"properties": {"type": "OR", "values": []}});
+    assert_eq!(Filter::normalised(&filters(Value::Null)), Ok(plain));
+    for option in [json!(true), json!(0), json!("false")] {
+        let error = refused(filters(option));
+        assert_eq!(
+            (error.path.as_str(), error.code),
+            ("filterTestAccounts", "invalid_input")
+        );
+    }
+    assert!(Filter::parse_stored(&filters(json!(true))).is_ok());
 }
 
 #[test]

@@ -293,6 +293,7 @@ impl Demo {
              project  {project}\n\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/{first}/persons/?limit=2'\n\
+             curl -H 'Authorization: Bearer {key}' '{cohorts}/{first}/persons.csv?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' '{cohorts}/preview/' \\\n  \
              -d '{{\"filters\": {{\"properties\": {{\"type\": \"AND\", \"values\": [\
              {{\"type\": \"person\", \"key\": \"plan\", \"operator\": \"exact\", \"value\": \"pro\"}}]}}}}, \"sample\": 1}}'\n"

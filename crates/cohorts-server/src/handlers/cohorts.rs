@@ -1,17 +1,19 @@
 //! The cohorts resource: create, read, change, list, preview.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use cohorts_api::types::{Cohort, PaginatedCohortList, PatchedCohort};
+use cohorts_api::types::{Cohort, CohortFormOnly, PaginatedCohortList, PatchedCohort};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRetrieveRequest,
     CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
     CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
     CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsListRequest, CohortsListResponse,
-    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsRetrieveRequest,
-    CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
-    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest, CohortsUpdateResponse,
-    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse, Patch, UploadedFile,
+    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsCsvRequest,
+    CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
+    CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, CohortsPreviewRequest,
+    CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
+    CohortsUpdateResponse, CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
+    UploadedFile,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
@@ -47,17 +49,22 @@ impl CohortsApi for Service {
         let (limit, offset) = limit_and_offset(query.limit, query.offset);
         let mut conditions = list::conditions(&query)?;
         let project = caller.project.id();
+        let name_match = Arc::new(OnceLock::new());
         let rows = list::CohortListRows {
             project,
             is_basic: query.basic,
-            search: conditions.search.clone(),
+            name_match: Arc::clone(&name_match),
         };
-        let similar = self.store.has_trigrams;
+        let has_trigrams = self.store.has_trigrams;
         let read = move |conn: &mut Conn| {
             if query.hide_behavioral_cohorts {
                 conditions.hidden = list::behavioral(conn, project)?;
             }
-            let page = cohorts::list(conn, project, &conditions, similar, limit, offset)?;
+            let (page, matching) =
+                cohorts::list(conn, project, &conditions, has_trigrams, limit, offset)?;
+            if conditions.search.is_some() {
+                name_match.get_or_init(|| matching);
+            }
             Ok(page)
         };
         let links = self.links(&request.http);
@@ -82,11 +89,7 @@ impl CohortsApi for Service {
         let project = caller.project.id();
         let mut body = request.body;
         let person_ids = body.create_static_person_ids.take().unwrap_or_default();
-        let options = UploadOptions {
-            create_persons: body.create_people == Some(true),
-            replace_members: body.replace_members == Some(true),
-            allow_empty: body.allow_empty == Some(true),
-        };
+        let options = upload_options(request.form);
         let definition = blocking::compute(move || definition::new(body)).await?;
         if !request.uploads.is_empty() {
             let (caller, definition) = (caller.clone(), definition.clone());
@@ -112,13 +115,13 @@ impl CohortsApi for Service {
         let project = caller.project.id();
         let body = request.body;
         let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;
-        let caches = Arc::clone(&self.store.caches);
+        let store = self.store.clone();
         let permit = self
             .shares
             .previews
             .acquire(ShareOwner::Project(project))
             .await?;
-        let read = holding(permit, move |conn| preview.read(conn, &caches));
+        let read = holding(permit, move |conn| preview.read(conn, &store));
         let response = self.read(project, read).await?;
         Ok(CohortsPreviewResponse::Status200(response))
     }
@@ -140,7 +143,8 @@ impl CohortsApi for Service {
         request: CohortsPartialUpdateRequest,
     ) -> Result<CohortsPartialUpdateResponse, Error> {
         let id = CohortId(request.path.id);
-        let cohort = self.change(caller, id, request.body, request.uploads);
+        let options = upload_options(request.form);
+        let cohort = self.change(caller, id, request.body, request.uploads, options);
         Ok(CohortsPartialUpdateResponse::Status200(cohort.await?))
     }
 
@@ -158,7 +162,8 @@ impl CohortsApi for Service {
         request: CohortsUpdateRequest,
     ) -> Result<CohortsUpdateResponse, Error> {
         let id = CohortId(request.path.id);
-        let cohort = self.change(caller, id, request.body, request.uploads);
+        let options = upload_options(request.form);
+        let cohort = self.change(caller, id, request.body, request.uploads, options);
         Ok(CohortsUpdateResponse::Status200(cohort.await?))
     }
 
@@ -224,6 +229,32 @@ impl CohortsApi for Service {
     ) -> Result<CohortsPersonsRetrieveResponse, Error> {
         self.members(caller, request).await
     }
+
+    async fn cohorts_persons_csv(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsCsvRequest,
+    ) -> Result<CohortsPersonsCsvResponse, Error> {
+        self.members_as_csv(caller, request).await
+    }
+
+    async fn cohorts_persons_ndjson(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsNdjsonRequest,
+    ) -> Result<CohortsPersonsNdjsonResponse, Error> {
+        self.members_as_ndjson(caller, request).await
+    }
+}
+
+/// The options of a file, which only forms have.
+fn upload_options(form: Option<CohortFormOnly>) -> UploadOptions {
+    let form = form.unwrap_or_default();
+    UploadOptions {
+        create_persons: form.create_people == Some(true),
+        replace_members: form.replace_members == Some(true),
+        allow_empty: form.allow_empty == Some(true),
+    }
 }
 
 /// A cohort of the project as responses show it.
@@ -239,12 +270,8 @@ impl Service {
         id: CohortId,
         body: PatchedCohort,
         files: Vec<UploadedFile>,
+        options: UploadOptions,
     ) -> Result<Cohort, Error> {
-        let options = UploadOptions {
-            create_persons: matches!(body.create_people, Patch::Value(true)),
-            replace_members: matches!(body.replace_members, Patch::Value(true)),
-            allow_empty: matches!(body.allow_empty, Patch::Value(true)),
-        };
         let project = caller.project.id();
         let mut upload = None;
         if !files.is_empty() {

@@ -1,16 +1,17 @@
 //! The persons resource, and the members of a cohort: one person, a page, or a file with all of them.
 
-use actix_web::HttpResponse;
 use cohorts_api::types::{Done, PersonCohort, PersonCohorts};
 use cohorts_api::{
-    CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, PersonsApi,
-    PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse, PersonsCohortsRetrieveQuery,
-    PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
-    PersonsDeletePropertyCreateRequest, PersonsDeletePropertyCreateResponse, PersonsDestroyRequest,
-    PersonsDestroyResponse, PersonsListRequest, PersonsListResponse, PersonsRetrieveRequest,
-    PersonsRetrieveResponse, PersonsUpdatePropertyCreateRequest,
+    CohortsPersonsCsvRequest, CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
+    CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse,
+    PersonsApi, PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
+    PersonsCohortsRetrieveQuery, PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
+    PersonsCsvRequest, PersonsCsvResponse, PersonsDeletePropertyCreateRequest,
+    PersonsDeletePropertyCreateResponse, PersonsDestroyRequest, PersonsDestroyResponse,
+    PersonsListRequest, PersonsListResponse, PersonsNdjsonRequest, PersonsNdjsonResponse,
+    PersonsRetrieveRequest, PersonsRetrieveResponse, PersonsUpdatePropertyCreateRequest,
     PersonsUpdatePropertyCreateResponse, PersonsValuesRetrieveRequest,
-    PersonsValuesRetrieveResponse,
+    PersonsValuesRetrieveResponse, RequestHead,
 };
 use cohorts_engine::stored_name;
 use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
@@ -35,15 +36,22 @@ mod unsupported;
 mod values;
 
 use bulk_delete::DoomedIds;
-use export::ExportFormat;
 use property::PropertyChange;
-use query::{PersonQuery, PersonSource};
+use query::{PersonParameters, PersonQuery, PersonSource};
 
-/// Persons in the format that the caller accepts.
-enum PersonList {
-    Page(HttpResponse),
-    Csv(HttpResponse),
-    Ndjson(HttpResponse),
+/// The parameters of an operation that lists persons. Each operation has a type of its own for them.
+macro_rules! parameters {
+    ($query:expr) => {
+        PersonParameters {
+            limit: $query.limit,
+            offset: $query.offset,
+            cursor: $query.cursor,
+            distinct_id: $query.distinct_id,
+            email: $query.email,
+            properties: $query.properties,
+            search: $query.search,
+        }
+    };
 }
 
 impl Service {
@@ -52,31 +60,62 @@ impl Service {
         caller: Caller,
         request: CohortsPersonsRetrieveRequest,
     ) -> Result<CohortsPersonsRetrieveResponse, Error> {
-        unsupported::refuse_selections(&request.http)?;
-        let parameters = request.query;
-        let source = PersonSource::Members(CohortId(request.path.id));
-        let query = PersonQuery::new(&caller, source)
-            .with_page(
-                parameters.limit,
-                parameters.offset,
-                parameters.cursor.as_deref(),
-            )?
-            .with_total(parameters.include_total == Some(true))
-            .with_identity(parameters.distinct_id, parameters.email)
-            .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let format = ExportFormat {
-            name: parameters.format.as_deref(),
-            has_mark: parameters.bom.unwrap_or_default(),
-        };
-        let list = self.persons(query, format, &request.http);
-        Ok(match list.await? {
-            PersonList::Page(page) => CohortsPersonsRetrieveResponse::Status200(page.into()),
-            PersonList::Csv(file) => CohortsPersonsRetrieveResponse::Status200Csv(file.into()),
-            PersonList::Ndjson(file) => {
-                CohortsPersonsRetrieveResponse::Status200Ndjson(file.into())
-            }
-        })
+        let (query, head) = (request.query, &request.http);
+        let query = members_of(&caller, request.path.id, head, parameters!(query))?
+            .with_total(query.include_total == Some(true));
+        let page = self.person_page(query, head).await?;
+        Ok(CohortsPersonsRetrieveResponse::Status200(page.into()))
     }
+
+    pub(super) async fn members_as_csv(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsCsvRequest,
+    ) -> Result<CohortsPersonsCsvResponse, Error> {
+        let (query, head) = (request.query, &request.http);
+        let has_mark = query.bom == Some(true);
+        let query = members_of(&caller, request.path.id, head, parameters!(query))?;
+        let file = self.csv(query, has_mark, head).await?;
+        Ok(CohortsPersonsCsvResponse::Status200Csv(file.into()))
+    }
+
+    pub(super) async fn members_as_ndjson(
+        &self,
+        caller: Caller,
+        request: CohortsPersonsNdjsonRequest,
+    ) -> Result<CohortsPersonsNdjsonResponse, Error> {
+        let (query, head) = (request.query, &request.http);
+        let query = members_of(&caller, request.path.id, head, parameters!(query))?;
+        let file = self.ndjson(query, head).await?;
+        Ok(CohortsPersonsNdjsonResponse::Status200Ndjson(file.into()))
+    }
+}
+
+/// The members of the cohort in the path.
+fn members_of(
+    caller: &Caller,
+    id: i64,
+    head: &RequestHead,
+    parameters: PersonParameters,
+) -> Result<PersonQuery, Error> {
+    unsupported::refuse_selections(head)?;
+    let source = PersonSource::Members(CohortId(id));
+    PersonQuery::new(caller, source).with_parameters(caller, parameters)
+}
+
+/// The persons of the project, or those of the parameter `cohort`.
+fn persons_of(
+    caller: &Caller,
+    cohort: Option<i64>,
+    head: &RequestHead,
+    parameters: PersonParameters,
+) -> Result<PersonQuery, Error> {
+    unsupported::refuse_selections(head)?;
+    let source = match cohort {
+        Some(id) => PersonSource::MembersOf(CohortId(id)),
+        None => PersonSource::Project,
+    };
+    PersonQuery::new(caller, source).with_parameters(caller, parameters)
 }
 
 impl PersonsApi for Service {
@@ -85,34 +124,34 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsListRequest,
     ) -> Result<PersonsListResponse, Error> {
-        unsupported::refuse_selections(&request.http)?;
-        let parameters = request.query;
-        let source = match parameters.cohort {
-            Some(id) => {
-                caller.require("cohort:read")?;
-                PersonSource::MembersOf(CohortId(id))
-            }
-            None => PersonSource::Project,
-        };
-        let query = PersonQuery::new(&caller, source)
-            .with_page(
-                parameters.limit,
-                parameters.offset,
-                parameters.cursor.as_deref(),
-            )?
-            .with_total(parameters.include_total == Some(true))
-            .with_identity(parameters.distinct_id, parameters.email)
-            .with_criteria(&caller, parameters.properties.as_deref(), parameters.search)?;
-        let format = ExportFormat {
-            name: parameters.format.as_deref(),
-            has_mark: parameters.bom.unwrap_or_default(),
-        };
-        let list = self.persons(query, format, &request.http);
-        Ok(match list.await? {
-            PersonList::Page(page) => PersonsListResponse::Status200(page.into()),
-            PersonList::Csv(file) => PersonsListResponse::Status200Csv(file.into()),
-            PersonList::Ndjson(file) => PersonsListResponse::Status200Ndjson(file.into()),
-        })
+        let (query, head) = (request.query, &request.http);
+        let query = persons_of(&caller, query.cohort, head, parameters!(query))?
+            .with_total(query.include_total == Some(true));
+        let page = self.person_page(query, head).await?;
+        Ok(PersonsListResponse::Status200(page.into()))
+    }
+
+    async fn persons_csv(
+        &self,
+        caller: Caller,
+        request: PersonsCsvRequest,
+    ) -> Result<PersonsCsvResponse, Error> {
+        let (query, head) = (request.query, &request.http);
+        let has_mark = query.bom == Some(true);
+        let query = persons_of(&caller, query.cohort, head, parameters!(query))?;
+        let file = self.csv(query, has_mark, head).await?;
+        Ok(PersonsCsvResponse::Status200Csv(file.into()))
+    }
+
+    async fn persons_ndjson(
+        &self,
+        caller: Caller,
+        request: PersonsNdjsonRequest,
+    ) -> Result<PersonsNdjsonResponse, Error> {
+        let (query, head) = (request.query, &request.http);
+        let query = persons_of(&caller, query.cohort, head, parameters!(query))?;
+        let file = self.ndjson(query, head).await?;
+        Ok(PersonsNdjsonResponse::Status200Ndjson(file.into()))
     }
 
     async fn persons_retrieve(

@@ -7,6 +7,7 @@ use super::readiness::Readiness;
 use crate::error::Error;
 use crate::handlers::{Service, config_script};
 use crate::index::checkpoint::segment_bytes_read;
+use crate::metrics::IndexFigures;
 
 /// The endpoints outside of the API contract.
 #[derive(OpenApi)]
@@ -48,11 +49,14 @@ pub async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
 /// The metrics of the service in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, description = "The metrics.", body = String)))]
 pub async fn metrics(service: web::Data<Service>) -> Result<HttpResponse, Error> {
-    let text = service.metrics.text(
-        |lane| service.store.connections(lane),
-        service.store.caches.index.bytes(),
-        segment_bytes_read(),
-    )?;
+    let index = &service.store.caches.index;
+    let figures = IndexFigures {
+        bytes: index.bytes(),
+        segment_bytes_read: segment_bytes_read(),
+        builds: index.builds(),
+    };
+    let connections = |lane| service.store.connections(lane);
+    let text = service.metrics.text(connections, figures)?;
     Ok(HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
         .body(text))

@@ -5,15 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
-use cohorts_store::scan::{EventRow, PersonRow};
+use cohorts_store::scan::{self, EventRow};
 use cohorts_store::tombstones::Tombstones;
 use roaring::RoaringBitmap;
 
 use super::IndexResult;
 use super::cache::{Cache, Cached};
-use super::events::{EventIndex, EventIndexes};
+use super::events::{CachedEvents, EventAdder, EventIndex, EventIndexes};
 use super::load::{changed_persons, events_between, tombstones_since};
-use super::project::ProjectIndex;
+use super::project::{ProjectIndex, STEP_ROWS};
 use super::read::ReadTx;
 
 /// Changes of a property that are kept as layers over its block.
@@ -25,75 +25,92 @@ const MAX_PROPERTIES: usize = 256;
 /// Event indexes that a successor keeps: the last used ones.
 const MAX_EVENT_INDEXES: usize = 1_024;
 
-/// The index as of the later sequence number `seq`; `None` if a new index is as cheap.
-pub fn advance(
-    index: &ProjectIndex,
-    tx: &ReadTx<'_>,
-    seq: i64,
-) -> IndexResult<Option<ProjectIndex>> {
+/// The successor of an index, at most [`STEP_ROWS`] events and persons nearer to sequence number `seq`, which the
+/// transaction sees.
+pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<ProjectIndex> {
+    let span = (index.seq, seq);
+    let end = tx.with_conn(|conn| scan::step_end(conn, tx.shard_key(), span, STEP_ROWS))?;
+    let span = (index.seq, end);
     let later = tombstones_since(tx, index.seq)?;
-    let mut properties = last_used(index.properties.all());
-    properties.truncate(MAX_PROPERTIES);
-    let keys: Vec<String> = properties.iter().map(|block| block.key.clone()).collect();
-    let Some(rows) = changed_persons(tx, index.seq, &keys)? else {
-        return Ok(None);
-    };
     let tombstones = if later.retired.is_empty() {
         Arc::clone(&index.tombstones)
     } else {
         Arc::new(index.tombstones.with(&later))
     };
-    let Some(events) = advance_events(index, tx, seq, &later, &tombstones)? else {
-        return Ok(None);
-    };
-    let changed: RoaringBitmap = rows.iter().map(|person| person.ordinal).collect();
-    let touched = &changed | &later.retired;
+    let mut properties = last_used(index.properties.all());
+    properties.truncate(MAX_PROPERTIES);
+    let changes = PersonChanges::read(tx, span, &properties)?;
+    let touched = &changes.persons | &later.retired;
     let persons = if touched.is_empty() {
         Arc::clone(&index.persons)
     } else {
-        Arc::new((&*index.persons | &changed) - &later.retired)
+        Arc::new((&*index.persons | &changes.persons) - &later.retired)
     };
-    Ok(Some(ProjectIndex {
-        properties: advance_properties(properties, &touched, &rows),
-        created_at: advance_created_at(index, &touched, &rows),
+    let events = advance_events(index, tx, span, &later, &tombstones)?;
+    Ok(ProjectIndex {
+        is_behind: end < seq,
+        created_at: advance_created_at(index, &touched, &changes.created_at),
+        properties: advance_properties(properties, &touched, changes.values),
         events,
         property_checkpoints: Arc::clone(&index.property_checkpoints),
         ..ProjectIndex::empty(
-            seq,
+            end,
             index.retention,
             index.range.clone(),
             persons,
             tombstones,
             Arc::clone(&index.live),
         )
-    }))
+    })
+}
+
+/// The persons that were written in a span of the log, with their new values.
+struct PersonChanges {
+    persons: RoaringBitmap,
+    created_at: Vec<(u32, i64)>,
+    /// The values of each advanced property.
+    values: Vec<PropertyBlock>,
+}
+
+impl PersonChanges {
+    fn read(
+        tx: &ReadTx<'_>,
+        span: (i64, i64),
+        properties: &[Cached<String, PropertyBlock>],
+    ) -> IndexResult<Self> {
+        let keys: Vec<String> = properties.iter().map(|block| block.key.clone()).collect();
+        let mut builders: Vec<_> = keys.iter().map(|_| PropertyBlockBuilder::new()).collect();
+        let (mut persons, mut created_at) = (RoaringBitmap::new(), Vec::new());
+        changed_persons(tx, span, &keys, |person| {
+            persons.insert(person.ordinal);
+            created_at.push((person.ordinal, person.created_at));
+            for (values, value) in builders.iter_mut().zip(&person.properties) {
+                if let Some(value) = value {
+                    values.push_raw(person.ordinal, value);
+                }
+            }
+            Ok(())
+        })?;
+        let values = builders.into_iter().map(PropertyBlockBuilder::finish);
+        Ok(Self {
+            persons,
+            created_at,
+            values: values.collect(),
+        })
+    }
 }
 
 fn advance_created_at(
     index: &ProjectIndex,
     touched: &RoaringBitmap,
-    rows: &[PersonRow],
+    times: &[(u32, i64)],
 ) -> Cache<(), TimesBlock> {
     let created_at = Cache::default();
-    for Cached {
-        key,
-        value,
-        last_use,
-    } in index.created_at.all()
-    {
-        let times = rows
-            .iter()
-            .map(|person| (person.ordinal, person.created_at));
-        let value = Arc::new(value.with_changes(touched, times));
-        let bytes = value.bytes();
-        created_at.put(
-            Cached {
-                key,
-                value,
-                last_use,
-            },
-            bytes,
-        );
+    for mut cached in index.created_at.all() {
+        let times = times.iter().copied();
+        cached.value = Arc::new(cached.value.with_changes(touched, times));
+        let bytes = cached.value.bytes();
+        created_at.put(cached, bytes);
     }
     created_at
 }
@@ -101,12 +118,12 @@ fn advance_created_at(
 fn advance_properties(
     blocks: Vec<Cached<String, PropertyBlock>>,
     touched: &RoaringBitmap,
-    rows: &[PersonRow],
+    changes: Vec<PropertyBlock>,
 ) -> Cache<String, PropertyBlock> {
     let properties = Cache::default();
-    for (nth, mut cached) in blocks.into_iter().enumerate() {
+    for (mut cached, changes) in blocks.into_iter().zip(changes) {
         if !touched.is_empty() {
-            cached.value = Arc::new(with_changed_persons(&cached.value, touched, rows, nth));
+            cached.value = Arc::new(with_changes(&cached.value, touched, changes));
         }
         let bytes = cached.value.bytes();
         properties.put(cached, bytes);
@@ -114,20 +131,13 @@ fn advance_properties(
     properties
 }
 
-/// Returns `block` with the values of the persons `touched` replaced by `properties[nth]` of their rows.
-pub fn with_changed_persons(
+/// Returns `block` with the values of the persons `touched` replaced by `changes`.
+pub fn with_changes(
     block: &PropertyBlock,
     touched: &RoaringBitmap,
-    rows: &[PersonRow],
-    nth: usize,
+    changes: PropertyBlock,
 ) -> PropertyBlock {
-    let mut values = PropertyBlockBuilder::new();
-    for person in rows {
-        if let Some(value) = &person.properties[nth] {
-            values.push_raw(person.ordinal, value);
-        }
-    }
-    let block = block.with_changes(touched, values.finish());
+    let block = block.with_changes(touched, changes);
     if block.layers() < MAX_LAYERS {
         block
     } else {
@@ -135,49 +145,94 @@ pub fn with_changed_persons(
     }
 }
 
-/// The event indexes with later events, and with the events of merged persons under their survivors.
+/// The event indexes with the events of a span of the log, and with the events of merged persons under their survivors.
 fn advance_events(
     index: &ProjectIndex,
     tx: &ReadTx<'_>,
-    seq: i64,
+    span: (i64, i64),
     later: &Tombstones,
     tombstones: &Tombstones,
-) -> IndexResult<Option<EventIndexes>> {
+) -> IndexResult<EventIndexes> {
     let cached = advanced_events(index.events.all());
-    let events = Cache::default();
-    if cached.is_empty() {
-        return Ok(Some(events));
-    }
     let names = cached.iter().map(|cached| cached.key.0.clone());
     let names = sorted_unique(names.collect());
     let keys = cached.iter().flat_map(|cached| cached.key.1.clone());
     let keys = sorted_unique(keys.collect());
-    let Some(tail) = events_between(tx, (index.seq, seq), &names, &keys)? else {
-        return Ok(None);
-    };
-    let mut by_name: HashMap<&str, Vec<&EventRow>> = HashMap::new();
-    for event in &tail {
-        by_name.entry(&event.name).or_default().push(event);
+    let mut successors: HashMap<&str, Vec<Successor<'_>>> = HashMap::new();
+    for cached in &cached {
+        let successor = Successor::new(cached, &keys, later, tombstones);
+        successors.entry(&cached.key.0).or_default().push(successor);
     }
-    for mut cached in cached {
-        let (name, columns) = &cached.key;
-        let rows = by_name.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-        if !rows.is_empty() || !later.retired.is_empty() {
-            let mut successor = cached.value.successor();
-            successor.resolve(later, tombstones);
-            successor.add(rows, &keys, columns, tombstones);
-            cached.value = Arc::new(successor);
+    events_between(tx, span, &names, &keys, |event| {
+        let person = tombstones.resolve(event.ordinal);
+        for successor in successors
+            .get_mut(event.name.as_str())
+            .into_iter()
+            .flatten()
+        {
+            successor.add(&event, person);
         }
+        Ok(())
+    })?;
+    let events = Cache::default();
+    for successor in successors.into_values().flatten() {
+        let cached = successor.finish();
         let bytes = cached.value.bytes();
         events.put(cached, bytes);
     }
-    Ok(Some(events))
+    Ok(events)
+}
+
+/// An event index with later events. It is copied when the first event is added.
+struct Successor<'a> {
+    cached: &'a CachedEvents,
+    keys: &'a [String],
+    /// The index with moved events of merged persons, if there are any.
+    resolved: Option<EventIndex>,
+    adder: Option<EventAdder<'a>>,
+}
+
+impl<'a> Successor<'a> {
+    fn new(
+        cached: &'a CachedEvents,
+        keys: &'a [String],
+        later: &Tombstones,
+        tombstones: &Tombstones,
+    ) -> Self {
+        let resolved = (!later.retired.is_empty()).then(|| {
+            let mut index = cached.value.successor();
+            index.resolve(later, tombstones);
+            index
+        });
+        Self {
+            cached,
+            keys,
+            resolved,
+            adder: None,
+        }
+    }
+
+    fn add(&mut self, event: &EventRow, person: Option<u32>) {
+        let adder = self.adder.get_or_insert_with(|| {
+            let index = self.resolved.take();
+            let index = index.unwrap_or_else(|| self.cached.value.successor());
+            EventAdder::new(index, &self.cached.key.1, self.keys)
+        });
+        adder.add(event, person);
+    }
+
+    fn finish(self) -> CachedEvents {
+        let changed = self.adder.map(EventAdder::finish).or(self.resolved);
+        Cached {
+            key: self.cached.key.clone(),
+            value: changed.map_or_else(|| Arc::clone(&self.cached.value), Arc::new),
+            last_use: self.cached.last_use,
+        }
+    }
 }
 
 /// The last used event indexes, as far as their columns are not too many.
-fn advanced_events(
-    cached: Vec<Cached<(String, Vec<String>), EventIndex>>,
-) -> Vec<Cached<(String, Vec<String>), EventIndex>> {
+fn advanced_events(cached: Vec<CachedEvents>) -> Vec<CachedEvents> {
     let mut cached = last_used(cached);
     cached.truncate(MAX_EVENT_INDEXES);
     let mut columns = HashSet::new();

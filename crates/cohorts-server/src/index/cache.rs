@@ -161,12 +161,20 @@ impl<K: CacheKey, V> Cache<K, V> {
         }
     }
 
+    /// The cached value, if there is one. This is not a use.
+    pub fn peek(&self, key: &K) -> Option<Arc<V>> {
+        self.0.lock().get(key)?.value.lock().clone()
+    }
+
     /// Whether a value is cached.
     pub fn contains(&self, key: &K) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// Whether no value is cached.
+    pub fn is_empty(&self) -> bool {
         let entries = self.0.lock();
-        entries
-            .get(key)
-            .is_some_and(|entry| entry.value.lock().is_some())
+        entries.values().all(|entry| entry.value.lock().is_none())
     }
 
     /// All cached values.

@@ -217,7 +217,8 @@ fn count_events(
 }
 
 impl ProjectIndex {
-    /// Writes the blocks of larger projects that live cohorts read and that are not written yet.
+    /// Writes the blocks of larger projects that live cohorts read and that are not written yet. A block that cannot be
+    /// written does not keep the others from being written.
     pub fn write_checkpoints(&self, conn: &mut Conn, project: ProjectId) -> Result<(), StoreError> {
         let live = self.live.refresh(conn, project)?;
         // Other columns of these events were loaded before the live columns changed, and are not read again.
@@ -226,13 +227,14 @@ impl ProjectIndex {
         if self.persons.len() >= MIN_ROWS {
             self.write_persons(conn, project)?;
         }
+        let mut written = Ok(());
         for Cached { key, value, .. } in self.properties.all() {
             if value.person_count() as u64 >= MIN_ROWS && live.has_property(&key) {
-                self.write_property(conn, project, &key, &value)?;
+                written = written.and(self.write_property(conn, project, &key, &value));
             }
         }
         if self.retention.days.is_some() {
-            return Ok(());
+            return written;
         }
         for Cached { key, value, .. } in self.events.all() {
             let (name, columns) = key;
@@ -241,10 +243,10 @@ impl ProjectIndex {
                 && live.has_segments(&name, &columns)
                 && let Some(key) = SegmentKey::new(&name, &columns)
             {
-                self.write_events(conn, project, &key, &value)?;
+                written = written.and(self.write_events(conn, project, &key, &value));
             }
         }
-        Ok(())
+        written
     }
 
     fn write_persons(&self, conn: &mut Conn, project: ProjectId) -> Result<(), StoreError> {

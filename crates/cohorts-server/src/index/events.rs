@@ -10,7 +10,8 @@ use cohorts_store::segments::SegmentManifest;
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 
-use super::cache::Cache;
+use super::cache::{Cache, Cached};
+use super::project::STEP_ROWS;
 
 /// The shortest time between two checkpoints of an event index.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
@@ -23,6 +24,7 @@ const ROLLUP_DAYS: [i64; 2] = [16, 4];
 
 /// Event indexes by the name of the events and the properties that they have columns for.
 pub type EventIndexes = Cache<(String, Vec<String>), EventIndex>;
+pub type CachedEvents = Cached<(String, Vec<String>), EventIndex>;
 
 /// The events of one name, from a day on.
 pub struct EventIndex {
@@ -266,36 +268,68 @@ impl EventIndex {
         }
     }
 
-    /// Adds later events to the segments, which have the columns `columns`. `keys` are the properties of the rows.
-    pub fn add(
-        &mut self,
-        events: &[&EventRow],
-        keys: &[String],
-        columns: &[String],
-        tombstones: &Tombstones,
-    ) {
-        let position = |column| keys.iter().position(|key| key == column);
-        let positions: Vec<Option<usize>> = columns.iter().map(position).collect();
-        let mut builders: BTreeMap<i64, EventBlockBuilder> = BTreeMap::new();
-        for event in events {
-            let day = day_of(event.time);
-            self.coverage.has_gap |= day < self.from_day;
-            let person = tombstones.resolve(event.ordinal);
-            let Some(person) = person.filter(|_| day >= self.from_day) else {
-                continue;
-            };
-            let builder = builders
-                .entry(day)
-                .or_insert_with(|| EventBlockBuilder::new(columns));
-            let properties = positions
-                .iter()
-                .map(|nth| event.properties[(*nth)?].as_deref());
-            builder.push_raw(person, event.time, properties);
-        }
+    fn add_segments(&mut self, builders: BTreeMap<i64, EventBlockBuilder>) {
         for (day, builder) in builders {
             self.days.entry(day).or_default().add(builder.finish());
             self.drop_rollups(day);
         }
+    }
+}
+
+/// Adds later events to an index, [`STEP_ROWS`] at a time.
+pub struct EventAdder<'a> {
+    index: EventIndex,
+    columns: &'a [String],
+    /// The position of each column in the properties of a row.
+    positions: Vec<Option<usize>>,
+    builders: BTreeMap<i64, EventBlockBuilder>,
+    rows: usize,
+}
+
+impl<'a> EventAdder<'a> {
+    /// Adds to an index with the columns `columns`. `keys` are the properties of the rows.
+    pub fn new(index: EventIndex, columns: &'a [String], keys: &[String]) -> Self {
+        let position = |column| keys.iter().position(|key| key == column);
+        Self {
+            index,
+            columns,
+            positions: columns.iter().map(position).collect(),
+            builders: BTreeMap::new(),
+            rows: 0,
+        }
+    }
+
+    /// Adds an event of `person`, who has it now; `None` if no person has it any more.
+    pub fn add(&mut self, event: &EventRow, person: Option<u32>) {
+        let day = day_of(event.time);
+        self.index.coverage.has_gap |= day < self.index.from_day;
+        let Some(person) = person.filter(|_| day >= self.index.from_day) else {
+            return;
+        };
+        let new_builder = || EventBlockBuilder::new(self.columns);
+        let builder = self.builders.entry(day).or_insert_with(new_builder);
+        let properties = self.positions.iter();
+        builder.push_raw(
+            person,
+            event.time,
+            properties.map(|nth| event.properties[(*nth)?].as_deref()),
+        );
+        self.rows += 1;
+        if self.rows.is_multiple_of(STEP_ROWS) {
+            self.index.add_segments(std::mem::take(&mut self.builders));
+        }
+    }
+
+    /// The memory of the index and of the added events, in bytes.
+    pub fn bytes(&self) -> usize {
+        let added = self.builders.values().map(EventBlockBuilder::bytes);
+        self.index.bytes() + added.sum::<usize>()
+    }
+
+    /// The index with the added events.
+    pub fn finish(mut self) -> EventIndex {
+        self.index.add_segments(self.builders);
+        self.index
     }
 }
 
@@ -386,7 +420,9 @@ mod tests {
             time: day * DAY_MICROS + 5,
             properties: Vec::new(),
         };
-        index.add(&[&event], &[], &[], &Tombstones::default());
+        let mut adder = EventAdder::new(index.successor(), &[], &[]);
+        adder.add(&event, Some(person));
+        *index = adder.finish();
     }
 
     fn assert_rollups_equal_segments(index: &EventIndex) {

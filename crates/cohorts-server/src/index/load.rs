@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cohorts_engine::{EventBlock, EventBlockBuilder};
-use cohorts_store::events;
 use cohorts_store::scan::{self, EventRow, EventScan, PersonRow};
 use cohorts_store::segments::SegmentKey;
 use cohorts_store::tombstones::{self, Tombstones};
@@ -14,8 +13,8 @@ use roaring::RoaringBitmap;
 
 use super::cache::Load;
 use super::checkpoint::{self, StoredEvents};
-use super::events::{CheckpointState, DayPartition, EventIndex, day_of};
-use super::project::{MAX_CATCH_UP, ProjectIndex};
+use super::events::{CheckpointState, DayPartition, EventAdder, EventIndex, day_of};
+use super::project::ProjectIndex;
 use super::read::ReadTx;
 use super::{IndexError, IndexResult};
 
@@ -34,11 +33,13 @@ pub struct EventSpan {
 /// The ordinals of all persons, from their checkpoint if one was written at or before `seq`.
 pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
     let stored = checkpoint::persons(tx)?;
-    if let Some((through_seq, persons)) = stored.filter(|(through_seq, _)| *through_seq <= seq)
-        && let Some(changed) = changed_persons(tx, through_seq, &[])?
+    if let Some((through_seq, mut persons)) = stored.filter(|(through_seq, _)| *through_seq <= seq)
     {
-        let changed: RoaringBitmap = changed.iter().map(|person| person.ordinal).collect();
-        return Ok((persons | changed) - tombstones_since(tx, through_seq)?.retired);
+        changed_persons(tx, (through_seq, seq), &[], |person| {
+            persons.insert(person.ordinal);
+            Ok(())
+        })?;
+        return Ok(persons - tombstones_since(tx, through_seq)?.retired);
     }
     tx.with_conn(|conn| scan::person_ordinals(conn, tx.shard_key()))
 }
@@ -47,36 +48,32 @@ pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> IndexResult<Tombstones> {
     tx.with_conn(|conn| tombstones::since(conn, tx.shard_key(), seq))
 }
 
-/// The persons written after `seq`; `None` if they are too many or too large to catch up.
+/// Calls `each` with each person last written after `after`, up to `through`, with the properties `keys`.
 pub fn changed_persons(
     tx: &ReadTx<'_>,
-    seq: i64,
+    span: (i64, i64),
     keys: &[String],
-) -> IndexResult<Option<Vec<PersonRow>>> {
-    tx.with_conn(|conn| scan::changed_persons(conn, tx.shard_key(), seq, keys, MAX_CATCH_UP))
+    mut each: impl FnMut(PersonRow) -> IndexResult<()>,
+) -> IndexResult<()> {
+    if span.0 == span.1 {
+        return Ok(());
+    }
+    tx.with_conn(|conn| scan::changed_persons(conn, tx.shard_key(), span, keys, &mut each))
 }
 
-/// The events of `names` written after `after`, up to `through`; `None` if the events are too many or too large to
-/// catch up.
+/// Calls `each` with each event of `names` written after `after`, up to `through`.
 pub fn events_between(
     tx: &ReadTx<'_>,
-    (after, through): (i64, i64),
+    span: (i64, i64),
     names: &[String],
     properties: &[String],
-) -> IndexResult<Option<Vec<EventRow>>> {
-    if after == through {
-        return Ok(Some(Vec::new()));
-    }
-    let rows = MAX_CATCH_UP.rows as i64;
-    let span = (after, through);
-    let count = tx.with_conn(|conn| events::count_between(conn, tx.shard_key(), span, rows + 1))?;
-    if count > rows {
-        return Ok(None);
+    mut each: impl FnMut(EventRow) -> IndexResult<()>,
+) -> IndexResult<()> {
+    if span.0 == span.1 || names.is_empty() {
+        return Ok(());
     }
     let shard_key = tx.shard_key();
-    tx.with_conn(|conn| {
-        scan::events_between(conn, shard_key, span, names, properties, MAX_CATCH_UP)
-    })
+    tx.with_conn(|conn| scan::events_between(conn, shard_key, span, names, properties, &mut each))
 }
 
 impl ProjectIndex {
@@ -227,6 +224,7 @@ impl ProjectIndex {
                 }
                 rows += 1;
                 if rows % CHECK_ROWS == 0 {
+                    tx.count_rows(CHECK_ROWS);
                     tx.check_memory(bytes(&builders))?;
                 }
                 Ok::<_, IndexError>(())
@@ -274,10 +272,6 @@ impl ProjectIndex {
         if manifest.through_seq > self.seq {
             return Ok(FromCheckpoint::Missing);
         }
-        let span = (manifest.through_seq, self.seq);
-        let Some(tail) = events_between(tx, span, &[name.to_owned()], columns)? else {
-            return Ok(FromCheckpoint::Missing);
-        };
         let days = days
             .into_iter()
             .map(|(day, segments)| (day, DayPartition::from(segments)));
@@ -290,12 +284,19 @@ impl ProjectIndex {
             };
         }
         index.resolve(&self.tombstones, &self.tombstones);
-        let tail: Vec<&EventRow> = tail
-            .iter()
-            .filter(|event| self.resolve(event.ordinal).is_some())
-            .collect();
-        index.add(&tail, columns, columns, &self.tombstones);
-        Ok(FromCheckpoint::Loaded(index))
+        let mut adder = EventAdder::new(index, columns, columns);
+        let span = (manifest.through_seq, self.seq);
+        let mut rows = 0;
+        events_between(tx, span, &[name.to_owned()], columns, |event| {
+            adder.add(&event, self.resolve(event.ordinal));
+            rows += 1;
+            if rows % CHECK_ROWS == 0 {
+                tx.count_rows(CHECK_ROWS);
+                tx.check_memory(adder.bytes())?;
+            }
+            Ok(())
+        })?;
+        Ok(FromCheckpoint::Loaded(adder.finish()))
     }
 }
 

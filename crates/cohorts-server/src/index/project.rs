@@ -10,7 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use cohorts_engine::{PropertyBlock, TimesBlock};
 use cohorts_store::projects;
-use cohorts_store::scan::{PersonRange, ReadLimit};
+use cohorts_store::scan::PersonRange;
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -21,11 +21,9 @@ use super::events::EventIndexes;
 use super::live::SharedLiveColumns;
 use super::read::{ReadTx, RetentionState};
 
-/// If more than this changed, rebuilding is cheaper than catching up.
-pub const MAX_CATCH_UP: ReadLimit = ReadLimit {
-    rows: 200_000,
-    bytes: 64 << 20,
-};
+/// The most events, and the most persons, of a step from an index to its successor. It is smaller in tests, so that they
+/// catch up in several steps.
+pub const STEP_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 16 };
 
 /// The result of the last look at the checkpoint of a property.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +36,9 @@ pub enum PropertyCheckpoint {
 pub struct ProjectIndex {
     /// The last sequence number of the log that the index contains.
     pub seq: i64,
+    /// Whether the index is at a step of a catch-up: persons that were written again later have older values, so it can
+    /// be advanced and checkpointed, but not evaluated.
+    pub is_behind: bool,
     /// The retention when the index was built. Events deleted since must not come back when more are kept again.
     pub retention: RetentionState,
     /// The persons that the index contains.
@@ -86,6 +87,7 @@ impl ProjectIndex {
     ) -> Self {
         Self {
             seq,
+            is_behind: false,
             retention,
             range,
             persons,
@@ -117,6 +119,55 @@ impl ProjectIndex {
             Arc::clone(&self.tombstones),
             Arc::clone(&self.live),
         )
+    }
+
+    /// Whether this index has properties or events that `other` lacks.
+    pub fn has_more_than(&self, other: &Self) -> bool {
+        let missing = self.blocks_missing_in(other);
+        !missing.properties.is_empty() || !missing.events.is_empty()
+    }
+
+    /// This index with the properties and events only that `other` lacks.
+    pub fn blocks_missing_in(&self, other: &Self) -> Self {
+        let missing = Self {
+            is_behind: self.is_behind,
+            property_checkpoints: Arc::clone(&self.property_checkpoints),
+            ..Self::empty(
+                self.seq,
+                self.retention,
+                self.range.clone(),
+                Arc::clone(&self.persons),
+                Arc::clone(&self.tombstones),
+                Arc::clone(&self.live),
+            )
+        };
+        for cached in self.properties.all() {
+            if !other.properties.contains(&cached.key) {
+                let bytes = cached.value.bytes();
+                missing.properties.put(cached, bytes);
+            }
+        }
+        for cached in self.events.all() {
+            let from_day = cached.value.from_day;
+            let known = other.events.peek(&cached.key);
+            if known.is_none_or(|known| known.from_day > from_day) {
+                let bytes = cached.value.bytes();
+                missing.events.put(cached, bytes);
+            }
+        }
+        missing
+    }
+
+    /// Adds the properties and events of an index of the same sequence number.
+    pub fn take_blocks(&self, other: &Self) {
+        for cached in other.properties.all() {
+            let bytes = cached.value.bytes();
+            self.properties.put(cached, bytes);
+        }
+        for cached in other.events.all() {
+            let bytes = cached.value.bytes();
+            self.events.put(cached, bytes);
+        }
     }
 
     /// The person that has the events of `ordinal`, if the index contains the person.

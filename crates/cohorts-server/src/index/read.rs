@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cohorts_store::{Conn, ProjectId, ShardKey, events, projects, scan};
@@ -43,7 +44,12 @@ struct TxConn<'a> {
     reservation: Reservation,
     /// Whether memory may have grown since the last [`ReadTx::take_has_grown`].
     has_grown: Cell<bool>,
+    /// Counts the rows of loaded blocks.
+    rows_read: RowCount,
 }
+
+/// A count of rows that another thread can watch.
+pub type RowCount = Arc<AtomicU64>;
 
 impl<'a> ReadTx<'a> {
     /// Runs `work`, which loads no blocks, in a read transaction.
@@ -53,15 +59,18 @@ impl<'a> ReadTx<'a> {
         limits: Limits,
         work: impl FnOnce(ReadTx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        Self::run_with(conn, project, limits, &Arc::default(), work)
+        let (memory, rows_read) = (Arc::default(), Arc::default());
+        Self::run_with(conn, project, limits, &memory, &rows_read, work)
     }
 
-    /// Runs `work` in a read transaction, which reserves its memory from `memory`.
+    /// Runs `work` in a read transaction, which reserves its memory from `memory`, and counts the rows of loaded blocks in
+    /// `rows_read`.
     pub fn run_with<T, E: From<cohorts_store::Error>>(
         conn: &mut Conn,
         project: ProjectId,
         limits: Limits,
         memory: &Arc<MemoryUse>,
+        rows_read: &RowCount,
         work: impl FnOnce(ReadTx<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         cohorts_store::snapshot(conn, |conn| {
@@ -71,6 +80,7 @@ impl<'a> ReadTx<'a> {
                     statement_limit: Cell::new(Duration::ZERO),
                     reservation: Reservation::new(memory),
                     has_grown: Cell::new(false),
+                    rows_read: Arc::clone(rows_read),
                 }),
                 project,
                 limits,
@@ -94,6 +104,11 @@ impl<'a> ReadTx<'a> {
     /// Whether memory may have grown since the last call.
     pub fn take_has_grown(&self) -> bool {
         self.shared.has_grown.take()
+    }
+
+    /// Counts rows of a block that is being loaded.
+    pub fn count_rows(&self, rows: usize) {
+        (self.shared.rows_read).fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     /// Reserves memory for a block that is being loaded. Fails if all reads together exceed the memory limit.

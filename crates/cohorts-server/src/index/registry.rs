@@ -46,6 +46,7 @@ pub struct IndexCache {
     /// The other memory under the budget.
     pub memory: Arc<MemoryUse>,
     columns_dropped: Mutex<Instant>,
+    builds: AtomicU64,
 }
 
 impl Default for IndexCache {
@@ -55,6 +56,7 @@ impl Default for IndexCache {
             budget: AtomicU64::new(DEFAULT_BUDGET),
             memory: Arc::default(),
             columns_dropped: Mutex::new(Instant::now()),
+            builds: AtomicU64::new(0),
         }
     }
 }
@@ -77,20 +79,68 @@ impl IndexCache {
         };
         project.last_use.store(next_tick(), Ordering::Relaxed);
         let mut cached = lock_until(&project.newest, tx.limits.deadline)?;
+        self.advance_cached(&project, &mut cached, tx)
+    }
+
+    /// Brings the cached index to what a transaction sees, and returns it; `None` if it is newer.
+    fn advance_cached(
+        &self,
+        project: &CachedProject,
+        cached: &mut Option<Arc<ProjectIndex>>,
+        tx: &ReadTx<'_>,
+    ) -> IndexResult<Option<Arc<ProjectIndex>>> {
         let (seq, retention) = (tx.log_head()?, tx.retention()?);
-        let usable = cached.as_ref().filter(|index| index.retention == retention);
-        let advanced = match usable {
-            Some(index) if index.seq == seq => return Ok(Some(Arc::clone(index))),
-            Some(index) if index.seq > seq => return Ok(None),
-            Some(index) => advance(index, tx, seq)?,
-            None => None,
+        let usable = cached.take().filter(|index| index.retention == retention);
+        let mut index = match usable {
+            Some(index) => index,
+            None => {
+                self.builds.fetch_add(1, Ordering::Relaxed);
+                Arc::new(ProjectIndex::new(tx, seq, retention, &project.live)?)
+            }
         };
-        let index = match advanced {
-            Some(index) => Arc::new(index),
-            None => Arc::new(ProjectIndex::new(tx, seq, retention, &project.live)?),
-        };
+        // Each step is kept, so a caller that runs out of time leaves less to do for the next one.
+        let caught_up = catch_up(&mut index, tx, seq);
+        let is_current = index.seq == seq && !index.is_behind;
         *cached = Some(Arc::clone(&index));
-        Ok(Some(index))
+        caught_up?;
+        Ok(is_current.then_some(index))
+    }
+
+    /// Whether `index` has loaded blocks that the newest index lacks.
+    pub fn lacks_blocks_of(&self, project: ProjectId, index: &ProjectIndex) -> bool {
+        let newest = self.projects.lock().get(&project).cloned();
+        let newest = newest.and_then(|project| project.newest.lock().clone());
+        newest.is_some_and(|newest| !std::ptr::eq(&*newest, index) && index.has_more_than(&newest))
+    }
+
+    /// Adds to the newest index the blocks that an earlier one has loaded since. Without this, a load that takes longer
+    /// than the time between two writes would be lost.
+    pub fn keep_loaded(&self, tx: &ReadTx<'_>, loaded: &ProjectIndex) -> IndexResult<()> {
+        let Some(project) = self.projects.lock().get(&tx.project).cloned() else {
+            return Ok(());
+        };
+        let mut cached = lock_until(&project.newest, tx.limits.deadline)?;
+        let Some(newest) = self.advance_cached(&project, &mut cached, tx)? else {
+            return Ok(());
+        };
+        if newest.retention == loaded.retention {
+            let mut missing = Arc::new(loaded.blocks_missing_in(&newest));
+            catch_up(&mut missing, tx, newest.seq)?;
+            newest.take_blocks(&missing);
+        }
+        Ok(())
+    }
+
+    /// Replaces the newest index of a project.
+    #[cfg(test)]
+    pub(super) fn put(&self, project: ProjectId, index: ProjectIndex) {
+        let projects = self.projects.lock();
+        *projects[&project].newest.lock() = Some(Arc::new(index));
+    }
+
+    /// How often an index was built from checkpoints and rows, instead of from an earlier index.
+    pub fn builds(&self) -> u64 {
+        self.builds.load(Ordering::Relaxed)
     }
 
     /// Evicts the least recently used blocks until the rest fits into the budget, and whole indexes if that is not enough.
@@ -195,4 +245,13 @@ impl IndexCache {
             })
             .collect()
     }
+}
+
+/// Advances an index step by step to sequence number `seq`, which the transaction sees. After an error, the index is at
+/// the last step.
+fn catch_up(index: &mut Arc<ProjectIndex>, tx: &ReadTx<'_>, seq: i64) -> IndexResult<()> {
+    while index.seq < seq {
+        *index = Arc::new(advance(index, tx, seq)?);
+    }
+    Ok(())
 }

@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 use super::actions::{self, ActionCache};
 use super::load::EventSpan;
 use super::project::ProjectIndex;
-use super::read::{Limits, ReadTx};
+use super::read::{Limits, ReadTx, RowCount};
 use super::registry::IndexCache;
 use super::{IndexError, IndexResult};
 
@@ -40,6 +40,8 @@ pub struct Snapshot<'a, 'c> {
 
 /// If a plan reads events of more names, the names that no event has are found first.
 const MANY_NAMES: usize = 64;
+/// The time to bring loaded blocks to the newest index.
+const KEEP_LIMIT: Duration = Duration::from_secs(10);
 /// A range with fewer persons is not divided further, whatever memory it takes.
 const MIN_RANGE_PERSONS: u64 = 256;
 
@@ -56,6 +58,22 @@ impl<'a, 'c> Snapshot<'a, 'c> {
         limit: Duration,
         work: impl FnOnce(&Snapshot<'_, 'c>) -> Result<T, E>,
     ) -> Result<T, E> {
+        Self::read_counting(conn, cache, project, limit, &Arc::default(), work)
+    }
+
+    /// As [`Self::read`], and counts the rows of loaded blocks in `rows_read`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_counting<T, E: From<IndexError> + From<cohorts_store::Error>>(
+        conn: &mut Conn,
+        cache: &'c IndexCache,
+        project: ProjectId,
+        limit: Duration,
+        rows_read: &RowCount,
+        work: impl FnOnce(&Snapshot<'_, 'c>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let limits = Limits {
             deadline: Instant::now() + limit,
             memory: cache.budget(),
@@ -64,12 +82,14 @@ impl<'a, 'c> Snapshot<'a, 'c> {
             memory: u64::MAX,
             ..limits
         };
-        let mut work = Some(work);
+        let (mut work, mut used) = (Some(work), None);
         loop {
-            let result = ReadTx::run_with(conn, project, unlimited, &cache.memory, |tx| {
+            let memory = &cache.memory;
+            let result = ReadTx::run_with(conn, project, unlimited, memory, rows_read, |tx| {
                 let Some(index) = cache.get(&tx)? else {
                     return Ok(None);
                 };
+                used = Some(Arc::clone(&index));
                 let snapshot = Snapshot {
                     oldest_event: index.oldest_event(Utc::now()),
                     tx: tx.with_limits(limits),
@@ -80,6 +100,9 @@ impl<'a, 'c> Snapshot<'a, 'c> {
                 };
                 work.take().map(|work| work(&snapshot)).transpose()
             });
+            if let Some(index) = used.take() {
+                keep_loaded(conn, cache, project, &index);
+            }
             cache.evict(None);
             if let Some(value) = result? {
                 return Ok(value);
@@ -196,6 +219,22 @@ impl<'a, 'c> Snapshot<'a, 'c> {
     /// The transaction, to read other rows of the same instant.
     pub fn tx(&self) -> &ReadTx<'a> {
         &self.tx
+    }
+}
+
+/// Keeps what an evaluation has loaded, if the project's index has advanced since.
+fn keep_loaded(conn: &mut Conn, cache: &IndexCache, project: ProjectId, index: &ProjectIndex) {
+    if !cache.lacks_blocks_of(project, index) {
+        return;
+    }
+    let limits = Limits {
+        deadline: Instant::now() + KEEP_LIMIT,
+        memory: u64::MAX,
+    };
+    let kept = ReadTx::run(conn, project, limits, |tx| cache.keep_loaded(&tx, index));
+    if let Err(cause) = kept {
+        let project = project.0;
+        log::warn!("project {project}: loaded data is not kept, and will be read again: {cause}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The index over a real database: checkpoints, catching up, eviction and ranges of persons give the results of the rows.
 
+mod background;
+mod catch_up;
 mod columns;
 mod memory;
 

@@ -58,6 +58,21 @@ from (select *
     offset 0) e
 where event = any($4);
 
+-- scan::AFTER_STEP
+select min(seq) as seq
+from ((select seq
+        from events
+        where shard_key = $1 and seq > $2 and seq <= $3
+        order by seq
+        offset $4
+        limit 1)
+    union all (select seq
+        from persons
+        where shard_key = $1 and seq > $2 and seq <= $3
+        order by seq
+        offset $4
+        limit 1)) rest;
+
 -- scan::NEXT_NAME
 select min(event) as name
 from events

@@ -84,9 +84,8 @@ select ordinal, created_at, array(select (properties -> key)::text
     from unnest($3) with ordinality as keys(key, nth)
     order by nth) as properties
 from persons
-where shard_key = $1 and seq > $2
-order by seq
-limit $4;
+where shard_key = $1 and seq > $2 and seq <= $4
+order by seq;
 
 -- persons::ByOrdinals<PersonRows>
 select r.*

@@ -244,31 +244,59 @@ impl Body {
         })
     }
 
-    /// Checks the body by a rule, and deserializes it.
+    /// Checks the body by a rule, and deserializes it. A form may have more fields, with these names.
     pub(crate) fn read<T: DeserializeOwned>(
         &self,
         accepted: &[Media],
         kind: &Kind,
         nullable: bool,
+        form_names: &[&str],
     ) -> Result<T, Rejection> {
-        let media =
-            Media::parse(&essence(&self.content_type)).filter(|media| accepted.contains(media));
-        let media = media.ok_or_else(|| Rejection::MediaType {
-            media_type: self.content_type.clone(),
-        });
-        let mut value = match media? {
+        let media = self.media(accepted)?;
+        let mut value = match media {
             Media::Json => serde_json::from_slice(&self.bytes).map_err(invalid)?,
-            Media::Form => from_pairs(
-                &form_urlencoded::parse(&self.bytes)
-                    .into_owned()
-                    .collect::<Vec<_>>(),
+            _ => from_pairs(
+                &self.form_pairs(media, |name| !form_names.contains(&name)),
                 kind,
             ),
-            Media::Multipart => from_pairs(&self.pairs, kind),
         };
         if !(nullable && value.is_null()) {
             check(kind, &mut value).map_err(|violation| violation.into_rejection())?;
         }
         serde_json::from_value(value).map_err(invalid)
+    }
+
+    /// Reads the fields that only forms have; `None` for a JSON body.
+    pub(crate) fn form<T: DeserializeOwned>(
+        &self,
+        accepted: &[Media],
+        kind: &Kind,
+    ) -> Result<Option<T>, Rejection> {
+        let media = self.media(accepted).ok();
+        let Some(media) = media.filter(|media| *media != Media::Json) else {
+            return Ok(None);
+        };
+        let mut value = from_pairs(&self.form_pairs(media, |name| kind.has_field(name)), kind);
+        check(kind, &mut value).map_err(|violation| violation.into_rejection())?;
+        serde_json::from_value(value).map(Some).map_err(invalid)
+    }
+
+    fn media(&self, accepted: &[Media]) -> Result<Media, Rejection> {
+        let media = Media::parse(&essence(&self.content_type));
+        media
+            .filter(|media| accepted.contains(media))
+            .ok_or_else(|| Rejection::MediaType {
+                media_type: self.content_type.clone(),
+            })
+    }
+
+    /// The fields of a form that have such names.
+    fn form_pairs(&self, media: Media, has_name: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let pairs: Vec<_> = match media {
+            Media::Multipart => self.pairs.clone(),
+            _ => form_urlencoded::parse(&self.bytes).into_owned().collect(),
+        };
+        let named = pairs.into_iter().filter(|(name, _)| has_name(name));
+        named.collect()
     }
 }

@@ -68,6 +68,22 @@ pub(crate) enum Kind {
     Limited(&'static Kind, &'static [Limit]),
 }
 
+impl Kind {
+    /// The fields of an object; none for another kind.
+    fn fields(&self) -> &[Field] {
+        match self {
+            Self::Object(fields) | Self::ObjectWith(fields, _) => fields,
+            Self::Of(kind) | Self::Limited(kind, _) => kind.fields(),
+            _ => &[],
+        }
+    }
+
+    /// Whether an object has a field with this name.
+    pub fn has_field(&self, name: &str) -> bool {
+        self.fields().iter().any(|field| field.name == name)
+    }
+}
+
 /// The rule of members that are not described.
 pub(crate) enum Rest {
     Ignored,
@@ -402,11 +418,7 @@ fn is_match(pattern: &'static str, text: &str) -> bool {
 
 /// Builds an object from the fields of a form. A text that does not fit its rule stays text, which the rule then rejects.
 pub(crate) fn from_pairs(pairs: &[(String, String)], kind: &Kind) -> Value {
-    let fields: &[Field] = match kind {
-        Kind::Object(fields) | Kind::ObjectWith(fields, _) => fields,
-        Kind::Of(kind) | Kind::Limited(kind, _) => return from_pairs(pairs, kind),
-        _ => &[],
-    };
+    let fields = kind.fields();
     let mut members = Map::new();
     for (name, text) in pairs {
         let kind = fields

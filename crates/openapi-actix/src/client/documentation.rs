@@ -176,7 +176,7 @@ fn alternative_text(variant: &str, r#type: &Type) -> String {
 }
 
 /// The last segment of a type's path; empty for a type without a path.
-fn type_name(r#type: &Type) -> String {
+pub fn type_name(r#type: &Type) -> String {
     match r#type {
         Type::Path(path) => {
             let last = path.path.segments.last();
@@ -204,7 +204,7 @@ fn wire_name(field: &syn::Field) -> String {
 }
 
 /// The name in JSON that a field or variant has, if it differs from the Rust name.
-fn renamed(attributes: &[syn::Attribute]) -> Option<String> {
+pub fn renamed(attributes: &[syn::Attribute]) -> Option<String> {
     let mut name = None;
     for attribute in attributes
         .iter()

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use super::open;
 use crate::contract::Contract;
 use crate::naming::pascal;
 use crate::operations::{METHODS, Operation};
 use crate::reader::{object, reference};
-use crate::responses::{JSON, Status};
+use crate::responses::{JSON, Response, Status};
 use crate::schemas::only_part;
 
 pub struct Projection {
@@ -36,7 +37,9 @@ pub fn project(contract: &Contract) -> Projection {
         document: contract.document.root.clone(),
         nullable: Vec::new(),
     };
-    projection.project_patches(contract);
+    open::mark_lists(&mut projection.document);
+    open::mark_responses(&mut projection.document, contract);
+    projection.project_patches();
     let document = &mut projection.document;
     for operation in &contract.operations {
         let path = &mut document["paths"][&operation.path];
@@ -73,7 +76,7 @@ fn project_operation(contract: &Contract, operation: &Operation, value: &mut Val
     value["responses"] = responses(contract, operation);
 }
 
-/// Returns the success response as JSON, and the envelope for every error with a body.
+/// Returns the success response as JSON or as bytes, and the envelope for every error with a body.
 ///
 /// The client must not parse an error without a body as an envelope.
 /// Such an error is omitted here, so the caller gets it as an unexpected response.
@@ -102,16 +105,20 @@ fn responses(contract: &Contract, operation: &Operation) -> Value {
         .iter()
         .find(|response| !response.is_error());
     let (status, response) = match success {
-        Some(response) => (
-            response.status.text(),
-            response
-                .json_schema()
-                .map_or_else(|| json!({ "description": "" }), json_response),
-        ),
+        Some(response) => (response.status.text(), success_response(response)),
         None => ("2XX".to_owned(), json!({ "description": "" })),
     };
     responses.insert(status, response);
     responses.into()
+}
+
+/// The response of a builder: JSON, the bytes of a response that is never JSON, or nothing.
+fn success_response(response: &Response) -> Value {
+    match response.json_schema() {
+        Some(schema) => json_response(schema),
+        None if response.content.is_empty() => json!({ "description": "" }),
+        None => json!({ "description": "", "content": { "application/octet-stream": {} } }),
+    }
 }
 
 fn json_response(schema: &str) -> Value {
@@ -171,13 +178,15 @@ fn add_open_variant(choices: &mut Value) {
 
 impl Projection {
     /// Replaces the properties of bodies with `x-patch`, where null and absent have different meanings.
-    fn project_patches(&mut self, contract: &Contract) {
-        for (name, schema) in object(&contract.document.root["components"]["schemas"]) {
+    fn project_patches(&mut self) {
+        let schemas = self.document["components"]["schemas"].clone();
+        for (name, schema) in object(&schemas) {
             if schema["x-patch"] != true {
                 continue;
             }
             for (field, property) in object(&schema["properties"]) {
-                let target = resolve(contract, only_part(property));
+                let inner = only_part(property);
+                let target = reference(inner).map_or(inner, |name| &schemas[name]);
                 let replacement = if property["nullable"] == true || target["nullable"] == true {
                     self.nullable_property(name, field, property)
                 } else {
@@ -220,11 +229,6 @@ impl Projection {
             "description": property["description"].as_str().unwrap_or_default(),
         })
     }
-}
-
-fn resolve<'a>(contract: &'a Contract, schema: &'a Value) -> &'a Value {
-    let schemas = &contract.document.root["components"]["schemas"];
-    reference(schema).map_or(schema, |name| &schemas[name])
 }
 
 fn without_default(property: &Value) -> Value {

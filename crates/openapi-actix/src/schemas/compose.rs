@@ -8,7 +8,7 @@ use crate::naming;
 use crate::reader::{SCHEMA_PREFIX, object, reference};
 
 /// Keywords that do not change which values a schema accepts.
-const ANNOTATIONS: [&str; 12] = [
+const ANNOTATIONS: [&str; 13] = [
     "deprecated",
     "default",
     "description",
@@ -18,6 +18,7 @@ const ANNOTATIONS: [&str; 12] = [
     "readOnly",
     "title",
     "writeOnly",
+    "x-always-sent",
     "x-null",
     "x-rust-name",
     "xml",
@@ -59,6 +60,35 @@ pub fn combine(first: &Value, second: &Value) -> Option<Value> {
         combined.as_object_mut()?.insert(key.clone(), value);
     }
     Some(combined)
+}
+
+/// Returns the enum and the text of an `anyOf` of a text's known values and any text.
+pub fn open_choices<'a>(root: &'a Value, schema: &'a Value) -> Option<(&'a Value, &'a Value)> {
+    let [first, second] = schema["anyOf"].as_array()?.as_slice() else {
+        return None;
+    };
+    if !matches!(schema["type"].as_str(), None | Some("string")) || schema.get("oneOf").is_some() {
+        return None;
+    }
+    let target = |schema: &'a Value| {
+        let schema = only_part(schema);
+        reference(schema).map_or(schema, |name| &root["components"]["schemas"][name])
+    };
+    let pair = [(target(first), second), (target(second), first)];
+    pair.into_iter()
+        .find(|(known, text)| is_choice_of_texts(known) && is_any_text(text))
+}
+
+fn is_choice_of_texts(schema: &Value) -> bool {
+    let values = schema["enum"].as_array();
+    let is_word = |value: &Value| value.is_string() || value.is_null();
+    matches!(schema["type"].as_str(), None | Some("string"))
+        && values
+            .is_some_and(|values| values.iter().any(Value::is_string) && values.iter().all(is_word))
+}
+
+fn is_any_text(schema: &Value) -> bool {
+    schema["type"] == "string" && schema.get("enum").is_none() && schema.get("format").is_none()
 }
 
 fn is_open_object(schema: &Value) -> bool {
@@ -107,7 +137,8 @@ impl Schemas<'_> {
         around: &mut Vec<String>,
         parts: &mut Vec<(Value, Place)>,
     ) {
-        if around.contains(&place.location) || parts.len() > MAX_PARTS {
+        let is_long = around.len() > MAX_PARTS || parts.len() > MAX_PARTS;
+        if is_long || around.contains(&place.location) {
             let message = "the parts of `allOf` contain each other, or are more than 100";
             return self.report(place, message);
         }
@@ -164,6 +195,10 @@ impl Schemas<'_> {
             (Some(_), None) => "oneOf",
             _ => "anyOf",
         };
+        if let Some((known, text)) = open_choices(self.reader.root, schema) {
+            self.allow_structure(schema, &[], place);
+            return self.open_choices(schema, known, text, place, component);
+        }
         self.allow_structure(schema, &["discriminator"], place);
         if schema["type"].as_str().is_some_and(|name| name != "object") {
             self.report(
@@ -291,7 +326,7 @@ impl Schemas<'_> {
                 continue;
             };
             // The alternative may be being read, so its fields are not known.
-            if self.property(schema, property, 0).is_none() {
+            if self.property(schema, property).is_none() {
                 let message =
                     format!("the alternative `{name}` does not describe the property `{property}`");
                 self.reader.report(&location, message);
@@ -306,7 +341,7 @@ impl Schemas<'_> {
 
     /// The only value of the property that selects the alternative.
     fn default_tag<'v>(&'v self, schema: &'v Value, property: &str) -> Option<&'v str> {
-        let property = self.property(schema, property, 0)?;
+        let property = self.property(schema, property)?;
         match self.target(only_part(property))["enum"]
             .as_array()?
             .as_slice()
@@ -317,14 +352,16 @@ impl Schemas<'_> {
     }
 
     /// The description of a property in an object or in a part of its `allOf`.
-    fn property<'v>(&'v self, schema: &'v Value, name: &str, depth: usize) -> Option<&'v Value> {
-        let target = self.target(schema);
-        let own = target["properties"].get(name);
-        let parts = target["allOf"].as_array().filter(|_| depth < 4);
-        own.or_else(|| {
-            let mut parts = parts.into_iter().flatten();
-            parts.find_map(|part| self.property(part, name, depth + 1))
-        })
+    fn property<'v>(&'v self, schema: &'v Value, name: &str) -> Option<&'v Value> {
+        let mut queue = vec![schema];
+        for index in 0..MAX_PARTS {
+            let target = self.target(queue.get(index)?);
+            if let Some(property) = target["properties"].get(name) {
+                return Some(property);
+            }
+            queue.extend(target["allOf"].as_array().into_iter().flatten());
+        }
+        None
     }
 
     /// The component that a schema refers to, or the schema itself.

@@ -44,6 +44,7 @@ impl Schemas<'_> {
             None | Some(Value::Bool(_)) => Type::new(TypeKind::Object),
             Some(values) => {
                 let value = self.read(values, &place.part("Value", "additionalProperties"));
+                self.lint_nesting(&value, place);
                 Type::new(TypeKind::Map(value.into()))
             }
         };
@@ -171,6 +172,13 @@ impl Schemas<'_> {
             reader.report(location, "`x-null` is only supported for free-form JSON");
         }
         r#type.nullable |= null_passes;
+        let always_sent = reader.flag(property, "x-always-sent", location);
+        if always_sent && required {
+            reader.report(
+                location,
+                "`x-always-sent` has no effect on a required property",
+            );
+        }
         let default = property.get("default").filter(|_| !patch && !required);
         let default = default.filter(|value| !value.is_null()).cloned();
         if let Some(value) = &default
@@ -191,6 +199,7 @@ impl Schemas<'_> {
             write_only: reader.flag(property, "writeOnly", location),
             deprecated: reader.flag(property, "deprecated", location),
             null_passes,
+            always_sent,
             r#type,
         }
     }

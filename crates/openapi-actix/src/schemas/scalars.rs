@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Place, Schemas};
-use crate::model::{Choice, Limit, Shape, Type, TypeKind};
+use crate::model::{Choice, Enumeration, Limit, OtherText, Shape, Type, TypeKind};
 use crate::naming::{self, Namespace};
 
 impl Schemas<'_> {
@@ -32,7 +32,7 @@ impl Schemas<'_> {
         Type::new(kind)
     }
 
-    fn plain_text(&self, schema: &Value, place: &Place) -> Type {
+    pub(super) fn plain_text(&self, schema: &Value, place: &Place) -> Type {
         let allowed = ["format", "minLength", "maxLength", "pattern", "x-trim"];
         self.allow_structure(schema, &allowed, place);
         let reader = self.reader;
@@ -70,10 +70,49 @@ impl Schemas<'_> {
             Type::new(TypeKind::Word(words))
         } else {
             self.item(schema, place, component, |schemas, place| {
-                Shape::Enum(schemas.variants(words, place))
+                Shape::Enum(Enumeration {
+                    choices: schemas.variants(words, place),
+                    other: None,
+                })
             })
         };
         r#type.nullable = has_null;
+        r#type
+    }
+
+    /// Reads an open enum: `anyOf` of an enum, `known`, and any text.
+    pub(super) fn open_choices(
+        &mut self,
+        schema: &Value,
+        known: &Value,
+        text: &Value,
+        place: &Place,
+        component: Option<&str>,
+    ) -> Type {
+        self.reader
+            .allow_keys(known, &[crate::keys::SCHEMA], &place.location);
+        self.allow_structure(known, &["enum", "format"], place);
+        let mut words = self.words(known, place);
+        // It has no variant name, and is read as another text.
+        words.retain(|word| !word.is_empty());
+        let has_null = known["enum"]
+            .as_array()
+            .is_some_and(|list| list.contains(&Value::Null));
+        let mut r#type = self.item(schema, place, component, |schemas, place| {
+            let choices = schemas.variants(words, place);
+            let other = OtherText {
+                rust: naming::other_variant(choices.iter().map(|choice| choice.rust.as_str())),
+                r#type: schemas.plain_text(text, place),
+            };
+            Shape::Enum(Enumeration {
+                choices,
+                other: Some(other),
+            })
+        });
+        r#type.nullable = has_null;
+        for schema in [known, text] {
+            r#type.nullable |= self.reader.flag(schema, "nullable", &place.location);
+        }
         r#type
     }
 
@@ -109,6 +148,7 @@ impl Schemas<'_> {
             "enum",
         ];
         self.allow_structure(schema, &allowed, place);
+        self.lint_exclusive(schema, place);
         let location = &place.location;
         let is_small = self.reader.text(schema, "format", location) == Some("int32");
         let bound = |name: &str, exclusive: &str, step: i64| {
@@ -178,6 +218,7 @@ impl Schemas<'_> {
             "multipleOf",
         ];
         self.allow_structure(schema, &allowed, place);
+        self.lint_exclusive(schema, place);
         let location = &place.location;
         let is_small = self.reader.text(schema, "format", location) == Some("float");
         let mut r#type = Type::new(TypeKind::Number {
@@ -194,6 +235,19 @@ impl Schemas<'_> {
         }
         r#type.limits.extend(self.multiple(schema, place));
         r#type
+    }
+
+    /// Reports a flag of a bound that is missing.
+    fn lint_exclusive(&self, schema: &Value, place: &Place) {
+        for (flag, bound) in [
+            ("exclusiveMinimum", "minimum"),
+            ("exclusiveMaximum", "maximum"),
+        ] {
+            self.reader.flag(schema, flag, &place.location);
+            if schema.get(flag).is_some() && schema.get(bound).is_none() {
+                self.report(place, format!("`{flag}` needs `{bound}`"));
+            }
+        }
     }
 
     fn number_bound(&self, schema: &Value, name: &str, place: &Place) -> Option<f64> {

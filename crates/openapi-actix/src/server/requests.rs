@@ -385,9 +385,24 @@ fn own_body(
     let (r#type, media) = (rust_type(contract, &typed.r#type), media(typed));
     let table = rules::table_name(&contract.model.items[id].name);
     let unknown = rules::unknown_fields(contract, id);
+    let form_table = match typed.form.as_ref().and_then(Type::item) {
+        Some(id) => {
+            let table = rules::table_name(&contract.model.items[id].name);
+            quote! { #table }
+        }
+        None => quote! { &[] },
+    };
+    let rules = quote! { BodyRules { fields: #table, form: #form_table, unknown: #unknown } };
     fields.push(quote! { #[doc = " The fields of the body."] pub body: #r#type });
-    reads.push(quote! { body: body.fields(&request, #media, #table, #unknown).await? });
+    reads.push(quote! { body: body.fields(&request, #media, #rules).await? });
+    if let Some(form) = &typed.form {
+        let r#type = rust_type(contract, form);
+        fields.push(quote! { #[doc = #FORM_TEXT] pub form: Option<#r#type> });
+        reads.push(quote! { form: body.form(#media, #form_table)? });
+    }
 }
+
+const FORM_TEXT: &str = " The fields that only forms have; `None` for a JSON body.";
 
 fn bundled_body(
     contract: &Contract,
@@ -405,9 +420,15 @@ fn bundled_body(
         &body.description
     });
     let mut r#type = rust_type(contract, &typed.r#type);
+    let form_names = match &typed.form {
+        Some(form) => contract.model.struct_of(form),
+        None => None,
+    };
+    let form_names = form_names.into_iter().flat_map(|shape| &shape.fields);
+    let form_names = form_names.map(|field| &field.name);
     let mut read = quote! {{
         static KIND: Kind = #kind;
-        body.read(#media, &KIND, #nullable)?
+        body.read(#media, &KIND, #nullable, &[#(#form_names),*])?
     }};
     if !body.opaque.is_empty() {
         let (name, accepted) = (type_name(operation, "Body"), &body.opaque);
@@ -425,4 +446,14 @@ fn bundled_body(
     }
     fields.push(quote! { #text pub body: #r#type });
     reads.push(quote! { body: #read });
+    if let Some(form) = &typed.form {
+        let (r#type, kind) = (rust_type(contract, form), rules::kind(contract, form));
+        fields.push(quote! { #[doc = #FORM_TEXT] pub form: Option<#r#type> });
+        reads.push(quote! {
+            form: {
+                static KIND: Kind = #kind;
+                body.form(#media, &KIND)?
+            }
+        });
+    }
 }

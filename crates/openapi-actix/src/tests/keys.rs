@@ -16,7 +16,7 @@ const ROWS: &[(&[&str], &str, &str, &str)] = &[
         keys::DOCUMENT,
         "openapi",
         "openapi: 3.0.3",
-        "openapi: 3.1.0",
+        "openapi: 3.2.0",
     ),
     (keys::DOCUMENT, "info", "title: Keys", "title: Other"),
     (
@@ -317,6 +317,12 @@ const ROWS: &[(&[&str], &str, &str, &str)] = &[
     (keys::SCHEMA, "minLength", "#text", ", minLength: 1"),
     (keys::SCHEMA, "pattern", "#text", ", pattern: a"),
     (keys::SCHEMA, "x-trim", "#text", ", x-trim: true"),
+    (
+        keys::SCHEMA,
+        "x-always-sent",
+        "length: { type: integer",
+        "length: { type: integer, x-always-sent: true",
+    ),
     (keys::SCHEMA, "nullable", "#text", ", nullable: true"),
     (keys::SCHEMA, "readOnly", "#text", ", readOnly: true"),
     (keys::SCHEMA, "writeOnly", "#text", ", writeOnly: true"),

@@ -24,11 +24,11 @@ fn document_must_be_yaml() {
 }
 
 #[test]
-fn openapi_version_must_be_3_0() {
+fn openapi_version_must_be_3_0_or_3_1() {
     assert_finding(
         "openapi: 3.0.3",
-        "openapi: 3.1.0",
-        "openapi: the version must be 3.0.x",
+        "openapi: 3.2.0",
+        "openapi: the version must be 3.0.x or 3.1.x",
     );
 }
 
@@ -50,8 +50,27 @@ fn path_must_end_with_a_slash() {
     assert_finding(
         "  /intake/:",
         "  /intake:",
-        "paths./intake: a path must start and end with a slash",
+        "paths./intake: a path must start with a slash, and end with a slash or with the name of a file such as `list.csv`",
     );
+}
+
+#[test]
+fn path_of_a_file_needs_no_slash_and_is_served_with_and_without_it() {
+    let server = generated(&edited_sample("  /intake/:", "  /intake.csv:"), "server.rs");
+    assert!(
+        server.contains(r#"["/intake.csv/", "/intake.csv"]"#),
+        "{server}"
+    );
+    for other in ["/intake/.csv", "/intake.", "/{intake}.csv"] {
+        let text = edited_sample("  /intake/:", &format!("  {other}:"));
+        let findings = findings(&text);
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.contains("the name of a file")),
+            "{other}"
+        );
+    }
 }
 
 #[test]
@@ -60,6 +79,17 @@ fn path_is_described_once() {
         "  /intake/:",
         "  /api/projects/{project}/things/:",
         "paths: `/api/projects/{}/things/` is described more than once",
+    );
+}
+
+#[test]
+fn path_of_a_file_is_described_once_with_or_without_a_slash() {
+    let text = edited_sample("  /api/projects/{project_id}/things/:", "  /intake.csv/:");
+    let findings = findings(&text.replace("  /intake/:", "  /intake.csv:"));
+    let expected = "openapi.yaml: paths: `/intake.csv/` is described more than once";
+    assert!(
+        findings.iter().any(|finding| finding == expected),
+        "{findings:#?}"
     );
 }
 
@@ -114,8 +144,8 @@ fn security_is_required() {
     );
     assert_finding(
         "security: []",
-        "security: [{}]",
-        "paths./intake/.post: `security` must be empty or have the one entry `personalApiKey`",
+        "security: [{ other: [] }]",
+        "paths./intake/.post: `security` must be empty or have the alternatives `personalApiKey`, or some of `projectToken`",
     );
 }
 
@@ -316,12 +346,122 @@ fn multipart_body_contains_a_file_and_fields_of_the_json_body() {
         "{location}: a multipart body must have a property of the format `binary`, and no other form may have one"
     );
     assert_finding("format: binary", "format: uri", &finding);
-    let finding = format!("{location}: `colour` is neither a file nor a field of ThingCreate");
-    assert_finding(
-        "sheet: { type: string, format: binary }",
-        "sheet: { type: string, format: binary }\n        colour: { type: string }",
-        &finding,
+}
+
+const COLOUR: &str = "ThingUpload:
+      type: object
+      properties:
+        colour: { type: string }";
+
+#[test]
+fn field_that_only_forms_have_is_required_in_all_forms_or_in_none() {
+    let text = edited_sample(
+        "ThingUpload:\n      type: object\n      properties:",
+        &COLOUR.replace("properties:", "required: [colour]\n      properties:"),
     );
+    let finding = format!(
+        "openapi.yaml: {CREATE}.requestBody: `colour` must be required in all forms of the body, or in none of them"
+    );
+    assert_eq!(findings(&text), [finding]);
+}
+
+#[test]
+fn field_that_only_forms_have_is_described_once() {
+    let text = edited_sample(
+        "ThingUpload:\n      type: object\n      properties:",
+        COLOUR,
+    );
+    let form = "application/x-www-form-urlencoded: { schema: { $ref: '#/components/schemas/ThingCreate' } }";
+    assert!(text.contains(form));
+    let text = text.replace(
+        form,
+        "application/x-www-form-urlencoded: { schema: { $ref: '#/components/schemas/ThingForm' } }",
+    );
+    let text = text.replace(
+        "    ThingUpload:",
+        "    ThingForm: { type: object, properties: { colour: { type: integer, format: int64 } } }\n    ThingUpload:",
+    );
+    let finding = format!(
+        "openapi.yaml: {CREATE}.requestBody.content.multipart/form-data: `colour` is described differently in another form"
+    );
+    assert_eq!(findings(&text), [finding]);
+}
+
+/// The sample with two ways to send a key, and a token that the handler of `intake_send` reads.
+fn with_alternatives() -> (String, Config) {
+    let mut config = project();
+    let rule = config.rules.key.as_mut().unwrap();
+    rule.schemes.push("keyInQuery".to_owned());
+    let text = SAMPLE.replace(
+        "security: [{ personalApiKey: [] }]",
+        "security: [{ personalApiKey: [] }, { keyInQuery: [] }]",
+    );
+    let text = text.replace("security: []", "security: [{ projectToken: [] }, {}]");
+    let schemes = "securitySchemes:\n    keyInQuery: { type: apiKey, in: query, name: key }\n    projectToken: { type: apiKey, in: query, name: token }";
+    (text.replace("securitySchemes:", schemes), config)
+}
+
+#[test]
+fn key_has_all_of_its_places_as_alternatives() {
+    let (text, config) = with_alternatives();
+    assert_eq!(findings_with(&text, &config), Vec::<String>::new());
+    let text = text.replacen(
+        "[{ personalApiKey: [] }, { keyInQuery: [] }]",
+        "[{ keyInQuery: [] }]",
+        1,
+    );
+    let finding = format!(
+        "openapi.yaml: {LIST}: `security` must be empty or have the alternatives `personalApiKey`, `keyInQuery`, or some of `projectToken`"
+    );
+    assert_eq!(findings_with(&text, &config), [finding]);
+}
+
+#[test]
+fn handler_checks_the_token_of_an_operation_without_a_key() {
+    let (text, config) = with_alternatives();
+    let files = generate_with(&text, &config).unwrap();
+    let code = files.text("server.rs").unwrap();
+    assert!(
+        code.contains("fn intake_send(\n        &self,\n        request: IntakeSendRequest,"),
+        "{code}"
+    );
+}
+
+#[test]
+fn only_a_parameter_of_the_query_of_an_operation_with_a_key_needs_scopes() {
+    let scoped = "schema: { type: string }, x-required-scopes: ['thing:write'] }";
+    let finding = "paths./api/projects/{project_id}/things/.get.parameters.project_id: only a parameter of the query can need scopes";
+    assert_finding(
+        "in: path, required: true, schema: { type: string } }",
+        &format!("in: path, required: true, {scoped}"),
+        finding,
+    );
+    assert_finding(
+        "security: []",
+        &format!("security: []\n      parameters: [{{ name: page, in: query, {scoped}]"),
+        "paths./intake/.post: the parameter `page` needs scopes, and the operation needs no key",
+    );
+}
+
+#[test]
+fn every_property_parameter_and_header_has_a_description_if_the_rule_says_so() {
+    let mut config = project();
+    config.rules.descriptions = true;
+    let text = edited_sample(
+        "description: The new thing.",
+        "description: The new thing.\n          headers: { X-Request-Id: { schema: { type: string } } }",
+    );
+    let findings = findings_with(&text, &config);
+    for location in [
+        "components.parameters.ProjectId",
+        "components.schemas.Thing.properties.name",
+        "components.schemas.ThingPage.properties.results",
+        "paths./api/projects/{project_id}/things/.get.parameters.limit",
+        "paths./api/projects/{project_id}/things/.post.responses.201.headers.X-Request-Id",
+    ] {
+        let finding = format!("openapi.yaml: {location}: a description is missing");
+        assert!(findings.contains(&finding), "{findings:#?}");
+    }
 }
 
 #[test]

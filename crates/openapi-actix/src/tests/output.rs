@@ -190,6 +190,20 @@ fn client_has_a_call_per_response_that_is_not_json() {
 
 #[test]
 #[cfg(feature = "client")]
+fn client_returns_bytes_for_an_operation_without_json() {
+    let table =
+        "'204': { description: Taken., content: { text/csv: { schema: { type: string } } } }";
+    let text = edited_sample("'204': { description: Taken. }", table);
+    let client = generated(&text.replace("'204'", "'200'"), "client.rs");
+    assert_contains(
+        &client,
+        "pub async fn send(self,) -> Result<ResponseValue<ByteStream>, Error<types::Error>>",
+    );
+    assert!(!client.contains("fn intake_send_csv"), "{client}");
+}
+
+#[test]
+#[cfg(feature = "client")]
 fn client_streams_lists_with_limit_and_offset() {
     assert_contains(
         &client(),
@@ -234,11 +248,22 @@ fn handlers(code: &str, contract: &Contract) -> Vec<(String, String)> {
 fn every_operation_checks_key_or_token_before_its_body() {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.yaml");
     let document = std::fs::read_to_string(document).unwrap();
-    for text in [SAMPLE, &document] {
-        let (document, config) = (Document::parse("openapi.yaml", text).unwrap(), project());
+    let mut cohorts = project();
+    cohorts.rules.key = Some(KeyRule {
+        schemes: ["personalApiKey", "personalApiKeyInQuery"]
+            .map(str::to_owned)
+            .to_vec(),
+        handled: ["projectToken", "projectTokenInHeader"]
+            .map(str::to_owned)
+            .to_vec(),
+        scopes: "x-required-scopes".to_owned(),
+    });
+    for (text, config) in [(SAMPLE, project()), (&document, cohorts)] {
+        let document = Document::parse("openapi.yaml", text).unwrap();
         let contract = Contract::read(&document, &config).unwrap();
-        let code = generated(text, "server.rs");
-        let handlers = handlers(&code, &contract);
+        let files = generate_with(text, &config).unwrap();
+        let code = files.text("server.rs").unwrap();
+        let handlers = handlers(code, &contract);
         for (operation, (id, handler)) in contract.operations.iter().zip(&handlers) {
             let check = if operation.security.is_some() {
                 "authorize(api, &request, payload,"
@@ -269,13 +294,16 @@ fn every_operation_checks_key_or_token_before_its_body() {
 
 #[test]
 fn unknown_fields_are_ignored_unless_the_schema_lists_the_ignored_ones() {
-    assert_contains(&server(), "THING_CREATE_FIELDS, UnknownFields::Ignored)");
+    assert_contains(
+        &server(),
+        "BodyRules { fields: THING_CREATE_FIELDS, form: &[], unknown: UnknownFields::Ignored }",
+    );
     let text = edited_sample(
         "    ThingCreate:\n",
         "    ThingCreate:\n      x-ignored-fields: [id, made]\n",
     );
     let code = generated(&text, "server.rs");
-    let checked = "THING_CREATE_FIELDS, UnknownFields::NearRefused(THING_CREATE_IGNORED))";
+    let checked = "form: &[], unknown: UnknownFields::NearRefused(THING_CREATE_IGNORED) }";
     assert_contains(&code, checked);
     let list = r#"static THING_CREATE_IGNORED: &[&str] = &["id", "made"];"#;
     assert_contains(&code, list);
@@ -295,6 +323,136 @@ fn headers_of_a_response_are_typed_except_for_common_ones() {
     assert_contains(
         &code,
         "pub struct ThingsCreateStatus201Headers { /// The header `Location`. pub location: ::std::string::String, }",
+    );
+}
+
+#[test]
+fn fields_that_only_forms_have_are_a_type_of_their_own() {
+    let text = edited_sample(
+        "sheet: { type: string, format: binary }",
+        "sheet: { type: string, format: binary }\n        colour: { type: string }",
+    );
+    let types = generated(&text, "types.rs");
+    assert_contains(&types, "pub struct ThingUploadOnly {");
+    let code = generated(&text, "server.rs");
+    assert_contains(&code, "pub form: Option<types::ThingUploadOnly>");
+    assert_contains(
+        &code,
+        "fields: THING_CREATE_FIELDS, form: THING_UPLOAD_ONLY_FIELDS",
+    );
+    assert_contains(
+        &code,
+        "form: body.form(&[Media::Json, Media::Form, Media::Multipart], THING_UPLOAD_ONLY_FIELDS)?",
+    );
+}
+
+#[test]
+fn scopes_of_a_parameter_are_data_of_the_operation() {
+    let text = edited_sample(
+        "{ name: strict, in: query,",
+        "{ name: strict, in: query, x-required-scopes: ['thing:write'],",
+    );
+    let code = generated(&text, "server.rs");
+    assert_contains(
+        &code,
+        r#"parameter_scopes: &[("strict", &["thing:write"])]"#,
+    );
+}
+
+#[test]
+fn open_list_is_an_enum_with_a_variant_for_other_texts() {
+    let closed = "kind: { type: string, nullable: true, enum: [plain, fancy, '', null] }";
+    let open = "kind: { nullable: true, anyOf: [{ type: string, enum: [plain, other] }, { type: string, maxLength: 9 }] }";
+    let text = edited_sample(closed, open);
+    let types = generated(&text, "types.rs");
+    let variants = "pub enum ThingCreateKind { /// The value `plain`. #[serde(rename = \"plain\")] Plain, \
+        /// The value `other`. #[serde(rename = \"other\")] Other, \
+        /// A value that this version of the document does not list. #[serde(untagged)] OtherValue(::std::string::String), }";
+    assert_contains(&types, variants);
+    assert_contains(&types, "pub kind: ::std::option::Option<ThingCreateKind>");
+    let rule = "name: \"kind\", required: false, nullable: true, \
+        kind: Kind::Text { trim: true, min_length: 0, max_length: Some(9) }";
+    assert_contains(&generated(&text, "server.rs"), rule);
+    #[cfg(feature = "client")]
+    {
+        let code = generated(&text, "client.rs");
+        assert_contains(&code, variants);
+        assert_contains(&code, "pub kind: ::std::option::Option<ThingCreateKind>");
+    }
+}
+
+#[test]
+#[cfg(feature = "client")]
+fn enum_is_open_in_responses_and_closed_in_requests() {
+    let code = client();
+    let fancy = "#[serde(rename = \"fancy\")] Fancy,";
+    let other = "/// A value that this version of the document does not list. \
+        #[serde(untagged)] Other(::std::string::String), }";
+    assert_contains(&code, &format!("{fancy} {other} impl ThingKind"));
+    assert_contains(
+        &code,
+        &format!("{fancy} }} impl ::std::fmt::Display for ThingCreateKind"),
+    );
+    // It selects an alternative of `Node`.
+    let leaf = "#[serde(rename = \"leaf\")] Leaf, } impl ::std::fmt::Display for LeafType";
+    assert_contains(&code, leaf);
+    assert!(!code.contains("x-open"));
+}
+
+#[test]
+#[cfg(feature = "client")]
+fn only_types_of_requests_have_builders() {
+    let code = client();
+    for (name, is_built) in [
+        ("ThingCreate", true),
+        ("ThingFilters", true),
+        ("Maker", true),
+        ("Thing", false),
+        ("ThingPage", false),
+        ("Error", false),
+    ] {
+        for piece in [
+            format!("-> builder::{name} {{"),
+            format!("From<super::{name}> for {name} {{"),
+        ] {
+            assert_eq!(code.contains(&piece), is_built, "{piece}");
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "client")]
+fn client_has_its_own_type_for_a_schema() {
+    let mut config = project();
+    config.client_types = vec![("Maker".to_owned(), "crate::Maker".to_owned())];
+    let files = generate_with(SAMPLE, &config).unwrap();
+    let code = files.text("client.rs").unwrap();
+    assert_contains(code, "pub maker: ::std::option::Option<crate::Maker>");
+    config.client_types[0].0.push('s');
+    let finding = "openapi.yaml: the client cannot be generated: the document has no schema `Makers`, which has a type of its own";
+    assert_eq!(findings_with(SAMPLE, &config), [finding]);
+}
+
+#[test]
+fn field_that_is_always_sent_is_null_instead_of_absent() {
+    let text = edited_sample(
+        "anything: { nullable: true }",
+        "note: { type: string, nullable: true, x-always-sent: true }",
+    );
+    assert_contains(
+        &generated(&text, "types.rs"),
+        "#[serde(deserialize_with = \"::std::option::Option::deserialize\")] \
+         pub note: ::std::option::Option<::std::string::String>",
+    );
+    assert_finding(
+        "made: { type: string, format: date-time, nullable: true }",
+        "made: { type: string, x-always-sent: true }",
+        "components.schemas.Thing.properties.made: `x-always-sent` has no effect on a required property",
+    );
+    assert_finding(
+        "weight: { type: number }",
+        "weight: { type: number, x-always-sent: true }",
+        "components.schemas.Maker.properties.weight: `x-always-sent` is only supported in responses",
     );
 }
 

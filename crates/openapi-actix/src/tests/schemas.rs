@@ -89,3 +89,13 @@ fn body_has_no_keywords_without_a_rule() {
         &format!("{BODY}.maker: no rule can read a map from a body; mark it `x-raw-json: true`"),
     );
 }
+
+#[test]
+fn schema_that_contains_itself_by_all_of_is_a_finding() {
+    let finding = "components.schemas.Maker.properties.self: the schema contains itself by `allOf`; refer to a component instead";
+    assert_finding(
+        "on: { type: boolean }",
+        "self: { type: object, allOf: [{ $ref: '#/components/schemas/Maker' }, { type: object }] }",
+        finding,
+    );
+}

@@ -32,7 +32,7 @@ impl UnknownFields {
         self,
         fields: String,
         names: impl IntoIterator<Item = T>,
-        rules: &[Field],
+        rules: &[&[Field]],
     ) -> Result<String, Violation> {
         let mut names = names.into_iter();
         match names.find_map(|name| self.violation(name.as_ref(), rules)) {
@@ -52,7 +52,7 @@ impl UnknownFields {
             return Ok(fields);
         }
         let mut names = Names {
-            check: |name: &str| self.violation(name, rules),
+            check: |name: &str| self.violation(name, &[rules]),
             violation: None,
         };
         // The text is a valid object, so there is no error.
@@ -63,15 +63,16 @@ impl UnknownFields {
         }
     }
 
-    fn violation(self, name: &str, rules: &[Field]) -> Option<Violation> {
+    fn violation(self, name: &str, rules: &[&[Field]]) -> Option<Violation> {
         let Self::NearRefused(ignored) = self else {
             return None;
         };
-        let is_known = rules.iter().any(|rule| rule.name == name) || ignored.contains(&name);
+        let mut known = rules.iter().copied().flatten();
+        let is_known = known.clone().any(|rule| rule.name == name) || ignored.contains(&name);
         if is_known || name.len() > MAX_NAME {
             return None;
         }
-        let near = rules.iter().find(|rule| is_near(name, rule.name))?.name;
+        let near = known.find(|rule| is_near(name, rule.name))?.name;
         let detail = format!("`{name}` is not a field of this body. Did you mean `{near}`?");
         Some(Violation::new("unknown_field", detail).within(name))
     }
@@ -141,7 +142,7 @@ mod tests {
 
     /// The attr and the text of the refusal of a name.
     fn refusal(name: &str) -> Option<(String, String)> {
-        let violation = CHECKED.check(String::new(), [name], RULES).err()?;
+        let violation = CHECKED.check(String::new(), [name], &[RULES]).err()?;
         match violation.into_rejection() {
             Rejection::Field {
                 attr: Some(attr),
@@ -215,6 +216,6 @@ mod tests {
             ignored.check_object(fields.clone(), text, RULES),
             Ok(fields)
         );
-        assert!(ignored.check(String::new(), ["filterz"], RULES).is_ok());
+        assert!(ignored.check(String::new(), ["filterz"], &[RULES]).is_ok());
     }
 }

@@ -20,7 +20,10 @@ fn contract() -> Validator {
         "type": "object",
         "required": ["properties"],
         "additionalProperties": false,
-        "properties": {"properties": {"$ref": "#/components/schemas/FilterGroup"}},
+        "properties": {
+            "properties": {"$ref": "#/components/schemas/FilterGroup"},
+            "filterTestAccounts": {"$ref": "#/components/schemas/CohortFilters/properties/filterTestAccounts"},
+        },
         "components": {"schemas": as_json_schema(&document["components"]["schemas"])},
     });
     jsonschema::draft202012::new(&schema).unwrap()
@@ -157,6 +160,7 @@ fn parser_derived_schema_and_contract_agree_on_every_filter() {
     corpus.push(tree(
         json!([{"type": "AND", "values": [{"type": "OR", "values": []}, leaves()[0]]}]),
     ));
+    corpus.push(json!({"properties": {"type": "OR", "values": []}, "filterTestAccounts": false}));
     let mutated: Vec<Value> = corpus.iter().flat_map(mutations).collect();
     corpus.extend(mutated);
     corpus.extend(

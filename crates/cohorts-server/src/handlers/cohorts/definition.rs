@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::Utc;
 use cohorts_api::types::{CohortCreate, PatchedCohort};
 use cohorts_api::{Patch, RawJson};
-use cohorts_engine::filter::{has_criteria, read_json};
+use cohorts_engine::filter::{check_test_accounts, has_criteria, read_json};
 use cohorts_engine::legacy::{complete_groups, rewrite_groups};
 use cohorts_engine::plan::QUERY_KINDS;
 use cohorts_engine::{Filter, FilterError, Moment, plan_query};
@@ -166,6 +166,7 @@ fn change_query(
 fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<ParsedFilters>, Error> {
     let value = read_json(filters.as_str(), "properties").map_err(invalid_filters)?;
     if is_static && !has_criteria(&value) {
+        check_test_accounts(&value).map_err(invalid_filters)?;
         let filter = Filter::parse_stored(&value).ok();
         let filter = filter.filter(|_| value["properties"]["values"].is_array());
         return Ok(filter.map(|filter| ParsedFilters {

@@ -56,7 +56,7 @@ fn item(row: Calculation) -> CalculationHistoryItem {
         is_completed: row.finished_at.is_some(),
         is_successful: row.finished_at.is_some() && row.error.is_none(),
         error: row.error.as_deref().map(logging::detail),
-        error_code: row.error_code,
+        error_code: row.error_code.map(Into::into),
         duration_seconds: duration.map(|duration| duration.as_seconds_f64()),
         total_query_ms: None,
         total_memory_mb: None,

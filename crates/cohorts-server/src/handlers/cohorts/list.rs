@@ -1,10 +1,11 @@
 //! The conditions of the list of cohorts, and its items.
 
 use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
 
 use cohorts_api::types::{Cohort, CohortListItem, CohortListItemSearchMatchType, CohortsListType};
 use cohorts_api::{CohortsListQuery, RawJson};
-use cohorts_store::cohorts::{self, CohortFilter};
+use cohorts_store::cohorts::{self, CohortFilter, NameMatch};
 use cohorts_store::pages::RowSize;
 use cohorts_store::{Conn, ProjectId};
 use serde_json::Value;
@@ -90,7 +91,8 @@ fn dependencies(conn: &mut Conn, project: ProjectId) -> Result<Vec<Dependencies>
 pub struct CohortListRows {
     pub project: ProjectId,
     pub is_basic: bool,
-    pub search: Option<String>,
+    /// How the names match the search; empty without a search. It is known when the page is read.
+    pub name_match: Arc<OnceLock<NameMatch>>,
 }
 
 impl ListRows for CohortListRows {
@@ -102,22 +104,18 @@ impl ListRows for CohortListRows {
 
     fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<CohortListItem>, Error> {
         let rows = cohorts::by_ids(conn, self.project, ids)?.into_iter();
-        let search = self.search.as_deref();
+        let name_match = self.name_match.get().copied();
         Ok(rows
-            .map(|row| item(present::cohort(row), self.is_basic, search))
+            .map(|row| item(present::cohort(row), self.is_basic, name_match))
             .collect())
     }
 }
 
 /// An item of the list. Basic items have no definition; items of a search have the type of their match.
-fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
-    let search_match_type = search.map(|term| {
-        let name = cohort.name.as_deref().unwrap_or_default().to_lowercase();
-        if name.contains(&term.to_lowercase()) {
-            CohortListItemSearchMatchType::Exact
-        } else {
-            CohortListItemSearchMatchType::Similar
-        }
+fn item(cohort: Cohort, basic: bool, name_match: Option<NameMatch>) -> CohortListItem {
+    let search_match_type = name_match.map(|matching| match matching {
+        NameMatch::Exact => CohortListItemSearchMatchType::Exact,
+        NameMatch::Similar => CohortListItemSearchMatchType::Similar,
     });
     // `None` would omit the field; the list shows `null`.
     let query = cohort.query.unwrap_or_else(|| RawJson::from(&Value::Null));
@@ -142,10 +140,9 @@ fn item(cohort: Cohort, basic: bool, search: Option<&str>) -> CohortListItem {
         last_error_code: cohort.last_error_code,
         count: cohort.count,
         is_static: cohort.is_static,
-        cohort_type: cohort
-            .cohort_type
-            .and_then(|kind| kind.to_string().parse().ok()),
-        search_match_type,
+        cohort_type: cohort.cohort_type,
+        condition_type: cohort.condition_type,
         experiment_set: cohort.experiment_set,
+        search_match_type,
     }
 }

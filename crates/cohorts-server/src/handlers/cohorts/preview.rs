@@ -1,6 +1,6 @@
 //! Counts the members that a filter would have, without storing a cohort.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use cohorts_api::types::{CohortPreview, CohortPreviewRequest, CriterionCount};
@@ -12,12 +12,8 @@ use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
 use crate::handlers::present;
-use crate::index::Caches;
+use crate::index::IndexedStore;
 use crate::index::references::CheckedCohorts;
-use crate::index::snapshot::Snapshot;
-
-/// How long a preview may read data.
-const READ_LIMIT: Duration = Duration::from_secs(20);
 
 pub struct Preview {
     project: ProjectId,
@@ -42,10 +38,10 @@ impl Preview {
         })
     }
 
-    pub fn read(&self, conn: &mut Conn, caches: &Caches) -> Result<CohortPreview, Error> {
+    pub fn read(&self, conn: &mut Conn, store: &IndexedStore) -> Result<CohortPreview, Error> {
         let start = Instant::now();
         let plan = plan(&self.filter, &self.moment).map_err(invalid)?;
-        Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+        store.read_for_request(conn, self.project, &plan, |snapshot| {
             snapshot
                 .check_references(&plan, &mut CheckedCohorts::default())
                 .map_err(|cause| Error::reference("filters", cause))?;
@@ -54,7 +50,7 @@ impl Preview {
             let duration = start.elapsed();
             let shard_key = self.project.shard_key();
             let sample = snapshot.tx().with_conn(|conn| {
-                let ranking = caches.rankings.get(conn, shard_key)?;
+                let ranking = store.caches.rankings.get(conn, shard_key)?;
                 present::first_persons(conn, &ranking, shard_key, &members, self.sample)
             })?;
             Ok(CohortPreview {

@@ -10,7 +10,7 @@ use cohorts_store::ProjectId;
 
 use super::query::PersonQuery;
 use super::reader::PersonReader;
-use super::{PersonList, table};
+use super::table;
 use crate::error::Error;
 use crate::handlers::Service;
 use crate::handlers::responses::{PIECE_BYTES, Piece, Pieces};
@@ -22,35 +22,9 @@ const NDJSON: &str = "application/x-ndjson";
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The format that the parameters request.
-pub(super) struct ExportFormat<'a> {
-    pub name: Option<&'a str>,
-    /// Whether a CSV file begins with a byte order mark.
-    pub has_mark: bool,
-}
-
-enum Format {
-    Json,
-    Csv,
-    Ndjson,
-}
-
 impl Service {
-    pub(super) async fn persons(
-        &self,
-        query: PersonQuery,
-        format: ExportFormat<'_>,
-        head: &RequestHead,
-    ) -> Result<PersonList, Error> {
-        let accept = head.accept().unwrap_or_default();
-        Ok(match self::format(format.name, accept)? {
-            Format::Json => PersonList::Page(self.person_page(query, head).await?),
-            Format::Csv => PersonList::Csv(self.csv(query, format.has_mark, head).await?),
-            Format::Ndjson => PersonList::Ndjson(self.ndjson(query, head).await?),
-        })
-    }
-
-    async fn csv(
+    /// A table of the persons. `has_mark` is whether it begins with a byte order mark.
+    pub(super) async fn csv(
         &self,
         query: PersonQuery,
         has_mark: bool,
@@ -65,7 +39,12 @@ impl Service {
         self.export(project, CSV, head, pieces).await
     }
 
-    async fn ndjson(&self, query: PersonQuery, head: &RequestHead) -> Result<HttpResponse, Error> {
+    /// A line of JSON for each of the persons.
+    pub(super) async fn ndjson(
+        &self,
+        query: PersonQuery,
+        head: &RequestHead,
+    ) -> Result<HttpResponse, Error> {
         let pieces = NdjsonPieces(self.all_persons(query));
         let project = pieces.0.query.project;
         self.export(project, NDJSON, head, pieces).await
@@ -92,27 +71,6 @@ impl Service {
         self.respond(project, &media_type, head, pieces, Some(permit))
             .await
     }
-}
-
-/// The format of the parameter `format`, otherwise the first known one in the header `Accept`.
-fn format(parameter: Option<&str>, accept: &str) -> Result<Format, Error> {
-    match parameter {
-        Some("csv") => return Ok(Format::Csv),
-        Some("ndjson") => return Ok(Format::Ndjson),
-        Some("json") => return Ok(Format::Json),
-        Some(_) => return Err(Error::NotFound),
-        None => {}
-    }
-    let known = |range: &str| {
-        let range = range.split(';').next().unwrap_or_default().trim();
-        match range.to_ascii_lowercase().as_str() {
-            CSV | "text/*" => Some(Format::Csv),
-            NDJSON => Some(Format::Ndjson),
-            "application/json" | "application/*" | "*/*" => Some(Format::Json),
-            _ => None,
-        }
-    };
-    Ok(accept.split(',').find_map(known).unwrap_or(Format::Json))
 }
 
 /// A file with one line of JSON per person.
@@ -239,25 +197,4 @@ fn too_wide(_: table::TooWide) -> Error {
 
 fn line(cells: Vec<&str>) -> Result<Vec<u8>, Error> {
     Ok(table::lines(iter::once(cells)).map_err(anyhow::Error::from)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_parameter_precedes_the_header() {
-        let named = |parameter, accept| match format(parameter, accept) {
-            Ok(Format::Json) => "json",
-            Ok(Format::Csv) => "csv",
-            Ok(Format::Ndjson) => "ndjson",
-            Err(_) => "none",
-        };
-        assert_eq!(named(None, ""), "json");
-        assert_eq!(named(Some("csv"), "application/json"), "csv");
-        assert_eq!(named(Some("xml"), ""), "none");
-        assert_eq!(named(None, "Text/CSV;q=0.5, application/json"), "csv");
-        assert_eq!(named(None, "image/png, application/x-ndjson"), "ndjson");
-        assert_eq!(named(None, "*/*, text/csv"), "json");
-    }
 }

@@ -19,7 +19,6 @@ use crate::index::IndexedStore;
 use crate::index::ranking::{Ranking, RankingCache};
 use crate::index::read::{Limits, ReadTx};
 use crate::index::references::CheckedCohorts;
-use crate::index::snapshot::Snapshot;
 
 /// The most persons on a page.
 const MAX_LIMIT: i64 = 10_000;
@@ -40,6 +39,17 @@ pub struct PersonQuery {
     /// Criteria of the parameter `properties`.
     plan: Option<Plan>,
     search: Option<String>,
+}
+
+/// The parameters that all lists and files of persons have.
+pub struct PersonParameters {
+    pub limit: Option<i64>,
+    pub offset: i64,
+    pub cursor: Option<String>,
+    pub distinct_id: Option<String>,
+    pub email: Option<String>,
+    pub properties: Option<String>,
+    pub search: Option<String>,
 }
 
 /// The persons before any criteria.
@@ -94,44 +104,27 @@ impl PersonQuery {
         }
     }
 
-    pub fn with_page(
+    /// Narrows the persons to those that the parameters select.
+    pub fn with_parameters(
         self,
-        limit: Option<i64>,
-        offset: i64,
-        cursor: Option<&str>,
+        caller: &Caller,
+        parameters: PersonParameters,
     ) -> Result<Self, Error> {
+        let distinct_id = parameters.distinct_id;
         Ok(Self {
-            limit: self::limit(limit),
-            offset,
-            cursor: Cursor::parse(cursor)?,
+            limit: limit(parameters.limit),
+            offset: parameters.offset,
+            cursor: Cursor::parse(parameters.cursor.as_deref())?,
+            distinct_id: distinct_id.map(|id| stored_name(&id).into_owned()),
+            email: parameters.email,
+            plan: properties_plan(caller, parameters.properties.as_deref())?,
+            search: search_term(parameters.search),
             ..self
         })
     }
 
     pub fn with_total(self, has_total: bool) -> Self {
         Self { has_total, ..self }
-    }
-
-    /// Narrows the persons to the one with a distinct id, and to those with an e-mail address.
-    pub fn with_identity(self, distinct_id: Option<String>, email: Option<String>) -> Self {
-        Self {
-            distinct_id: distinct_id.map(|id| stored_name(&id).into_owned()),
-            email,
-            ..self
-        }
-    }
-
-    pub fn with_criteria(
-        self,
-        caller: &Caller,
-        properties: Option<&str>,
-        search: Option<String>,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            plan: properties_plan(caller, properties)?,
-            search: search_term(search),
-            ..self
-        })
     }
 
     /// Runs `read` with the selected persons, in the transaction that selected them.
@@ -147,7 +140,7 @@ impl PersonQuery {
                 self.select(&tx, None, &caches.rankings, read)
             });
         };
-        Snapshot::read(conn, &caches.index, self.project, READ_LIMIT, |snapshot| {
+        store.read_for_request(conn, self.project, plan, |snapshot| {
             snapshot
                 .check_references(plan, &mut CheckedCohorts::default())
                 .map_err(|cause| Error::reference("properties", cause))?;

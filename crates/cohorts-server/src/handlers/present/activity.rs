@@ -9,7 +9,7 @@ use super::raw;
 pub fn activity_entry((entry, teammate): (ActivityRow, Option<Teammate>)) -> ActivityEntry {
     ActivityEntry {
         user: activity_user(teammate),
-        activity: entry.activity,
+        activity: entry.activity.into(),
         scope: ActivityEntryScope::Cohort,
         item_id: entry.cohort_id.to_string(),
         detail: ActivityDetail {

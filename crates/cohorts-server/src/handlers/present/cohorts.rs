@@ -1,6 +1,7 @@
 //! Cohorts as responses show them.
 
-use cohorts_api::types::Cohort;
+use cohorts_api::types::{Cohort, CohortConditionTypeFlags};
+use cohorts_engine::condition_type::ConditionFlags;
 use cohorts_engine::legacy::rewrite_groups;
 use cohorts_store::JsonText;
 use cohorts_store::cohorts::{self, CohortWithCreator};
@@ -12,6 +13,7 @@ use crate::logging;
 pub fn cohort((row, creator): CohortWithCreator) -> Cohort {
     let last_error_message = failure_message(&row);
     let (filters, groups) = (filters(&row.definition), groups(&row.definition));
+    let condition_type = row.definition.condition_flags().map(condition_type);
     let definition = row.definition.into_row();
     Cohort {
         id: row.id,
@@ -33,12 +35,23 @@ pub fn cohort((row, creator): CohortWithCreator) -> Cohort {
         last_backfill_person_properties_at: None,
         errors_calculating: row.errors_calculating,
         last_error_message,
-        last_error_code: row.last_error_code,
+        last_error_code: row.last_error_code.map(Into::into),
         count: row.count,
         is_static: definition.is_static,
-        cohort_type: definition.cohort_type.and_then(|text| text.parse().ok()),
+        cohort_type: definition.cohort_type.map(Into::into),
+        condition_type,
         experiment_set: Vec::new(),
+        search_match_type: None,
         upload: None,
+    }
+}
+
+fn condition_type(flags: ConditionFlags) -> CohortConditionTypeFlags {
+    CohortConditionTypeFlags {
+        person_properties: flags.person_properties,
+        behavioral: flags.behavioral,
+        lifecycle: flags.lifecycle,
+        cohorts: flags.cohorts,
     }
 }
 

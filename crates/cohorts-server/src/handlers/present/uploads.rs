@@ -35,10 +35,7 @@ pub fn upload((row, teammate): UploadWithTeammate) -> types::Upload {
         id,
         created_at,
         created_by: teammate.map(user),
-        id_kind: outcome
-            .id_kind
-            .parse()
-            .unwrap_or(types::UploadIdKind::DistinctId),
+        id_kind: outcome.id_kind.into(),
         delimiter: outcome.delimiter,
         columns: outcome.file_columns.map(|columns| columns_of(&columns.0)),
         rows: outcome.rows,
@@ -57,7 +54,7 @@ fn columns_of(text: &str) -> Vec<types::UploadColumn> {
     let columns: Vec<UploadedColumn> = serde_json::from_str(text).unwrap_or_default();
     let column = |column: UploadedColumn| types::UploadColumn {
         name: column.name,
-        used_as: column.used_as.and_then(|kind| kind.parse().ok()),
+        used_as: column.used_as.map(Into::into),
     };
     columns.into_iter().map(column).collect()
 }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use cohorts_engine::{PropertyBlock, PropertyBlockBuilder, TimesBlock};
 use cohorts_store::scan;
-use roaring::RoaringBitmap;
 use serde_json::value::RawValue;
 
-use super::super::advance::with_changed_persons;
+use super::super::advance::with_changes;
 use super::super::cache::{Cached, Load, next_tick};
 use super::super::checkpoint::{self, StoredProperty};
 use super::super::project::{ProjectIndex, PropertyCheckpoint};
@@ -94,6 +93,7 @@ impl ProjectIndex {
                 }
                 rows += 1;
                 if rows % CHECK_ROWS == 0 {
+                    tx.count_rows(CHECK_ROWS);
                     tx.check_time()?;
                     tx.check_memory(bytes(&builders))?;
                 }
@@ -178,15 +178,20 @@ impl ProjectIndex {
         if through_seq > self.seq {
             return Ok(None);
         }
-        let Some(persons) = changed_persons(tx, through_seq, &[key.to_owned()])? else {
-            return Ok(None);
-        };
-        let changed: RoaringBitmap = persons.iter().map(|person| person.ordinal).collect();
-        let touched = changed | tombstones_since(tx, through_seq)?.retired;
+        let mut touched = tombstones_since(tx, through_seq)?.retired;
+        let mut changes = RowBuilder::new(tx);
+        let span = (through_seq, self.seq);
+        changed_persons(tx, span, &[key.to_owned()], |person| {
+            touched.insert(person.ordinal);
+            let value = person.properties[0].as_deref();
+            value.map_or(Ok(()), |value| {
+                changes.add(|values| values.push_raw(person.ordinal, value))
+            })
+        })?;
         Ok(Some(if touched.is_empty() {
             block
         } else {
-            with_changed_persons(&block, &touched, &persons, 0)
+            with_changes(&block, &touched, changes.finish()?)
         }))
     }
 }
@@ -209,6 +214,7 @@ impl<'a, 't> RowBuilder<'a, 't> {
         push(&mut self.block);
         self.rows += 1;
         if self.rows.is_multiple_of(CHECK_ROWS) {
+            self.tx.count_rows(CHECK_ROWS);
             self.tx.check_memory(self.block.bytes())?;
         }
         Ok(())

@@ -1,9 +1,12 @@
 //! Which columns are stored, and that each property has one.
 
+use diesel::RunQueryDsl;
 use serde_json::{Value, json};
 
 use super::super::live::drop_unread_columns;
-use super::{Fixture, IndexCache, Item, did_x, has_property, item};
+use super::{
+    Fixture, IndexCache, Item, did_x, has_property, item, set_plan, with_plan_and_with_event,
+};
 
 /// A criterion on events `x` that have the properties `keys`.
 fn did_x_with(keys: &[&str]) -> Value {
@@ -118,4 +121,19 @@ fn a_new_property_of_a_cohort_replaces_the_stored_columns() {
         fixture.members(&IndexCache::default(), did_x_with(&["b"])),
         expected
     );
+}
+
+#[test]
+fn a_property_that_cannot_be_stored_does_not_keep_events_from_being_stored() {
+    let fixture = Fixture::with_cohorts();
+    let items: Vec<Item> = (0..12_000).map(|nth| set_plan(nth, nth % 300)).collect();
+    fixture.commit(&items);
+    let cache = IndexCache::default();
+    with_plan_and_with_event(&fixture, &cache);
+    diesel::sql_query("alter table property_checkpoints add constraint full_disk check (false)")
+        .execute(&mut *fixture.conn())
+        .unwrap();
+    fixture.write_checkpoints(&cache);
+    let (events, properties) = fixture.stored_columns();
+    assert_eq!((events.is_empty(), properties.is_empty()), (false, true));
 }

@@ -82,6 +82,14 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[204],
     },
     Operation {
+        id: "postForms",
+        tag: "default",
+        method: "POST",
+        path: "/forms",
+        security: &[],
+        statuses: &[204],
+    },
+    Operation {
         id: "postUpload",
         tag: "default",
         method: "POST",
@@ -192,6 +200,17 @@ pub trait DefaultApi: Api {
         &self,
         request: PostFormRequest,
     ) -> impl Future<Output = Result<PostFormResponse, Self::Error>>;
+    /// postForms.
+    ///
+    /// `POST /forms`
+    ///
+    /// # Errors
+    ///
+    /// Fails with server errors only.
+    fn post_forms(
+        &self,
+        request: PostFormsRequest,
+    ) -> impl Future<Output = Result<PostFormsResponse, Self::Error>>;
     /// postUpload.
     ///
     /// `POST /upload`
@@ -225,7 +244,7 @@ impl PostMapRequest {
                     },
                     nullable: false,
                 };
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -271,7 +290,7 @@ impl PostListRequest {
                         },
                         &[Limit::MinItems(1)],
                     );
-                    body.read(&[Media::Json], &KIND, false)?
+                    body.read(&[Media::Json], &KIND, false, &[])?
                 })
             },
             http: RequestHead::new(request),
@@ -308,7 +327,7 @@ impl PostOpenRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Of(&POST_OPEN_BODY_KIND);
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -344,7 +363,7 @@ impl PostClosedRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Of(&POST_CLOSED_BODY_KIND);
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -383,7 +402,7 @@ impl PostAnyRequest {
             } else {
                 Some({
                     static KIND: Kind = Kind::Json;
-                    body.read(&[Media::Json], &KIND, true)?
+                    body.read(&[Media::Json], &KIND, true, &[])?
                 })
             },
             http: RequestHead::new(request),
@@ -420,7 +439,7 @@ impl PatchItemRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Object(&ITEM_PATCH_FIELDS);
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -503,7 +522,7 @@ impl PostMixedRequest {
                 None => {
                     PostMixedBody::Parsed({
                         static KIND: Kind = Kind::Object(&ITEM_FIELDS);
-                        body.read(&[Media::Json], &KIND, false)?
+                        body.read(&[Media::Json], &KIND, false, &[])?
                     })
                 }
             },
@@ -541,7 +560,7 @@ impl PostFormRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Object(&ITEM_FIELDS);
-                body.read(&[Media::Form], &KIND, false)?
+                body.read(&[Media::Form], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -556,6 +575,56 @@ pub enum PostFormResponse {
 }
 
 impl PostFormResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status204 => empty_response(204),
+        }
+    }
+}
+
+/// The request of `postForms`.
+#[derive(Debug, Clone)]
+pub struct PostFormsRequest {
+    /// The body.
+    pub body: types::Note,
+    /// The fields that only forms have; `None` for a JSON body.
+    pub form: Option<types::PostFormsForm>,
+    /// The files of a multipart body.
+    pub uploads: Vec<UploadedFile>,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PostFormsRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            body: {
+                static KIND: Kind = Kind::Of(&NOTE_KIND);
+                body.read(
+                    &[Media::Json, Media::Form, Media::Multipart],
+                    &KIND,
+                    false,
+                    &["silent", "pages"],
+                )?
+            },
+            form: {
+                static KIND: Kind = Kind::Object(&POST_FORMS_FORM_FIELDS);
+                body.form(&[Media::Json, Media::Form, Media::Multipart], &KIND)?
+            },
+            uploads: body.uploads(),
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `postForms`.
+#[derive(Debug)]
+pub enum PostFormsResponse {
+    /// Taken.
+    Status204,
+}
+
+impl PostFormsResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status204 => empty_response(204),
@@ -579,7 +648,7 @@ impl PostUploadRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Object(&POST_UPLOAD_BODY_FIELDS);
-                body.read(&[Media::Multipart], &KIND, false)?
+                body.read(&[Media::Multipart], &KIND, false, &[])?
             },
             uploads: body.uploads(),
             http: RequestHead::new(request),
@@ -779,6 +848,42 @@ static ITEM_PATCH_FIELDS: &[Field] = &[
     },
 ];
 
+static NOTE_FIELDS: &[Field] = &[
+    Field {
+        name: "text",
+        required: true,
+        nullable: false,
+        kind: Kind::Text {
+            trim: false,
+            min_length: 0,
+            max_length: None,
+        },
+    },
+];
+
+static NOTE_KIND: Kind = Kind::ObjectWith(&NOTE_FIELDS, Rest::Forbidden);
+static POST_FORMS_FORM_FIELDS: &[Field] = &[
+    Field {
+        name: "silent",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+    Field {
+        name: "pages",
+        required: false,
+        nullable: false,
+        kind: Kind::List {
+            item: &Kind::Integer {
+                minimum: None,
+                maximum: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+];
+
 static POST_UPLOAD_BODY_FIELDS: &[Field] = &[
     Field {
         name: "pages",
@@ -831,6 +936,9 @@ where
     config.service(resource::<A>(paths, "POST, OPTIONS", routes));
     let paths = &["/form"];
     let routes = [web::post().to(route_post_form::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", routes));
+    let paths = &["/forms"];
+    let routes = [web::post().to(route_post_forms::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", routes));
     let paths = &["/list"];
     let routes = [web::post().to(route_post_list::<A>)];
@@ -1008,12 +1116,30 @@ async fn route_post_form<A: DefaultApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_post_upload<A: DefaultApi>(
+async fn route_post_forms<A: DefaultApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[9];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let body = admit(api, &request, payload, operation).await?;
+        let files = &["file"];
+        let body = body.receive_with_files(api, &request, operation, files).await?;
+        let request = PostFormsRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as DefaultApi>::post_forms(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_post_upload<A: DefaultApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[10];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -1035,8 +1161,8 @@ pub mod prelude {
             PostListResponse, PostOpenRequest, PostOpenResponse, PostClosedRequest,
             PostClosedResponse, PostAnyRequest, PostAnyResponse, PatchItemRequest,
             PatchItemResponse, PostOctetsRequest, PostOctetsResponse, PostMixedRequest,
-            PostMixedResponse, PostFormRequest, PostFormResponse, PostUploadRequest,
-            PostUploadResponse,
+            PostMixedResponse, PostFormRequest, PostFormResponse, PostFormsRequest,
+            PostFormsResponse, PostUploadRequest, PostUploadResponse,
         };
     }
 }

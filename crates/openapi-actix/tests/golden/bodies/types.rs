@@ -190,6 +190,14 @@ impl ::std::convert::TryFrom<::std::string::String> for ItemSizesItem {
     }
 }
 
+/// The type `Note`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// The field `text`.
+    pub text: ::std::string::String,
+}
+
 /// The type `PostClosedBody`.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
 #[serde(deny_unknown_fields)]
@@ -197,6 +205,17 @@ pub struct PostClosedBody {
     /// The field `a`.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub a: ::std::option::Option<::std::string::String>,
+}
+
+/// The fields that only the forms of a body have.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PostFormsForm {
+    /// The field `silent`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub silent: ::std::option::Option<bool>,
+    /// The field `pages`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub pages: ::std::option::Option<::std::vec::Vec<i64>>,
 }
 
 /// The type `PostOpenBody`.

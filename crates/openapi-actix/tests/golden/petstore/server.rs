@@ -159,7 +159,7 @@ impl CreatePetsRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Object(&PET_FIELDS);
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })

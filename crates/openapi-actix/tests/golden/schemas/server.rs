@@ -50,6 +50,14 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200],
     },
     Operation {
+        id: "getWord",
+        tag: "default",
+        method: "GET",
+        path: "/words",
+        security: &[],
+        statuses: &[200],
+    },
+    Operation {
         id: "getPage",
         tag: "default",
         method: "GET",
@@ -116,6 +124,17 @@ pub trait DefaultApi: Api {
         &self,
         request: PostValueRequest,
     ) -> impl Future<Output = Result<PostValueResponse, Self::Error>>;
+    /// getWord.
+    ///
+    /// `GET /words`
+    ///
+    /// # Errors
+    ///
+    /// Fails with server errors only.
+    fn get_word(
+        &self,
+        request: GetWordRequest,
+    ) -> impl Future<Output = Result<GetWordResponse, Self::Error>>;
     /// getPage.
     ///
     /// `GET /pages`
@@ -173,7 +192,7 @@ impl PostShapeRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Of(&SHAPE_KIND);
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -209,7 +228,7 @@ impl PostDogRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Object(&DOG_FIELDS);
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -245,7 +264,7 @@ impl PostTreeRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Object(&TREE_FIELDS);
-                body.read(&[Media::Json], &KIND, false)?
+                body.read(&[Media::Json], &KIND, false, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -281,7 +300,7 @@ impl PostValueRequest {
         Ok(Self {
             body: {
                 static KIND: Kind = Kind::Of(&VALUE_KIND);
-                body.read(&[Media::Json], &KIND, true)?
+                body.read(&[Media::Json], &KIND, true, &[])?
             },
             http: RequestHead::new(request),
         })
@@ -296,6 +315,36 @@ pub enum PostValueResponse {
 }
 
 impl PostValueResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The request of `getWord`.
+#[derive(Debug, Clone)]
+pub struct GetWordRequest {
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl GetWordRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `getWord`.
+#[derive(Debug)]
+pub enum GetWordResponse {
+    /// A word.
+    Status200(types::Word),
+}
+
+impl GetWordResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -520,6 +569,12 @@ where
     let paths = &["/values"];
     let routes = [web::post().to(route_post_value::<A>)];
     config.service(resource::<A>(paths, "POST, OPTIONS", routes));
+    let paths = &["/words"];
+    let routes = [
+        web::get().to(route_get_word::<A>),
+        web::head().to(route_get_word::<A>),
+    ];
+    config.service(resource::<A>(paths, "GET, HEAD, OPTIONS", routes));
 }
 
 async fn route_get_group<A: DefaultApi>(
@@ -604,11 +659,25 @@ async fn route_post_value<A: DefaultApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_get_page<A: DefaultApi>(
+async fn route_get_word<A: DefaultApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
     let operation = &OPERATIONS[5];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let request = GetWordRequest::read(request).map_err(reject)?;
+        Ok(<A as DefaultApi>::get_word(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_get_page<A: DefaultApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let operation = &OPERATIONS[6];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -625,8 +694,8 @@ pub mod prelude {
         pub use super::super::{
             DefaultApi, GetGroupRequest, GetGroupResponse, PostShapeRequest,
             PostShapeResponse, PostDogRequest, PostDogResponse, PostTreeRequest,
-            PostTreeResponse, PostValueRequest, PostValueResponse, GetPageRequest,
-            GetPageResponse,
+            PostTreeResponse, PostValueRequest, PostValueResponse, GetWordRequest,
+            GetWordResponse, GetPageRequest, GetPageResponse,
         };
     }
 }

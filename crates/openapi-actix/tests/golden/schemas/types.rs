@@ -239,6 +239,140 @@ pub enum Value {
     Map(::std::collections::HashMap<::std::string::String, Value>),
 }
 
+/// The type `Word`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct Word {
+    /// An open list.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub word: ::std::option::Option<WordWord>,
+    /// The field `list`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub list: ::std::option::Option<::std::vec::Vec<WordListItem>>,
+}
+
+/// The values of `WordListItem`.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WordListItem {
+    /// The value `one`.
+    #[serde(rename = "one")]
+    One,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WordListItem {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::One => "one",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WordListItem {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WordListItem {
+    fn from(value: &str) -> Self {
+        match value {
+            "one" => Self::One,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WordListItem {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WordListItem {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
+/// An open list.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WordWord {
+    /// The value `one`.
+    #[serde(rename = "one")]
+    One,
+    /// The value `two`.
+    #[serde(rename = "two")]
+    Two,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WordWord {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::One => "one",
+            Self::Two => "two",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WordWord {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WordWord {
+    fn from(value: &str) -> Self {
+        match value {
+            "one" => Self::One,
+            "two" => Self::Two,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WordWord {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WordWord {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
 /// Error types.
 pub mod error {
     /// Error from a `TryFrom` or `FromStr` implementation.
