@@ -38,6 +38,13 @@ static CLIENT: LazyLock<Client> = LazyLock::new(Client::new);
 
 /// A server on a new database, which calculates nothing in the background unless `change` says so.
 pub fn start(change: impl FnOnce(&mut Config)) -> Server {
+    let mut config = config();
+    change(&mut config);
+    Server::start(&config).expect("a server")
+}
+
+/// The settings of a server on a new database, which calculates nothing in the background.
+pub fn config() -> Config {
     let name = format!("test_{}", SERVERS.fetch_add(1, Ordering::Relaxed));
     POSTGRES.create_database(&name, Some(TEMPLATE));
     let database = Database::Url(POSTGRES.url_for(&name));
@@ -46,8 +53,7 @@ pub fn start(change: impl FnOnce(&mut Config)) -> Server {
     config.handle_signals = false;
     // All tests are one client.
     config.wrong_keys_per_minute = u32::MAX;
-    change(&mut config);
-    Server::start(&config).expect("a server")
+    config
 }
 
 /// The server that tests share.

@@ -1,14 +1,19 @@
-"""Opens the service's Swagger UI in headless Chromium and uses it like a user: unfolds the operations, authorizes with
-a personal key, and executes an operation.
+"""Opens the service's Swagger UI in headless Chromium and uses it like a user.
 
-It fails with a message if the page or the console shows an error, if a request goes to another host, or if the
-response of the operation is not 200. Exit status 77 means that Chromium or chromedriver is not installed. It needs only
-Python's standard library, and controls chromedriver by plain HTTP.
+With --key it authorizes with a personal key, reloads the page, and executes an operation with the key of before.
+Without a key the service must be a demo. Its page offers credentials and values, and the script executes every operation
+with them, in the order of the page: once for each media type of the request and of the response. A file that the page asks
+for is the contract's example of a CSV file. Every response must have a status of success, if the operation has one.
+
+It fails with a message if the page or the console shows an error, if a request goes to another host, if the page does not
+show the scopes of an operation, or if an operation fails. Exit status 77 means that Chromium or chromedriver is not
+installed. It needs only Python's standard library, and controls chromedriver by plain HTTP.
 """
 
 import argparse
 import contextlib
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -39,6 +44,9 @@ FLAGS = [
 
 # Elements that Swagger UI shows if the document cannot be loaded, read or resolved.
 ERROR_SIGNS = [".errors-wrapper", ".failed-config", ".loading-container .info .title.failed"]
+REQUEST_TYPES = ".body-param-content-type select"
+RESPONSE_TYPES = ".response-control-media-type--accept-controller select"
+RESPONSE = ".live-responses-table .response"
 ERROR_WORDS = ["Failed to load API definition", "Unable to render this definition", "Parser error", "Resolver error"]
 
 
@@ -102,8 +110,17 @@ class Browser:
 
     def click(self, selector):
         element = self.wait_for(selector)
-        self.run("arguments[0].scrollIntoView({block: 'center'})", {ELEMENT: element.removeprefix("/element/")})
-        self.call("POST", f"{element}/click", {})
+        self.run("arguments[0].click()", {ELEMENT: element.removeprefix("/element/")})
+
+    def choose(self, selector, option):
+        """Selects an option. React notices a change only if the value is set below it."""
+        element = self.wait_for(selector)
+        script = """
+            const [select, option] = arguments;
+            Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, "value").set.call(select, option);
+            select.dispatchEvent(new Event("change", {bubbles: true}));
+        """
+        self.run(script, {ELEMENT: element.removeprefix("/element/")}, option)
 
     def fill(self, selector, text):
         element = self.wait_for(selector)
@@ -120,39 +137,148 @@ class Browser:
         self.call("DELETE", "")
 
 
-def check(browser, base, key, project, operation):
+class Block:
+    """An operation on the page. Only one is unfolded at a time, because the page is slow with many."""
+
+    def __init__(self, browser, operation):
+        self.browser = browser
+        self.selector = f"[id^='operations-'][id$='-{operation}']"
+
+    def unfold(self):
+        self.click(".opblock-summary-control")
+        self.click(".try-out__btn")
+
+    def fold(self):
+        self.click(".opblock-summary-control")
+        self.wait_until_gone(".opblock-body")
+
+    def inside(self, selector):
+        return ", ".join(f"{self.selector} {one}" for one in selector.split(", "))
+
+    def click(self, selector):
+        self.browser.click(self.inside(selector))
+
+    def text(self, selector):
+        return self.browser.run("return document.querySelector(arguments[0]).innerText", self.inside(selector))
+
+    def wait_until_gone(self, selector):
+        gone = lambda: not self.browser.find(self.inside(selector))
+        self.browser.wait_until(gone, f"{self.inside(selector)} stays on the page")
+
+    def media_types(self, selector):
+        """The options of a list of media types; a single `None` without a list."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((option) => option.value)"
+        return self.browser.run(script, self.inside(f"{selector} option")) or [None]
+
+    def attempts(self):
+        """The pairs of media types, of request and response, that the page offers."""
+        for request in self.media_types(REQUEST_TYPES):
+            for response in self.media_types(RESPONSE_TYPES):
+                yield request, response
+
+    def execute(self, request, response, file):
+        """The status of the response, or the faults that the page finds in its own values; and its text."""
+        if request:
+            self.browser.choose(self.inside(REQUEST_TYPES), request)
+        if response:
+            self.browser.choose(self.inside(RESPONSE_TYPES), response)
+        for element in self.browser.find(self.inside("input[type='file']")):
+            self.browser.call("POST", f"{element}/value", {"text": file})
+        self.click("button.execute")
+        self.browser.wait_for(self.inside(f"{RESPONSE} .response-col_status, .validation-errors"))
+        if self.browser.find(self.inside(".validation-errors")):
+            return None, self.text(".validation-errors")
+        status = self.text(f"{RESPONSE} .response-col_status").split()[0]
+        text = f"{self.text('.curl-command')} {self.text(RESPONSE)}"
+        self.click("button.btn-clear")
+        self.wait_until_gone(RESPONSE)
+        return status, text
+
+
+def open_page(browser, base):
     browser.open(f"{base}/docs/")
     browser.wait_for(".swagger-ui .opblock", meanwhile=lambda: refuse_errors(browser))
-    # Swagger UI resolves the references of an operation when it is unfolded.
-    for element in browser.find(".swagger-ui .opblock-summary-control"):
-        browser.run("arguments[0].click()", {ELEMENT: element.removeprefix("/element/")})
-    operations = len(browser.find(".swagger-ui .opblock"))
-    # A deprecated operation that is unfolded has no class `is-open`.
-    browser.wait_until(lambda: len(browser.find(".swagger-ui .opblock .opblock-body")) == operations, "not all operations unfold")
     refuse_errors(browser)
 
+
+def check_key(browser, base, key, project, operation):
+    """A key that was entered is still there after a reload."""
+    open_page(browser, base)
     browser.click(".auth-wrapper button.authorize")
     browser.fill(".auth-container input[aria-label='auth-bearer-value'], .auth-container input[type='text']", key)
     browser.click(".modal-ux button.authorize")
     browser.wait_for(".modal-ux .auth-btn-wrapper button[aria-label='Remove authorization']")
-    browser.click(".modal-ux .btn-done")
+    open_page(browser, base)
 
-    block = f"[id^='operations-'][id$='-{operation}']"
-    browser.click(f"{block} .try-out__btn")
-    browser.fill(f"{block} tr[data-param-name='project_id'] input", project)
-    browser.click(f"{block} button.execute")
-    answer = f"{block} .live-responses-table .response"
-    status = browser.text(f"{answer} .response-col_status").split()[0]
+    block = Block(browser, operation)
+    block.unfold()
+    browser.fill(block.inside("tr[data-param-name='project_id'] input"), project)
+    status, text = block.execute(None, None, None)
     if status != "200":
-        raise Failure(f"{operation} got the status {status}: {browser.text(answer)[:400]}")
-    url = browser.text(f"{block} .request-url pre")
-    if not url.startswith(f"{base}/"):
-        raise Failure(f"{operation} was sent to {url} instead of {base}")
-
-    refuse_errors(browser)
+        raise Failure(f"{operation} got the status {status} after a reload: {text[:400]}")
+    refuse_console_errors(browser, [])
     requests = refuse_other_hosts(browser, base)
-    refuse_console_errors(browser)
-    return f"{operations} operations shown, {operation} answered with {status}, {requests} requests, all to {base}"
+    return f"{operation} answered with {status}, {requests} requests, all to {base}"
+
+
+def check_operations(browser, base, directory):
+    """Every operation succeeds with what the page offers."""
+    document = json.load(urllib.request.urlopen(f"{base}/api/schema/"))
+    operations = {
+        operation["operationId"]: operation
+        for path in document["paths"].values()
+        for operation in path.values()
+        if "operationId" in operation
+    }
+    file = directory / "persons.csv"
+    file.write_text(example_of(document, "text/csv"), newline="")
+    open_page(browser, base)
+    refuse_console_errors(browser, [])
+    shown = browser.run("return [...document.querySelectorAll('.opblock')].map((block) => block.id)")
+    shown = [next((name for name in operations if block.endswith(f"-{name}")), block) for block in shown]
+    if sorted(shown) != sorted(operations):
+        raise Failure(f"the page shows other operations than the document: {set(shown) ^ set(operations)}")
+
+    tried, failures = 0, []
+    for name in shown:
+        for failure in try_operation(Block(browser, name), operations[name], str(file)):
+            tried += 1
+            failures += failure
+    if failures:
+        raise Failure("\n".join(failures))
+    refuse_errors(browser)
+    refuse_console_errors(browser, ["network"])
+    refuse_other_hosts(browser, base)
+    return f"{len(shown)} operations succeed in {tried} attempts"
+
+
+def try_operation(block, operation, file):
+    """The failures of each attempt."""
+    name = operation["operationId"]
+    block.unfold()
+    description = block.text(".opblock-body")
+    scopes = [scope for scope in operation.get("x-required-scopes", []) if scope not in description]
+    if scopes:
+        raise Failure(f"the page does not show that {name} needs {scopes}")
+    statuses = operation["responses"].keys()
+    expected = [status for status in statuses if status.startswith("2")] or statuses
+    for request, response in list(block.attempts()):
+        status, text = block.execute(request, response, file)
+        text = " ".join(text.split())
+        yield [] if status in expected else [f"{name} ({request}, {response}) got {status}: {text[:1500]}"]
+    block.fold()
+
+
+def example_of(document, media_type):
+    """The first example of the media type."""
+    if isinstance(document, list):
+        document = dict(enumerate(document))
+    if not isinstance(document, dict):
+        return None
+    example = document.get(media_type)
+    if isinstance(example, dict) and "example" in example:
+        return example["example"]
+    return next(filter(None, (example_of(value, media_type) for value in document.values())), None)
 
 
 def refuse_errors(browser):
@@ -166,8 +292,12 @@ def refuse_errors(browser):
             raise Failure(f"the page shows an error: {body[at : at + 400]}")
 
 
-def refuse_console_errors(browser):
-    errors = [entry["message"] for entry in browser.log("browser") if entry["level"] == "SEVERE"]
+def refuse_console_errors(browser, ignored_sources):
+    errors = [
+        entry["message"]
+        for entry in browser.log("browser")
+        if entry["level"] == "SEVERE" and entry["source"] not in ignored_sources
+    ]
     if errors:
         raise Failure(f"the console shows an error: {errors[0]}")
 
@@ -203,12 +333,19 @@ def chromedriver(program):
         driver.wait()
 
 
+def run(browser, options, directory):
+    base = options.base.rstrip("/")
+    if options.key:
+        return check_key(browser, base, options.key, options.project, options.operation)
+    return check_operations(browser, base, directory)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("base", help="the base URL of the service")
-    arguments.add_argument("key", help="a personal key, phx_…, with the scope cohort:read")
-    arguments.add_argument("--project", default="@current", help="the project to try the operation on")
-    arguments.add_argument("--operation", default="cohorts_list", help="the operation to try out")
+    arguments.add_argument("--key", help="a personal key, phx_…, with the scope cohort:read")
+    arguments.add_argument("--project", default="@current", help="with a key: the project to try the operation on")
+    arguments.add_argument("--operation", default="cohorts_list", help="with a key: the operation to try out")
     arguments.add_argument("--chromium", help="the browser's program")
     arguments.add_argument("--chromedriver", default="chromedriver", help="the driver's program")
     options = arguments.parse_args()
@@ -222,11 +359,11 @@ def main():
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, chromedriver(driver) as address:
             browser = Browser(address, chromium, profile)
             try:
-                print(check(browser, options.base.rstrip("/"), options.key, options.project, options.operation))
+                print(run(browser, options, pathlib.Path(profile)))
             finally:
                 browser.close()
     except Failure as failure:
-        sys.exit("Swagger UI: " + " ".join(str(failure).split()))
+        sys.exit(f"Swagger UI: {failure}")
 
 
 if __name__ == "__main__":

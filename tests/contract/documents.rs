@@ -7,10 +7,26 @@ use crate::harness::{any_of, did, get, person};
 
 #[test]
 fn schema_endpoint_serves_the_contract_as_json_and_yaml() {
-    let json = get("/api/schema/").json();
-    assert_eq!(json, *spec::DOCUMENT);
+    assert_eq!(get("/api/schema/").json(), contract_with_scopes());
     let yaml: Value = serde_yaml_ng::from_str(&get("/api/schema/?format=yaml").text).expect("YAML");
     assert_eq!(yaml, *spec::DOCUMENT);
+}
+
+/// The contract, with the scopes of each operation at the end of its description.
+fn contract_with_scopes() -> Value {
+    let mut document = spec::DOCUMENT.clone();
+    let items = document["paths"].as_object_mut().expect("paths");
+    let items = items.values_mut().filter_map(Value::as_object_mut);
+    for operation in items.flat_map(serde_json::Map::values_mut) {
+        let Some(scopes) = operation["x-required-scopes"].as_array() else {
+            continue;
+        };
+        let scopes: Vec<&str> = scopes.iter().filter_map(Value::as_str).collect();
+        let description = operation["description"].as_str().unwrap_or_default();
+        let (description, scopes) = (description.trim_end(), scopes.join("`, `"));
+        operation["description"] = format!("{description}\n\n**Scopes:** `{scopes}`").into();
+    }
+    document
 }
 
 #[test]

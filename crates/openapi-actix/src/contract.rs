@@ -35,7 +35,7 @@ impl<'a> Contract<'a> {
         lint_document(reader);
         let mut schemas = Schemas::new(reader);
         let schemes = security::schemes(reader);
-        let operations = operations::read(&mut schemas, &schemes);
+        let operations = operations::read(&mut schemas);
         let model = schemas.model;
         schemas::lint(reader);
         descriptions::lint(reader);

@@ -30,13 +30,16 @@ pub fn to_3_0(document: &Document) -> Result<Document, Findings> {
     Ok(document)
 }
 
+/// Rewrites the object of a kind of component, at a location.
+type Rewrite<'a> = fn(&Dialect<'a>, &mut Value, &str);
+
 struct Dialect<'a> {
     findings: &'a Collector,
     /// The components as they are in the document.
     components: Value,
 }
 
-impl Dialect<'_> {
+impl<'a> Dialect<'a> {
     fn root(&self, root: &mut Value) {
         root["openapi"] = "3.0.3".into();
         if let Some(root) = root.as_object_mut() {
@@ -54,7 +57,7 @@ impl Dialect<'_> {
         let Some(components) = root.get_mut("components") else {
             return;
         };
-        let kinds: [(&str, fn(&Self, &mut Value, &str)); 5] = [
+        let kinds: [(&str, Rewrite<'a>); 5] = [
             ("schemas", Self::schema),
             ("parameters", Self::parameter),
             ("headers", Self::header),

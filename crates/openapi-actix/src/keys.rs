@@ -87,6 +87,9 @@ pub const HEADER: &[&str] = &[
     "example",
     "examples",
     "deprecated",
+    // A header that is not a list has one notation.
+    "style",
+    "explode",
 ];
 pub const SCHEMA: &[&str] = &[
     "$ref",

@@ -11,7 +11,7 @@ use crate::parameters::{self, Parameter, Source};
 use crate::reader::{Reader, object};
 use crate::responses::{self, Response, Status};
 use crate::schemas::Schemas;
-use crate::security::{self, Scheme, Security};
+use crate::security::{self, Security};
 
 pub const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -58,7 +58,7 @@ impl Operation {
     }
 }
 
-pub fn read(schemas: &mut Schemas, schemes: &[Scheme]) -> Vec<Operation> {
+pub fn read(schemas: &mut Schemas) -> Vec<Operation> {
     let reader = schemas.reader;
     let mut operations = Vec::new();
     for (path, item) in reader.object(&reader.root["paths"], "paths") {
@@ -66,7 +66,7 @@ pub fn read(schemas: &mut Schemas, schemes: &[Scheme]) -> Vec<Operation> {
         lint_path(reader, path, item, &location);
         for method in METHODS {
             if let Some(operation) = item.get(method) {
-                operations.push(read_one(schemas, schemes, path, method, item, operation));
+                operations.push(read_one(schemas, path, method, item, operation));
             }
         }
     }
@@ -161,7 +161,6 @@ fn shape(path: &str) -> String {
 
 fn read_one(
     schemas: &mut Schemas,
-    schemes: &[Scheme],
     path: &str,
     method: &str,
     item: &Value,
@@ -182,7 +181,7 @@ fn read_one(
         summary: reader.prose(value, "summary", &location),
         description: reader.prose(value, "description", &location),
         deprecated: reader.flag(value, "deprecated", &location),
-        security: security::read(reader, value, schemes, &location),
+        security: security::read(reader, value, &location),
         writes: reader.flag(value, "x-writes", &location),
         parameters: parameters::read(schemas, path, item, value, &pascal, &location),
         body: bodies::read(schemas, value, &pascal, &location),

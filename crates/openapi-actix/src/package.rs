@@ -88,7 +88,7 @@ fn library(contract: &Contract) -> String {
          //!\n\
          //! A service implements [`Api`] and the traits, and mounts [`configure`] with `web::scope(BASE_PATH)`.\n\
          // Types that contain each other may be deeper than the usual 128.\n\
-         #![recursion_limit = \"256\"]\n\
+         #![recursion_limit = \"512\"]\n\
          #![allow(clippy::all, rustdoc::all, reason = \"generated\")]\n\n\
          #[rustfmt::skip]\nmod server;\nmod support;\n#[rustfmt::skip]\n{types}\n\
          pub use server::*;\npub use support::*;\n\n\

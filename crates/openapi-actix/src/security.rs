@@ -56,6 +56,9 @@ pub fn schemes(reader: Reader) -> Vec<Scheme> {
     ) {
         let location = format!("components.securitySchemes.{name}");
         names.claim(reader.findings, &naming::shouting(name), name, &location);
+        let Some(scheme) = reader.resolve(scheme, "securitySchemes", &location) else {
+            continue;
+        };
         if let Some(kind) = scheme_kind(reader, scheme, &location) {
             schemes.push(Scheme {
                 name: name.clone(),
@@ -122,22 +125,16 @@ fn scheme_kind(reader: Reader, scheme: &Value, location: &str) -> Option<SchemeK
 }
 
 /// Reads the security of an operation; `None` if it needs none.
-pub fn read(
-    reader: Reader,
-    operation: &Value,
-    schemes: &[Scheme],
-    location: &str,
-) -> Option<Security> {
+pub fn read(reader: Reader, operation: &Value, location: &str) -> Option<Security> {
     match &reader.rules().key {
         Some(_) => scopes(reader, operation, location).map(Security::Scopes),
-        None => alternatives(reader, operation, schemes, location).map(Security::Alternatives),
+        None => alternatives(reader, operation, location).map(Security::Alternatives),
     }
 }
 
 fn alternatives(
     reader: Reader,
     operation: &Value,
-    schemes: &[Scheme],
     location: &str,
 ) -> Option<Vec<Vec<Requirement>>> {
     let holder = match operation.get("security") {
@@ -148,7 +145,10 @@ fn alternatives(
     let alternatives = list.iter().map(|alternative| {
         let members = reader.object(alternative, location).iter();
         let requirement = |(name, scopes): (&String, &Value)| {
-            if !schemes.iter().any(|scheme| scheme.name == *name) {
+            if reader.root["components"]["securitySchemes"]
+                .get(name)
+                .is_none()
+            {
                 let message = format!("`{name}` is not one of components.securitySchemes");
                 reader.report(location, message);
             }

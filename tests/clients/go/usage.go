@@ -142,10 +142,10 @@ func described(err error) cohorts.Error {
 func rejections() {
 	_, _, err := client.CohortsAPI.CohortsPersonsRetrieve(ctx, project, 1).Properties("no JSON").Execute()
 	rejected := described(err)
-	holds(rejected.Code == "invalid_input" && *rejected.Attr.Get() == "properties", rejected)
+	holds(*rejected.Code.String == "invalid_input" && *rejected.Attr.Get() == "properties", rejected)
 	_, _, err = client.CohortsAPI.CohortsRetrieve(ctx, project, 999999).Execute()
 	missing := described(err)
-	holds(missing.Code == "not_found" && missing.Attr.Get() == nil, missing)
+	holds(*missing.Code.String == "not_found" && missing.Attr.Get() == nil, missing)
 }
 
 func main() {

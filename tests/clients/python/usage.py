@@ -80,13 +80,13 @@ def errors(cohorts):
     try:
         cohorts.cohorts_persons_retrieve("@current", 1, properties="no JSON")
     except BadRequestException as error:
-        assert error.data.code == "invalid_input" and error.data.attr == "properties", error.data
+        assert error.data.code.actual_instance == "invalid_input" and error.data.attr == "properties", error.data
     else:
         raise AssertionError("a malformed `properties` must be rejected")
     try:
         cohorts.cohorts_retrieve("@current", 999_999)
     except NotFoundException as error:
-        assert error.data.code == "not_found" and error.data.attr is None, error.data
+        assert error.data.code.actual_instance == "not_found" and error.data.attr is None, error.data
     else:
         raise AssertionError("there must be no such cohort")
 

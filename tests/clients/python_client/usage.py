@@ -25,6 +25,7 @@ from cohorts_client.models import (
     FilterGroupType,
     PatchedCohort,
     PersonLeaf,
+    PersonLeafOperator,
     PersonLeafType,
     PersonsToAdd,
     Properties,
@@ -40,7 +41,7 @@ def list_pages(client):
 
 
 def create(client):
-    criteria = [("plan", "exact", "pro"), ("age", "gt", 16777217)]
+    criteria = [("plan", PersonLeafOperator.EXACT, "pro"), ("age", PersonLeafOperator.GT, 16777217)]
     leaves = [PersonLeaf(PersonLeafType.PERSON, *criterion) for criterion in criteria]
     filters = CohortFilters(properties=FilterGroup(FilterGroupType.AND, leaves))
     cohort = cohorts_create.sync("@current", client=client, body=CohortCreate(name="Pros", filters=filters))

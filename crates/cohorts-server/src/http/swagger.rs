@@ -111,7 +111,7 @@ fn filled(document: &Value, offer: &Offer) -> String {
 /// The credentials for the security schemes of the contract. A token is not a secret.
 fn credentials(offer: &Offer) -> String {
     let mut credentials = Map::new();
-    credentials.insert("projectToken".to_owned(), json!(offer.token));
+    credentials.insert("projectTokenInHeader".to_owned(), json!(offer.token));
     if let Some(key) = &offer.key {
         credentials.insert("personalApiKey".to_owned(), json!(key));
     }

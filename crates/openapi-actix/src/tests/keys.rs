@@ -364,7 +364,9 @@ const ROWS: &[(&[&str], &str, &str, &str)] = &[
 const FINDINGS: [(&[&str], &str); 1] = [(keys::SCHEMA, "x-ignored-fields")];
 
 /// Keys that are for readers in some kinds of objects only.
-const READERS_HERE: [(&[&str], &str); 5] = [
+const READERS_HERE: [(&[&str], &str); 7] = [
+    (keys::HEADER, "style"),
+    (keys::HEADER, "explode"),
     (keys::COMPONENTS, "examples"),
     (keys::COMPONENTS, "links"),
     (keys::PATH, "summary"),
@@ -435,6 +437,7 @@ fn every_key_has_a_row_or_is_for_readers() {
 fn key_for_readers_changes_nothing() {
     let base = output(BASE).unwrap();
     for (from, to) in [
+        ("#header", "style: simple\n      explode: true"),
         ("#document", "externalDocs: { url: 'https://example.com' }"),
         ("#operation", "externalDocs: { url: 'https://example.com' }"),
         ("#parameter", "example: [true]\n      allowReserved: true"),

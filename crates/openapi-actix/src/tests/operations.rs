@@ -485,3 +485,32 @@ fn operation_with_a_body_or_a_key_documents_the_statuses_of_the_checks() {
     let raw = "openapi.yaml: paths./intake/.post: an operation with a body must document 415";
     assert!(!findings.contains(&raw.to_owned()));
 }
+
+/// A document with one operation that needs the key `key`.
+fn with_scheme(scheme: &str) -> String {
+    format!(
+        "openapi: 3.0.3
+info: {{ title: Keys, version: '1' }}
+security: [{{ key: [] }}]
+paths: {{ /a: {{ get: {{ operationId: read, responses: {{ '204': {{ description: Done. }} }} }} }} }}
+components: {{ securitySchemes: {{ key: {scheme}, other: {{ type: http, scheme: basic }} }} }}
+"
+    )
+}
+
+#[test]
+fn security_scheme_can_be_a_reference() {
+    let text = with_scheme("{ $ref: '#/components/securitySchemes/other' }");
+    let files = generate_with(&text, &Config::default()).unwrap();
+    let server = files.text("src/server.rs").unwrap();
+    let scheme = "name: \"key\",\n    kind: SchemeKind::Basic,";
+    assert!(server.contains(scheme), "{server}");
+}
+
+#[test]
+fn unknown_kind_of_scheme_is_the_only_finding() {
+    let text = with_scheme("{ type: http, scheme: digest }");
+    let findings = findings_with(&text, &Config::default());
+    let finding = "components.securitySchemes.key: `scheme` must be bearer or basic";
+    assert_eq!(findings, [format!("openapi.yaml: {finding}")]);
+}
