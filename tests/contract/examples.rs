@@ -15,6 +15,9 @@ use crate::uploads;
 /// The person that the examples of the contract name.
 const PERSON: &str = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
 
+/// The token of the examples.
+const TOKEN: &str = "phc_0123456789abcdef";
+
 /// An example with its place and its schema.
 struct Example {
     place: String,
@@ -132,8 +135,10 @@ fn every_successful_response_has_an_example() {
 /// Replaces what only this document has: the id of a person, and a token.
 fn localized(value: &Value, project: &Project, person: &str) -> Value {
     match value {
-        Value::String(text) if text.starts_with("phc_") => project.token.clone().into(),
-        Value::String(text) => text.replace(PERSON, person).into(),
+        Value::String(text) => {
+            let text = text.replace(TOKEN, &project.token);
+            text.replace(PERSON, person).into()
+        }
         Value::Array(list) => list
             .iter()
             .map(|value| localized(value, project, person))
