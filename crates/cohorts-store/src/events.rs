@@ -140,9 +140,6 @@ struct CountRow {
 
 /// Sorted keys that are looked up by the range of their uuids first, because new uuids are mostly above all stored ones.
 const RANGE: usize = 256;
-/// Plans must suit every project. The statistics of a project that is new among large ones say that it is empty, where
-/// any index is as good as another: each look-up would scan the whole project.
-pub(crate) const FORCE_GENERIC_PLAN: &str = "set local plan_cache_mode = force_generic_plan";
 /// The ORDER BY makes each look-up use the primary key.
 pub(crate) const RANGES_WITH_EVENTS: &str = "\
     select r.nth from unnest($2, $3) with ordinality as r(low, high, nth) cross join lateral ( \
@@ -241,7 +238,6 @@ impl KnownRow {
 ///
 /// [`StoreError::ProjectGone`] if the project is deleted; fails if the database fails.
 pub fn begin_write(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
-    diesel::sql_query(FORCE_GENERIC_PLAN).execute(conn)?;
     let seq = raise_log_head(conn, shard_key)?;
     if projects::is_live(conn, shard_key.project())? {
         Ok(seq)

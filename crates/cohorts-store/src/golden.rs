@@ -69,7 +69,6 @@ fn families() -> Vec<Family> {
             "events",
             &[
                 ("events::COUNT_BETWEEN", events::COUNT_BETWEEN),
-                ("events::FORCE_GENERIC_PLAN", events::FORCE_GENERIC_PLAN),
                 ("events::RANGES_WITH_EVENTS", events::RANGES_WITH_EVENTS),
                 ("events::KNOWN", events::KNOWN),
                 ("events::LIMIT_LOCK_WAIT", events::LIMIT_LOCK_WAIT),

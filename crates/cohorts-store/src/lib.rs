@@ -33,6 +33,8 @@ mod migrate;
 pub mod ordinals;
 pub mod pages;
 pub mod persons;
+#[cfg(test)]
+mod plans;
 mod pool;
 pub mod project_deletion;
 pub mod projects;

@@ -204,7 +204,7 @@ fn a_migration_is_one_statement_or_creates_its_tables() {
 }
 
 /// SQL that a distributed Postgres refuses, or that is correct on one node only.
-pub(crate) const BANNED: [&str; 8] = [
+pub(crate) const BANNED: [&str; 9] = [
     "lock table",
     " ctid",
     ".ctid",
@@ -213,6 +213,7 @@ pub(crate) const BANNED: [&str; 8] = [
     "merge into",
     "materialized view",
     "gen_random_uuid",
+    "plan_cache_mode",
 ];
 
 /// The source files of this crate, except this one.

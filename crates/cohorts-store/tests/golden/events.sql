@@ -5,9 +5,6 @@ from (select
     where shard_key = $1 and seq > $2 and seq <= $3
     limit $4) e;
 
--- events::FORCE_GENERIC_PLAN
-set local plan_cache_mode = force_generic_plan;
-
 -- events::RANGES_WITH_EVENTS
 select r.nth
 from unnest($2, $3) with ordinality as r(low, high, nth)
