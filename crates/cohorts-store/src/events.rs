@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::scan::start_of_day;
 use crate::schema::{events, log_heads};
-use crate::{Conn, JsonText, Result, ShardKey, StoreError, projects};
+use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
 
 /// A new row of `events`.
 #[derive(Clone, Debug, Insertable)]
@@ -59,6 +59,10 @@ pub fn identity(name: &str, distinct_id: &str) -> i64 {
 ///
 /// Fails if the database fails, or if an event is in the log.
 pub fn append(conn: &mut Conn, events: &[NewEvent<'_>]) -> Result<usize> {
+    if events.len() <= FEW_ROWS {
+        let rows = diesel::insert_into(events::table).values(events);
+        return Ok(rows.execute(conn)?);
+    }
     Ok(diesel::copy_from(events::table)
         .from_insertable(events)
         .execute(conn)?)
@@ -293,6 +297,8 @@ pub fn log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
     Ok(seq.unwrap_or(0))
 }
 
+/// Sends the limits to the worker of a distributed Postgres too. On plain Postgres, the setting has no effect.
+pub(crate) const SEND_LIMITS: &str = "set local citus.propagate_set_commands = 'local'";
 pub(crate) const LIMIT_LOCK_WAIT: &str = "set local lock_timeout = '100ms'";
 pub(crate) const LIMIT_DURATION: &str = "set local statement_timeout = '10s'";
 pub(crate) const DELETE_BEFORE: &str = "\
@@ -312,6 +318,7 @@ pub fn delete_before(
     limit: i64,
 ) -> Result<usize> {
     crate::transaction(conn, |conn| {
+        diesel::sql_query(SEND_LIMITS).execute(conn)?;
         diesel::sql_query(LIMIT_LOCK_WAIT).execute(conn)?;
         diesel::sql_query(LIMIT_DURATION).execute(conn)?;
         Ok(diesel::sql_query(DELETE_BEFORE)

@@ -5,10 +5,9 @@
 
 use diesel::debug_query;
 use diesel::pg::Pg;
-use uuid::Uuid;
 
 use crate::keys::AccessQuery;
-use crate::members::MembershipQuery;
+use crate::members::ChunksOf;
 use crate::persons::page::{self, RowsWithin};
 use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
@@ -71,6 +70,7 @@ fn families() -> Vec<Family> {
                 ("events::COUNT_BETWEEN", events::COUNT_BETWEEN),
                 ("events::RANGES_WITH_EVENTS", events::RANGES_WITH_EVENTS),
                 ("events::KNOWN", events::KNOWN),
+                ("events::SEND_LIMITS", events::SEND_LIMITS),
                 ("events::LIMIT_LOCK_WAIT", events::LIMIT_LOCK_WAIT),
                 ("events::LIMIT_DURATION", events::LIMIT_DURATION),
                 ("events::DELETE_BEFORE", events::DELETE_BEFORE),
@@ -105,8 +105,8 @@ fn families() -> Vec<Family> {
             ],
         )
         .with(
-            "members::MembershipQuery",
-            debug_query::<Pg, _>(&MembershipQuery::new(ProjectId(1), Uuid::nil())).to_string(),
+            "members::ChunksOf",
+            debug_query::<Pg, _>(&ChunksOf::new(shard_key, &[], 0)).to_string(),
         ),
         Family::new(
             "persons",

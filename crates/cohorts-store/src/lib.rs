@@ -61,6 +61,8 @@ pub type Conn = PgConnection;
 
 /// Rows of one INSERT.
 const INSERT_ROWS: usize = 1_000;
+/// The most rows that an INSERT writes instead of a COPY. On a distributed Postgres, a COPY makes the commit two-phase.
+const FEW_ROWS: usize = 1_000;
 /// Capture tokens in the cache, about.
 const TOKENS: usize = 10_000;
 /// How long a cached token is used without a look-up. Another process may delete its project meanwhile, which a writer

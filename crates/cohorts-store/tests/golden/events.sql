@@ -23,6 +23,9 @@ cross join lateral (select 1
     order by shard_key, uuid, identity
     limit 1) e;
 
+-- events::SEND_LIMITS
+set local citus.propagate_set_commands = 'local';
+
 -- events::LIMIT_LOCK_WAIT
 set local lock_timeout = '100ms';
 
