@@ -7,7 +7,7 @@ mod retention;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_store::{Error, Store, keys, queue};
+use cohorts_store::{Error, Store, distribution, keys, queue};
 
 use crate::calculation::Calculator;
 pub use pruning::HistoryLimits;
@@ -52,6 +52,7 @@ impl Upkeep {
         }
         if self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL) {
             self.tidied = Some(Instant::now());
+            report("workers were not counted", self.count_workers());
             report("expired keys were not voided, will retry", void_keys(store));
             let swept = self.sweeper.sweep(store);
             report("old events were not deleted, will retry", swept);
@@ -61,6 +62,19 @@ impl Upkeep {
             let written = conn.map(|mut conn| store.caches.index.write_checkpoints(&mut conn));
             report("checkpoint failed, will retry", written);
         }
+    }
+
+    /// Counts the workers of Citus. On plain Postgres, the metric does not exist.
+    fn count_workers(&self) -> Result<(), Error> {
+        let store: &Store = &self.calculator.store;
+        let conn = &mut *store.connection()?;
+        if distribution::is_possible(conn)? {
+            let workers = distribution::workers(conn)?;
+            let responding = workers.iter().filter(|worker| worker.is_available).count();
+            let others = workers.len() - responding;
+            self.calculator.metrics.workers(responding, others);
+        }
+        Ok(())
     }
 
     fn count_waiting(&self) -> Result<(), Error> {

@@ -18,6 +18,7 @@ pub mod actions;
 pub mod activity;
 pub mod cohorts;
 pub mod definition;
+pub mod distribution;
 mod error;
 pub mod events;
 pub mod frames;
