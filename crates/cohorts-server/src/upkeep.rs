@@ -1,5 +1,6 @@
-//! Regular work besides calculation: due cohorts, retention, limits of histories, expired keys, checkpoints.
+//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories, expired keys, checkpoints.
 
+mod counts;
 mod due;
 mod pruning;
 mod retention;
@@ -10,6 +11,7 @@ use chrono::{TimeDelta, Utc};
 use cohorts_store::{Error, Store, distribution, keys, queue};
 
 use crate::calculation::Calculator;
+use counts::Counts;
 pub use pruning::HistoryLimits;
 use pruning::Pruner;
 use retention::Sweeper;
@@ -22,6 +24,7 @@ pub struct Upkeep {
     calculator: Calculator,
     sweeper: Sweeper,
     pruner: Pruner,
+    counts: Counts,
     due_checked: Instant,
     /// `None` before the first time.
     tidied: Option<Instant>,
@@ -33,6 +36,7 @@ impl Upkeep {
             calculator: calculator.clone(),
             sweeper: Sweeper::default(),
             pruner: Pruner::new(limits),
+            counts: Counts::default(),
             due_checked: Instant::now(),
             tidied: None,
         }
@@ -56,6 +60,10 @@ impl Upkeep {
             report("expired keys were not voided, will retry", void_keys(store));
             let swept = self.sweeper.sweep(store);
             report("old events were not deleted, will retry", swept);
+            report(
+                "counts were not checked, will retry",
+                self.counts.check(store),
+            );
             let pruned = self.pruner.prune(store);
             report("histories were not shortened, will retry", pruned);
             let conn = store.connection();
