@@ -297,7 +297,7 @@ static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::
 fn validator(schema: &Value) -> Arc<Validator> {
     let build = || {
         let schema = json!({"allOf": [json_schema(schema)], "components": *COMPONENTS});
-        let options = jsonschema::draft4::options().should_validate_formats(true);
+        let options = jsonschema::draft202012::options().should_validate_formats(true);
         Arc::new(options.build(&schema).expect("a schema"))
     };
     let mut validators = VALIDATORS.lock().expect("no test panics here");
@@ -305,13 +305,13 @@ fn validator(schema: &Value) -> Arc<Validator> {
     Arc::clone(validator)
 }
 
-/// Replaces `nullable` of OpenAPI 3.0 by its equivalent in JSON Schema, requires what the service always sends, and
-/// closes open lists: clients must accept other words, but this version of the service sends none.
+/// Requires what the service always sends, and closes open lists: clients must accept other words, but this version of the
+/// service sends none.
 fn json_schema(value: &Value) -> Value {
     match value {
         Value::Object(map) if is_open_list(map) => {
             let mut choices = map["anyOf"].as_array().cloned().unwrap_or_default();
-            let is_nullable = choices.iter().any(|choice| choice["nullable"] == true);
+            let is_nullable = choices.iter().any(allows_null);
             choices.retain(|choice| choice.get("enum").is_some());
             if is_nullable {
                 choices.push(json!({"type": "null"}));
@@ -322,17 +322,20 @@ fn json_schema(value: &Value) -> Value {
         Value::Object(map) => {
             let mut inner: Map<String, Value> = map
                 .iter()
-                .filter(|(key, _)| *key != "nullable" && *key != "example")
+                .filter(|(key, _)| *key != "example")
                 .map(|(key, value)| (key.clone(), json_schema(value)))
                 .collect();
             require_always_sent(&mut inner);
-            match map.get("nullable") {
-                Some(Value::Bool(true)) => json!({"anyOf": [{"type": "null"}, inner]}),
-                _ => Value::Object(inner),
-            }
+            Value::Object(inner)
         }
         other => other.clone(),
     }
+}
+
+/// Whether the types of a schema contain null.
+fn allows_null(schema: &Value) -> bool {
+    let types = schema["type"].as_array();
+    types.is_some_and(|types| types.contains(&json!("null")))
 }
 
 /// Clients may read the responses of PostHog, so fields that PostHog does not send are not required in the contract.
@@ -386,8 +389,13 @@ fn is_open_list(map: &Map<String, Value>) -> bool {
     let choices = map.get("anyOf").and_then(Value::as_array);
     choices.is_some_and(|choices| {
         choices.iter().any(|choice| choice.get("enum").is_some())
-            && choices.iter().all(|choice| choice["type"] == "string")
+            && choices.iter().all(is_text)
     })
+}
+
+/// Whether a schema has texts only, or texts and null.
+fn is_text(schema: &Value) -> bool {
+    schema["type"] == "string" || schema["type"] == json!(["string", "null"])
 }
 
 /// The check itself must be able to fail.

@@ -64,25 +64,20 @@ fn contract() -> Validator {
             "properties": {"$ref": "#/components/schemas/FilterGroup"},
             "filterTestAccounts": {"$ref": "#/components/schemas/CohortFilters/properties/filterTestAccounts"},
         },
-        "components": {"schemas": as_json_schema(&document["components"]["schemas"])},
+        "components": {"schemas": with_bounds(&document["components"]["schemas"])},
     });
     jsonschema::draft202012::new(&schema).unwrap()
 }
 
-/// Converts `nullable` and `int64` of OpenAPI 3.0 to JSON Schema.
-fn as_json_schema(schema: &Value) -> Value {
+/// Adds the bounds of `int64`, which is an annotation in JSON Schema.
+fn with_bounds(schema: &Value) -> Value {
     match schema {
-        Value::Array(list) => list.iter().map(as_json_schema).collect(),
+        Value::Array(list) => list.iter().map(with_bounds).collect(),
         Value::Object(map) => {
             let members = map
                 .iter()
-                .map(|(key, value)| (key.clone(), as_json_schema(value)));
+                .map(|(key, value)| (key.clone(), with_bounds(value)));
             let mut map: Map<String, Value> = members.collect();
-            let is_nullable = map.shift_remove("nullable") == Some(json!(true));
-            // A schema without a type allows null anyway.
-            if let Some(kind) = map.get_mut("type").filter(|_| is_nullable) {
-                *kind = json!([kind, "null"]);
-            }
             if map.get("format") == Some(&json!("int64")) {
                 map.insert("minimum".to_owned(), json!(i64::MIN));
                 map.insert("maximum".to_owned(), json!(i64::MAX));
