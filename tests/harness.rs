@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cohorts_server::postgres::Ephemeral;
-use cohorts_server::{Config, Data, Database, Server};
+use cohorts_server::{Config, Data, Database, Server, commands};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder};
 
@@ -32,7 +32,17 @@ static POSTGRES: LazyLock<Ephemeral> = LazyLock::new(|| {
     drop(Data::open(&template).expect("a migrated template"));
     postgres
 });
-static SERVER: LazyLock<Server> = LazyLock::new(|| start(|_| {}));
+/// The URL of an empty database on the coordinator of a Citus cluster, where the shared server then works.
+///
+/// The person tables are distributed first. Tests with a server of their own use plain Postgres.
+const CITUS: &str = "COHORTS_TEST_CITUS";
+static SERVER: LazyLock<Server> = LazyLock::new(|| match std::env::var(CITUS) {
+    Ok(url) => start_on_citus(url),
+    Err(_) => {
+        eprintln!("SKIPPED all tests on Citus: {CITUS} is not set");
+        start(|_| {})
+    }
+});
 static SERVERS: AtomicU32 = AtomicU32::new(0);
 static CLIENT: LazyLock<Client> = LazyLock::new(Client::new);
 
@@ -43,11 +53,23 @@ pub fn start(change: impl FnOnce(&mut Config)) -> Server {
     Server::start(&config).expect("a server")
 }
 
+fn start_on_citus(url: String) -> Server {
+    let database = Database::Url(url);
+    let data = Data::open(&database).expect("a migrated database");
+    commands::distribute::run(&data).expect("distributed tables");
+    drop(data);
+    Server::start(&config_for(database)).expect("a server")
+}
+
 /// The settings of a server on a new database, which calculates nothing in the background.
 pub fn config() -> Config {
     let name = format!("test_{}", SERVERS.fetch_add(1, Ordering::Relaxed));
     POSTGRES.create_database(&name, Some(TEMPLATE));
-    let database = Database::Url(POSTGRES.url_for(&name));
+    config_for(Database::Url(POSTGRES.url_for(&name)))
+}
+
+/// The settings of the servers of tests.
+fn config_for(database: Database) -> Config {
     let mut config = Config::new(([127, 0, 0, 1], 0).into(), database);
     config.calculate = false;
     config.handle_signals = false;

@@ -12,6 +12,7 @@ mod claimed;
 mod publish;
 mod turns;
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -50,8 +51,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
 /// The longest pause. A cohort that fails again and again is still calculated once a day.
 const MAX_BACK_OFF: TimeDelta = TimeDelta::days(1);
-/// The first pause after a transient failure, such as an unavailable database.
-const TRANSIENT_BACK_OFF: TimeDelta = TimeDelta::seconds(5);
+/// The pause after a transient failure, such as an unavailable database: from the shortest, doubling, to the longest.
+const PAUSES: RangeInclusive<TimeDelta> = TimeDelta::seconds(5)..=TimeDelta::seconds(120);
 
 /// Why a calculation failed.
 struct Failure {
@@ -163,7 +164,13 @@ impl Calculator {
             // The failure belongs to the current job, or to what all jobs have in common: then the first one bears it.
             if let (Err(failure), Some((cohort, started))) = (result, jobs.take_current()) {
                 self.metrics.calculated(false, started.elapsed());
-                return fail(store, &cohort, started, &failure);
+                if !failure.is_transient {
+                    return fail(store, &cohort, started, &failure);
+                }
+                // The others of the project would fail for the same reason.
+                let mut postponed = jobs.take_rest();
+                postponed.push(cohort);
+                return postpone(store, &postponed, &failure);
             }
             Ok(())
         })?;
@@ -218,20 +225,30 @@ fn fail(
         failure.code,
         logging::detail(&failure.cause)
     );
-    let due_at = Utc::now() + pause(cohort.errors_calculating, failure.is_transient);
+    let due_at = Utc::now() + pause(cohort.errors_calculating);
     let conn = &mut *store.connection()?;
     queue::fail(conn, cohort, started.time, due_at, failure.code, &detail)
 }
 
+/// Returns cohorts to the queue, which no worker claims during a pause. Their failure is not counted.
+fn postpone(store: &Store, cohorts: &[Cohort], failure: &Failure) -> Result<(), StoreError> {
+    log::warn!(
+        "{} calculations are postponed ({}): {}",
+        cohorts.len(),
+        failure.code,
+        logging::detail(&failure.cause)
+    );
+    let conn = &mut *store.connection()?;
+    for cohort in cohorts {
+        queue::postpone(conn, cohort, PAUSES)?;
+    }
+    Ok(())
+}
+
 /// The pause after a failure that follows `earlier` failures in a row.
-fn pause(earlier: i64, is_transient: bool) -> TimeDelta {
-    let (first, longest) = if is_transient {
-        (TRANSIENT_BACK_OFF, BACK_OFF)
-    } else {
-        (BACK_OFF, MAX_BACK_OFF)
-    };
-    // 16 doublings exceed every longest pause.
-    (first * (1 << earlier.clamp(0, 16))).min(longest)
+fn pause(earlier: i64) -> TimeDelta {
+    // 6 doublings exceed the longest pause.
+    (BACK_OFF * (1 << earlier.clamp(0, 6))).min(MAX_BACK_OFF)
 }
 
 fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
@@ -313,16 +330,11 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_day() {
-        let minutes = |earlier| pause(earlier, false).num_minutes();
+        let minutes = |earlier| pause(earlier).num_minutes();
         assert_eq!([0, 1, 2, 5].map(minutes), [30, 60, 120, 960]);
         for earlier in [6, 20, 21, 1_000, i64::MAX] {
-            assert_eq!(pause(earlier, false), TimeDelta::days(1), "{earlier}");
+            assert_eq!(pause(earlier), TimeDelta::days(1), "{earlier}");
         }
-        let seconds = |earlier| pause(earlier, true).num_seconds();
-        assert_eq!(
-            [0, 1, 8, 9, 21, i64::MAX].map(seconds),
-            [5, 10, 1280, 1800, 1800, 1800]
-        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What each command does and prints. `main.rs` parses the command line and calls these functions.
 
 pub mod demo;
+pub mod distribute;
 pub mod doctor;
 pub mod import;
 pub mod keys;

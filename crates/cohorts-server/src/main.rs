@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::commands::{demo, doctor, import, keys, projects, purge, serve};
+use cohorts_server::commands::{demo, distribute, doctor, import, keys, projects, purge, serve};
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::{Config, Data, Days, EventRetention, KeyGrant, log_to_stderr};
 
@@ -60,6 +60,15 @@ enum Command {
         /// Fix member counts and rebuild damaged segments
         #[arg(long)]
         repair: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Distribute the tables of persons and events over the workers of a Citus cluster
+    ///
+    /// The operator's guide describes the set-up of the cluster. Requests wait or fail while the tables are copied, so stop
+    /// the service before. If the command is interrupted, run it again. Run it again after an upgrade that adds tables, which
+    /// `cohorts doctor` reports.
+    Distribute {
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -269,6 +278,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             demo::run(demo::Size { persons, events }, once, config)
         }
         Command::Doctor { repair, database } => doctor::run(&open(&database)?, repair),
+        Command::Distribute { database } => distribute::run(&open(&database)?),
         Command::Project(command) => run_project(command),
         Command::Key(command) => run_key(command),
         Command::Purge {

@@ -33,6 +33,7 @@ pub struct Metrics {
     index_builds: IntCounter,
     waiting: IntGauge,
     longest_wait: Gauge,
+    workers: IntGaugeVec,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
     exposing: Arc<Mutex<()>>,
@@ -149,13 +150,20 @@ impl Metrics {
                 "cohorts_longest_wait_seconds",
                 "Longest current wait of a cohort for its calculation, in seconds.",
             )?,
+            workers: IntGaugeVec::new(
+                Opts::new(
+                    "cohorts_database_workers",
+                    "Workers of Citus, by whether they respond. Plain Postgres has none.",
+                ),
+                &["responds"],
+            )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 17] = [
+        let collectors: [Box<dyn Collector>; 18] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -172,6 +180,7 @@ impl Metrics {
             Box::new(metrics.index_builds.clone()),
             Box::new(metrics.waiting.clone()),
             Box::new(metrics.longest_wait.clone()),
+            Box::new(metrics.workers.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for collector in collectors {
@@ -197,6 +206,14 @@ impl Metrics {
     pub fn waiting(&self, count: i64, longest: TimeDelta) {
         self.waiting.set(count);
         self.longest_wait.set(longest.as_seconds_f64().max(0.0));
+    }
+
+    /// Sets the numbers of workers that respond and do not respond.
+    pub fn workers(&self, responding: usize, others: usize) {
+        for (label, count) in [("true", responding), ("false", others)] {
+            let gauge = self.workers.with_label_values(&[label]);
+            gauge.set(count.try_into().unwrap_or(i64::MAX));
+        }
     }
 
     pub fn failed(&self, code: &str) {

@@ -1,5 +1,6 @@
-//! Regular work besides calculation: due cohorts, retention, limits of histories, expired keys, checkpoints.
+//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories, expired keys, checkpoints.
 
+mod counts;
 mod due;
 mod pruning;
 mod retention;
@@ -7,9 +8,10 @@ mod retention;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_store::{Error, Store, keys, queue};
+use cohorts_store::{Error, Store, distribution, keys, queue};
 
 use crate::calculation::Calculator;
+use counts::Counts;
 pub use pruning::HistoryLimits;
 use pruning::Pruner;
 use retention::Sweeper;
@@ -22,6 +24,7 @@ pub struct Upkeep {
     calculator: Calculator,
     sweeper: Sweeper,
     pruner: Pruner,
+    counts: Counts,
     due_checked: Instant,
     /// `None` before the first time.
     tidied: Option<Instant>,
@@ -33,6 +36,7 @@ impl Upkeep {
             calculator: calculator.clone(),
             sweeper: Sweeper::default(),
             pruner: Pruner::new(limits),
+            counts: Counts::default(),
             due_checked: Instant::now(),
             tidied: None,
         }
@@ -52,15 +56,33 @@ impl Upkeep {
         }
         if self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL) {
             self.tidied = Some(Instant::now());
+            report("workers were not counted", self.count_workers());
             report("expired keys were not voided, will retry", void_keys(store));
             let swept = self.sweeper.sweep(store);
             report("old events were not deleted, will retry", swept);
+            report(
+                "counts were not checked, will retry",
+                self.counts.check(store),
+            );
             let pruned = self.pruner.prune(store);
             report("histories were not shortened, will retry", pruned);
             let conn = store.connection();
             let written = conn.map(|mut conn| store.caches.index.write_checkpoints(&mut conn));
             report("checkpoint failed, will retry", written);
         }
+    }
+
+    /// Counts the workers of Citus. On plain Postgres, the metric does not exist.
+    fn count_workers(&self) -> Result<(), Error> {
+        let store: &Store = &self.calculator.store;
+        let conn = &mut *store.connection()?;
+        if distribution::is_possible(conn)? {
+            let workers = distribution::workers(conn)?;
+            let responding = workers.iter().filter(|worker| worker.is_available).count();
+            let others = workers.len() - responding;
+            self.calculator.metrics.workers(responding, others);
+        }
+        Ok(())
     }
 
     fn count_waiting(&self) -> Result<(), Error> {

@@ -56,10 +56,15 @@ impl From<anyhow::Error> for StoreError {
     }
 }
 
-/// Messages of SQLSTATEs without a kind (40P01, 57014 by an administrator, 57P01 to 57P03, and XX000 of a lost worker) after
-/// which a repetition may succeed.
-const TRANSIENT: [&str; 5] = [
+/// Messages of SQLSTATEs without a kind (40P01, 57014 by an administrator, 57P01 to 57P03, and XX000 of a lost worker of a
+/// distributed Postgres) after which a repetition may succeed.
+const TRANSIENT: [&str; 10] = [
     "deadlock detected",
+    "involved in a distributed deadlock",
+    "could not commit transaction",
+    "could not prepare transaction",
+    "failed to execute task",
+    "connection to the remote node",
     "canceling statement due to user request",
     "terminating connection",
     "server closed the connection",
@@ -122,6 +127,15 @@ mod tests {
         };
         let closed = report(ClosedConnection, "gone");
         assert!(matches!(closed, StoreError::Unavailable(_)) && closed.is_transient());
+        for message in [
+            "canceling the transaction since it was involved in a distributed deadlock",
+            "could not commit transaction for shard 102008 on at least one worker node",
+            "connection to the remote node 10.0.0.2:5432 failed with the following error: Connection refused",
+            "server closed the connection unexpectedly",
+        ] {
+            let lost = report(DatabaseErrorKind::Unknown, message);
+            assert!(matches!(lost, StoreError::Unavailable(_)), "{message}");
+        }
         let full = report(DatabaseErrorKind::Unknown, "No space left on device");
         assert!(matches!(full, StoreError::DiskFull(_)));
         let defect = report(DatabaseErrorKind::NotNullViolation, "null value");

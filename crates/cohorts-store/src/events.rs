@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::scan::start_of_day;
 use crate::schema::{events, log_heads};
-use crate::{Conn, JsonText, Result, ShardKey, StoreError, projects};
+use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
 
 /// A new row of `events`.
 #[derive(Clone, Debug, Insertable)]
@@ -59,6 +59,10 @@ pub fn identity(name: &str, distinct_id: &str) -> i64 {
 ///
 /// Fails if the database fails, or if an event is in the log.
 pub fn append(conn: &mut Conn, events: &[NewEvent<'_>]) -> Result<usize> {
+    if events.len() <= FEW_ROWS {
+        let rows = diesel::insert_into(events::table).values(events);
+        return Ok(rows.execute(conn)?);
+    }
     Ok(diesel::copy_from(events::table)
         .from_insertable(events)
         .execute(conn)?)
@@ -140,9 +144,6 @@ struct CountRow {
 
 /// Sorted keys that are looked up by the range of their uuids first, because new uuids are mostly above all stored ones.
 const RANGE: usize = 256;
-/// Plans must suit every project. The statistics of a project that is new among large ones say that it is empty, where
-/// any index is as good as another: each look-up would scan the whole project.
-pub(crate) const FORCE_GENERIC_PLAN: &str = "set local plan_cache_mode = force_generic_plan";
 /// The ORDER BY makes each look-up use the primary key.
 pub(crate) const RANGES_WITH_EVENTS: &str = "\
     select r.nth from unnest($2, $3) with ordinality as r(low, high, nth) cross join lateral ( \
@@ -241,7 +242,6 @@ impl KnownRow {
 ///
 /// [`StoreError::ProjectGone`] if the project is deleted; fails if the database fails.
 pub fn begin_write(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
-    diesel::sql_query(FORCE_GENERIC_PLAN).execute(conn)?;
     let seq = raise_log_head(conn, shard_key)?;
     if projects::is_live(conn, shard_key.project())? {
         Ok(seq)
@@ -297,6 +297,8 @@ pub fn log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
     Ok(seq.unwrap_or(0))
 }
 
+/// Sends the limits to the worker of a distributed Postgres too. On plain Postgres, the setting has no effect.
+pub(crate) const SEND_LIMITS: &str = "set local citus.propagate_set_commands = 'local'";
 pub(crate) const LIMIT_LOCK_WAIT: &str = "set local lock_timeout = '100ms'";
 pub(crate) const LIMIT_DURATION: &str = "set local statement_timeout = '10s'";
 pub(crate) const DELETE_BEFORE: &str = "\
@@ -316,6 +318,7 @@ pub fn delete_before(
     limit: i64,
 ) -> Result<usize> {
     crate::transaction(conn, |conn| {
+        diesel::sql_query(SEND_LIMITS).execute(conn)?;
         diesel::sql_query(LIMIT_LOCK_WAIT).execute(conn)?;
         diesel::sql_query(LIMIT_DURATION).execute(conn)?;
         Ok(diesel::sql_query(DELETE_BEFORE)

@@ -18,6 +18,7 @@ pub mod actions;
 pub mod activity;
 pub mod cohorts;
 pub mod definition;
+pub mod distribution;
 mod error;
 pub mod events;
 pub mod frames;
@@ -33,6 +34,8 @@ mod migrate;
 pub mod ordinals;
 pub mod pages;
 pub mod persons;
+#[cfg(test)]
+mod plans;
 mod pool;
 pub mod project_deletion;
 pub mod projects;
@@ -59,6 +62,8 @@ pub type Conn = PgConnection;
 
 /// Rows of one INSERT.
 const INSERT_ROWS: usize = 1_000;
+/// The most rows that an INSERT writes instead of a COPY. On a distributed Postgres, a COPY makes the commit two-phase.
+const FEW_ROWS: usize = 1_000;
 /// Capture tokens in the cache, about.
 const TOKENS: usize = 10_000;
 /// How long a cached token is used without a look-up. Another process may delete its project meanwhile, which a writer

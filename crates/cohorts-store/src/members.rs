@@ -11,13 +11,13 @@ use cohorts_engine::chunks::{self, Chunk};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{self, Array, BigInt, Bytea, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Bytea};
 use diesel::upsert::excluded;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use crate::cohorts::{self, Cohort, LockedCohort};
-use crate::schema::member_chunks;
+use crate::schema::{cohorts as cohort_rows, member_chunks, persons};
 use crate::{CohortId, Conn, ProjectId, Result, ShardKey, StoreError, queue};
 
 /// The members of a cohort as of a version.
@@ -71,6 +71,9 @@ pub struct Membership {
 
 /// The live cohorts of a project that a person is a member of, sorted by id; `None` if there is no such person.
 ///
+/// The caller reads in a [`crate::snapshot`]. There are three statements, because a distributed Postgres does not join person
+/// tables with control tables. All of them are prepared, because lookups of memberships are frequent.
+///
 /// # Errors
 ///
 /// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
@@ -79,86 +82,104 @@ pub fn memberships(
     project: ProjectId,
     person: Uuid,
 ) -> Result<Option<Vec<Membership>>> {
-    let rows: Vec<MembershipRow> = MembershipQuery::new(project, person).load(conn)?;
-    if rows.is_empty() {
+    let shard_key = project.shard_key();
+    let ordinal: Option<i64> = persons::table
+        .filter(persons::shard_key.eq(shard_key.0))
+        .filter(persons::uuid.eq(person))
+        .select(persons::ordinal)
+        .first(conn)
+        .optional()?;
+    let Some(ordinal) = ordinal else {
         return Ok(None);
-    }
-    let mut memberships = Vec::new();
-    for (ordinal, id, name, count, members) in rows {
-        let (Some(id), Some(members)) = (id, members) else {
-            continue;
-        };
-        let ordinal = u32::try_from(ordinal).map_err(anyhow::Error::from)?;
-        if decode(id, &members)?.contains(ordinal) {
-            memberships.push(Membership { id, name, count });
+    };
+    let ordinal = u32::try_from(ordinal).map_err(anyhow::Error::from)?;
+    let cohorts = published(conn, project)?;
+    let chunk = chunks::chunk_of(ordinal);
+    let mut with_person = BTreeSet::new();
+    let rows: Vec<(i64, Vec<u8>)> = ChunksOf::new(shard_key, &cohorts, chunk).load(conn)?;
+    for (cohort, members) in rows {
+        if decode(cohort, &members)?.contains(ordinal) {
+            with_person.insert(cohort);
         }
     }
-    Ok(Some(memberships))
+    let membership = |cohort: PublishedCohort| Membership {
+        id: cohort.id,
+        name: cohort.name,
+        count: cohort.count,
+    };
+    let cohorts = cohorts.into_iter();
+    let with_person = cohorts.filter(|cohort| with_person.contains(&cohort.id));
+    Ok(Some(with_person.map(membership).collect()))
 }
 
-/// The ordinal of the person; a cohort's id, name and count; and the bytes of the cohort's chunk for the ordinal.
-type MembershipRow = (
-    i64,
-    Option<i64>,
-    Option<String>,
-    Option<i64>,
-    Option<Vec<u8>>,
-);
+/// A live cohort with what readers see of it.
+#[derive(Queryable)]
+pub(crate) struct PublishedCohort {
+    id: i64,
+    name: Option<String>,
+    count: Option<i64>,
+    member_version: i64,
+}
 
-/// A person with all live cohorts of the project, each with the chunk that would contain the person.
-///
-/// One statement sees all of it at one instant. It is a prepared statement, because lookups of memberships are frequent.
-pub(crate) struct MembershipQuery {
-    project: i64,
+/// The live cohorts of a project, sorted by id.
+fn published(conn: &mut Conn, project: ProjectId) -> Result<Vec<PublishedCohort>> {
+    Ok(cohort_rows::table
+        .filter(cohort_rows::project_id.eq(project.0))
+        .filter(diesel::dsl::not(cohort_rows::deleted))
+        .order(cohort_rows::id)
+        .select((
+            cohort_rows::id,
+            cohort_rows::name,
+            cohort_rows::count,
+            cohort_rows::member_version,
+        ))
+        .load(conn)?)
+}
+
+/// For each of some cohorts, its id and the bytes of one chunk in the version that readers use.
+pub(crate) struct ChunksOf {
     shard_key: i64,
-    person: Uuid,
+    ids: Vec<i64>,
+    versions: Vec<i64>,
+    chunk: i64,
 }
 
-impl MembershipQuery {
-    pub(crate) fn new(project: ProjectId, person: Uuid) -> Self {
+impl ChunksOf {
+    pub(crate) fn new(shard_key: ShardKey, cohorts: &[PublishedCohort], chunk: u16) -> Self {
         Self {
-            project: project.0,
-            shard_key: project.shard_key().0,
-            person,
+            shard_key: shard_key.0,
+            ids: cohorts.iter().map(|cohort| cohort.id).collect(),
+            versions: cohorts.iter().map(|cohort| cohort.member_version).collect(),
+            chunk: chunk.into(),
         }
     }
 }
 
-impl QueryId for MembershipQuery {
-    type QueryId = MembershipQuery;
+impl QueryId for ChunksOf {
+    type QueryId = ChunksOf;
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl Query for MembershipQuery {
-    type SqlType = (
-        BigInt,
-        Nullable<BigInt>,
-        Nullable<Text>,
-        Nullable<BigInt>,
-        Nullable<Bytea>,
-    );
+impl Query for ChunksOf {
+    type SqlType = (BigInt, Bytea);
 }
 
-impl RunQueryDsl<Conn> for MembershipQuery {}
+impl RunQueryDsl<Conn> for ChunksOf {}
 
-impl QueryFragment<Pg> for MembershipQuery {
+impl QueryFragment<Pg> for ChunksOf {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("select m.* from unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(&self.ids)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Array<BigInt>, _>(&self.versions)?;
         out.push_sql(
-            "select p.ordinal, c.id, c.name, c.count, m.members from persons p \
-             left join cohorts c on not c.deleted and c.project_id = ",
-        );
-        out.push_bind_param::<BigInt, _>(&self.project)?;
-        out.push_sql(
-            " left join lateral ( \
-                select k.members from member_chunks k where k.shard_key = p.shard_key and k.cohort_id = c.id \
-                    and k.chunk = p.ordinal >> 16 and k.version <= c.member_version \
-                order by k.version desc limit 1) m on true \
-             where p.shard_key = ",
+            ") as keys(cohort_id, version) cross join lateral ( \
+                select cohort_id, members from member_chunks where shard_key = ",
         );
         out.push_bind_param::<BigInt, _>(&self.shard_key)?;
-        out.push_sql(" and p.uuid = ");
-        out.push_bind_param::<sql_types::Uuid, _>(&self.person)?;
-        out.push_sql(" order by c.id");
+        out.push_sql(" and cohort_id = keys.cohort_id and chunk = ");
+        out.push_bind_param::<BigInt, _>(&self.chunk)?;
+        out.push_sql(" and version <= keys.version order by version desc limit 1) m");
         Ok(())
     }
 }

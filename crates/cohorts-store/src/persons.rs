@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::schema::{distinct_ids, persons};
 use crate::tombstones::{self, NewTombstone};
-use crate::{Conn, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
+use crate::{Conn, FEW_ROWS, INSERT_ROWS, JsonText, Result, ShardKey, like_pattern};
 
 pub(crate) mod addresses;
 pub(crate) mod page;
@@ -256,9 +256,13 @@ pub fn add_ids(conn: &mut Conn, shard_key: ShardKey, seq: i64, ids: &[(&str, i64
             )
         })
         .collect();
-    diesel::copy_from(distinct_ids::table)
-        .from_insertable(rows)
-        .execute(conn)?;
+    if rows.len() <= FEW_ROWS {
+        let rows = diesel::insert_into(distinct_ids::table).values(rows);
+        rows.execute(conn)?;
+    } else {
+        let rows = diesel::copy_from(distinct_ids::table).from_insertable(rows);
+        rows.execute(conn)?;
+    }
     Ok(())
 }
 
@@ -349,10 +353,13 @@ fn delete_rows(
 ///
 /// Fails if the database fails, or if a person exists.
 pub fn add(conn: &mut Conn, shard_key: ShardKey, seq: i64, persons: &[Person]) -> Result<()> {
-    if !persons.is_empty() {
-        diesel::copy_from(persons::table)
-            .from_insertable(rows(shard_key, seq, persons))
-            .execute(conn)?;
+    let rows = rows(shard_key, seq, persons);
+    if rows.len() <= FEW_ROWS {
+        let rows = diesel::insert_into(persons::table).values(rows);
+        rows.execute(conn)?;
+    } else {
+        let rows = diesel::copy_from(persons::table).from_insertable(rows);
+        rows.execute(conn)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Opens the connections of a pool with their time limits, counts their statements, and never reuses a lost one.
 //!
-//! The pool tests a connection only if it was idle, because a test costs a round trip.
+//! The pool tests a connection only if it was idle or had an error of a lost connection, because a test costs a round trip.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -95,6 +95,14 @@ pub struct Managed {
     is_lost: Arc<AtomicBool>,
 }
 
+impl Managed {
+    /// Whether the connection is lost. A distributed Postgres reports a lost worker with the same errors on a connection
+    /// that still works, so the connection is tested.
+    fn is_lost(&mut self) -> bool {
+        self.is_lost.swap(false, Ordering::Relaxed) && self.conn.ping().is_err()
+    }
+}
+
 impl ManageConnection for Manager {
     type Connection = Managed;
     type Error = diesel::r2d2::Error;
@@ -131,13 +139,11 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, managed: &mut Managed) -> bool {
-        std::thread::panicking()
-            || managed.is_lost.load(Ordering::Relaxed)
-            || managed.conn.is_broken()
+        std::thread::panicking() || managed.conn.is_broken() || managed.is_lost()
     }
 }
 
-/// Whether an error means that the connection is lost.
+/// Whether an error may mean that the connection is lost.
 fn is_loss(error: &Error) -> bool {
     match error {
         DatabaseError(ClosedConnection | UnableToSendCommand, _) => true,
@@ -168,6 +174,26 @@ impl DerefMut for PooledConn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Lane;
+    use crate::testing::TestDatabase;
+
+    /// As a distributed Postgres reports the loss of a worker.
+    const LOST_WORKER: &str = "do $$ begin raise 'connection to the remote node lost: server closed the connection' \
+        using errcode = '08006'; end $$";
+
+    #[test]
+    fn a_connection_that_reported_a_lost_worker_is_used_again() {
+        let database = TestDatabase::create();
+        let store = database.open().in_lane(Lane::Readiness);
+        let pid = || -> i32 {
+            let pid = diesel::dsl::sql::<diesel::sql_types::Integer>("pg_backend_pid()");
+            let conn = &mut *store.connection().unwrap();
+            let pid = diesel::select(pid).get_result(conn).unwrap();
+            conn.batch_execute(LOST_WORKER).unwrap_err();
+            pid
+        };
+        assert_eq!(pid(), pid());
+    }
 
     #[test]
     fn keepalives_are_added_to_every_form_of_address() {

@@ -23,8 +23,8 @@ pub(crate) const PROPERTY: &str = "\
 pub(crate) const PROPERTIES: &str = "\
     select ordinal, properties::text as value from persons \
     where shard_key = $1 and ordinal between $2 and $3";
-/// Properties are JSON text, in the order of the keys. The ORDER BY keeps the index: a plan for any `seq` expects a third
-/// of all persons above it, and would scan the table.
+/// Properties are JSON text, in the order of the keys. The ORDER BY keeps the index, whatever number of persons the planner
+/// expects above `seq`.
 pub(crate) const CHANGED_PERSONS: &str = "\
     select ordinal, created_at, \
         array(select (properties -> key)::text from unnest($3) with ordinality as keys(key, nth) order by nth) \
@@ -199,9 +199,7 @@ pub struct EventScan<'a> {
 /// Fails if the database fails.
 pub fn set_statement_timeout(conn: &mut Conn, limit: Duration) -> Result<()> {
     let timeout = limit.as_millis().max(1).to_string();
-    // Plans must suit every project: the statistics of a database say little about a new project among large ones.
-    let plans = set_config("plan_cache_mode", "force_generic_plan", true);
-    diesel::select((set_config("statement_timeout", timeout, true), plans)).execute(conn)?;
+    diesel::select(set_config("statement_timeout", timeout, true)).execute(conn)?;
     Ok(())
 }
 

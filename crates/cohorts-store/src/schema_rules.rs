@@ -203,8 +203,160 @@ fn a_migration_is_one_statement_or_creates_its_tables() {
     assert!(files > 0);
 }
 
+/// A migration of a control table with two changes in one statement, which is released. It is never distributed.
+const TWO_CHANGES: &str = "20261128000101_upload_layout";
+/// Migrations that a distributed table refuses. They are older than the command that distributes tables, so they always ran
+/// before it.
+const BEFORE_DISTRIBUTION: &str = "2026112800020";
+/// The changes that a distributed table accepts.
+const ACCEPTED: [&str; 10] = [
+    "add column ",
+    "drop column ",
+    "add constraint ",
+    "drop constraint ",
+    "validate constraint ",
+    "set (",
+    "reset (",
+    "set not null",
+    "drop not null",
+    "set default",
+];
+
+/// Why a distributed table refuses a statement of a migration.
+fn refused_change(statement: &str, is_new_table: bool) -> Option<&'static str> {
+    let table = table_of(statement)?;
+    let (_, change) = statement.strip_prefix("alter table ")?.split_once(' ')?;
+    let mut depth = 0;
+    let commas = change.chars().filter(|letter| {
+        depth += i32::from(*letter == '(') - i32::from(*letter == ')');
+        *letter == ',' && depth == 0
+    });
+    if commas.count() > 0 {
+        return Some("two changes in one statement");
+    }
+    let is_accepted = ACCEPTED.iter().any(|accepted| change.contains(accepted));
+    (PERSON.contains(&table) && !is_new_table && !is_accepted).then_some("a refused change")
+}
+
+#[test]
+fn migrations_have_no_change_that_a_distributed_table_refuses() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    for migration in std::fs::read_dir(directory).unwrap() {
+        let path = migration.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(path.join("up.sql")).unwrap();
+        let code: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with("--"))
+            .collect();
+        let code = code.join("\n");
+        for statement in code.split(';').map(str::trim) {
+            let creation = table_of(statement).map(|table| format!("create table {table} ("));
+            let is_new_table = creation.is_some_and(|creation| code.contains(&creation));
+            let refused = refused_change(statement, is_new_table);
+            let is_exempt = name == TWO_CHANGES || name.starts_with(BEFORE_DISTRIBUTION);
+            assert!(refused.is_none() || is_exempt, "{name}: {refused:?}");
+            assert!(
+                name != TWO_CHANGES || !PERSON.contains(&table_of(statement).unwrap_or_default())
+            );
+        }
+    }
+    for (statement, is_refused) in [
+        (
+            "alter table events add column a int, add column b int",
+            true,
+        ),
+        (
+            "alter table uploads add column a int, add column b int",
+            true,
+        ),
+        ("alter table events add column a numeric(3, 1)", false),
+        (
+            "alter table events alter column a set storage external",
+            true,
+        ),
+        (
+            "alter table uploads alter column a set storage external",
+            false,
+        ),
+    ] {
+        assert_eq!(
+            refused_change(statement, false).is_some(),
+            is_refused,
+            "{statement}"
+        );
+    }
+}
+
+/// The tables that a statement reads or writes.
+fn tables_in(sql: &str) -> Vec<String> {
+    let words: Vec<String> = sql
+        .to_lowercase()
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let is_before_table = |word: &str| ["from", "join", "into", "update", "using"].contains(&word);
+    let pairs = words.windows(2).filter(|pair| is_before_table(&pair[0]));
+    pairs.map(|pair| pair[1].clone()).collect()
+}
+
+/// Why a distributed Postgres refuses a statement, or sends it to every worker.
+pub(crate) fn refusal(sql: &str) -> Option<String> {
+    let tables = tables_in(sql);
+    let of = |group: &[&str]| tables.iter().any(|table| group.contains(&table.as_str()));
+    let (reads_persons, reads_control) = (of(&PERSON), of(&CONTROL));
+    let changes_rows = sql.starts_with("update ") || sql.contains("do update ");
+    if let Some(phrase) = BANNED.iter().find(|phrase| sql.contains(**phrase)) {
+        Some(format!("`{phrase}`"))
+    } else if changes_rows && sql.contains("now()") {
+        Some("an update with the time of the database".to_owned())
+    } else if reads_persons && reads_control {
+        Some("a join of person and control tables".to_owned())
+    } else if reads_persons && !sql.contains("shard_key = ") {
+        Some("no shard key".to_owned())
+    } else if reads_persons && sql.contains("skip locked") {
+        Some("`skip locked` on a person table".to_owned())
+    } else {
+        None
+    }
+}
+
+#[test]
+fn refused_statements_are_recognised() {
+    for (sql, reason) in [
+        ("select 1 from persons where shard_key = $1", None),
+        (
+            "select 1 from unnest($1) as keys(x) join events e on true where e.shard_key = $2",
+            None,
+        ),
+        (
+            "select 1 from persons where uuid = $1",
+            Some("no shard key"),
+        ),
+        (
+            "select 1 from persons p left join cohorts c on true where p.shard_key = $1",
+            Some("a join of person and control tables"),
+        ),
+        (
+            "set local plan_cache_mode = auto",
+            Some("`plan_cache_mode`"),
+        ),
+        (
+            "update persons set created_at = now() where shard_key = $1",
+            Some("an update with the time of the database"),
+        ),
+        (
+            "select 1 from events where shard_key = $1 for update skip locked",
+            Some("`skip locked` on a person table"),
+        ),
+    ] {
+        assert_eq!(refusal(sql).as_deref(), reason, "{sql}");
+    }
+}
+
 /// SQL that a distributed Postgres refuses, or that is correct on one node only.
-pub(crate) const BANNED: [&str; 8] = [
+pub(crate) const BANNED: [&str; 9] = [
     "lock table",
     " ctid",
     ".ctid",
@@ -213,6 +365,7 @@ pub(crate) const BANNED: [&str; 8] = [
     "merge into",
     "materialized view",
     "gen_random_uuid",
+    "plan_cache_mode",
 ];
 
 /// The source files of this crate, except this one.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use chrono::{TimeDelta, Utc};
 
+use cohorts_store::distribution::{self, Worker};
 use cohorts_store::{Conn, Error, ProjectId, health, project_deletion, projects, queue, segments};
 
 use super::output::{counted, print};
@@ -106,6 +107,7 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.extend(check_settings(conn)?);
     findings.push(check_clock(conn)?);
     findings.push(check_queue(conn)?);
+    findings.extend(check_distribution(conn)?);
     findings.extend(check_counts(conn, repair)?);
     findings.extend(check_segments(conn, repair, || thread::sleep(PAUSE))?);
     findings.extend(check_deletions(conn)?);
@@ -202,6 +204,57 @@ fn check_queue(conn: &mut Conn) -> Result<Finding, Error> {
         ),
     };
     Ok(Finding::new(longest < MAX_WAIT, "calculation", text))
+}
+
+/// Checks the workers of Citus and what is on them. A plain Postgres has no such findings.
+fn check_distribution(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
+    if !distribution::is_possible(conn)? {
+        return Ok(Vec::new());
+    }
+    let local = distribution::local_tables(conn)?;
+    let mut findings = vec![check_local_tables(&local)];
+    findings.extend(match distribution::workers(conn) {
+        Ok(workers) => workers.iter().map(check_worker).collect(),
+        Err(Error::TimedOut) => {
+            let text = "a worker does not respond within two seconds".to_owned();
+            vec![Finding::new(false, "workers", text)]
+        }
+        Err(cause) => return Err(cause),
+    });
+    Ok(findings)
+}
+
+fn check_local_tables(local: &[&str]) -> Finding {
+    let text = if local.is_empty() {
+        "all person tables are distributed".to_owned()
+    } else {
+        format!(
+            "on the coordinator only: {}; run `cohorts distribute`",
+            local.join(", ")
+        )
+    };
+    Finding::new(local.is_empty(), "tables", text)
+}
+
+/// The response of the worker is its number of hanging transactions.
+fn check_worker(worker: &Worker) -> Finding {
+    let Worker {
+        name,
+        is_available,
+        response,
+    } = worker;
+    let (is_ok, text) = match (is_available, response.as_str()) {
+        (false, cause) => (false, format!("{name} does not respond: {cause}")),
+        (true, "0") => (true, format!("{name} responds")),
+        (true, count) => (
+            false,
+            format!(
+                "{name} has {count} transactions that were prepared more than a minute ago and lock rows; \
+                 `select recover_prepared_transactions()` on the coordinator ends them"
+            ),
+        ),
+    };
+    Finding::new(is_ok, "workers", text)
 }
 
 fn check_counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
@@ -323,6 +376,32 @@ mod tests {
             "{}",
             finding.text
         );
+    }
+
+    #[test]
+    fn local_tables_and_workers_with_problems_are_findings_with_a_remedy() {
+        let worker = |is_available, response: &str| Worker {
+            name: "w:5432".to_owned(),
+            is_available,
+            response: response.to_owned(),
+        };
+        let is_ok = |finding: Finding| finding.status == FindingStatus::Ok;
+        assert!(is_ok(check_local_tables(&[])));
+        let local = check_local_tables(&["events"]);
+        assert!(local.text.contains("cohorts distribute") && !is_ok(local));
+        assert!(is_ok(check_worker(&worker(true, "0"))));
+        let hanging = check_worker(&worker(true, "3"));
+        assert!(hanging.text.contains("recover_prepared_transactions") && !is_ok(hanging));
+        let lost = check_worker(&worker(false, "connection refused"));
+        assert!(lost.text.contains("connection refused") && !is_ok(lost));
+    }
+
+    #[test]
+    fn a_plain_postgres_has_no_findings_about_workers() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        assert_eq!(check_distribution(conn).unwrap(), []);
     }
 
     fn data_with_checkpoints(database: &TestDatabase) -> Data {

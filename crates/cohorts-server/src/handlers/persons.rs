@@ -190,15 +190,14 @@ impl PersonsApi for Service {
         request: PersonsCohortsRetrieveRequest,
     ) -> Result<PersonsCohortsRetrieveResponse, Error> {
         let (project, person) = (caller.project.id(), PersonId::new(request.query)?);
-        let read = move |conn: &mut Conn| match person {
-            // A frequent lookup, so it is one statement.
-            PersonId::Uuid(uuid) => Ok(members::memberships(conn, project, uuid)?),
-            PersonId::DistinctId(id) => cohorts_store::snapshot(conn, |conn| {
-                let uuid = uuid_of(conn, project.shard_key(), &id)?;
-                Ok(members::memberships(conn, project, uuid)?)
-            }),
+        let read = move |conn: &mut Conn| {
+            let uuid = match person {
+                PersonId::Uuid(uuid) => uuid,
+                PersonId::DistinctId(id) => uuid_of(conn, project.shard_key(), &id)?,
+            };
+            Ok(members::memberships(conn, project, uuid)?)
         };
-        let cohorts = self.read(project, read).await?;
+        let cohorts = self.snapshot(project, read).await?;
         let cohorts = cohorts.ok_or(Error::NotFound)?.into_iter();
         let results = cohorts.map(|cohort| PersonCohort {
             id: cohort.id,

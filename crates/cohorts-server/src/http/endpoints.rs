@@ -27,7 +27,8 @@ pub async fn livez() -> HttpResponse {
 }
 
 /// Reports whether the database is available. The second line contains the number of cohorts that wait for their
-/// calculation, and how long the first of them has waited, in seconds; or that a lock delays this count.
+/// calculation, and how long the first of them has waited, in seconds; or that a lock delays this count. With Citus, the
+/// third line contains how many workers respond.
 #[utoipa::path(
     get, path = "/_readyz", tag = "operation",
     responses(

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use actix_web::rt::time::timeout;
+use cohorts_store::distribution::{self, Worker};
 use cohorts_store::{Conn, Error, Lane, Store, health, queue};
 use tokio::sync::{Mutex, oneshot};
 
@@ -57,7 +58,7 @@ impl Readiness {
         let (sender, receiver) = oneshot::channel();
         let store = self.store.clone();
         let check = move || {
-            let outcome = store.connection().and_then(|mut conn| backlog(&mut conn));
+            let outcome = store.connection().and_then(|mut conn| describe(&mut conn));
             let outcome = outcome.map_err(|cause| {
                 log::warn!("not ready: {cause}");
                 // Callers have no key, so they do not see the cause.
@@ -71,6 +72,28 @@ impl Readiness {
             .spawn(check)?;
         Ok(receiver)
     }
+}
+
+/// Describes the backlog, and the workers if there are any. An unavailable worker leaves the service ready, because the
+/// projects on other workers are served.
+fn describe(conn: &mut Conn) -> Result<String, Error> {
+    let backlog = backlog(conn)?;
+    if !distribution::is_possible(conn)? {
+        return Ok(backlog);
+    }
+    let workers = match distribution::workers(conn) {
+        Ok(workers) => count_available(&workers),
+        Err(cause) => {
+            log::warn!("the workers cannot be counted: {cause}");
+            "a worker does not respond".to_owned()
+        }
+    };
+    Ok(format!("{backlog}\n{workers}"))
+}
+
+fn count_available(workers: &[Worker]) -> String {
+    let available = workers.iter().filter(|worker| worker.is_available);
+    format!("{} of {} workers respond", available.count(), workers.len())
 }
 
 /// Describes the backlog. Fails if the database does not respond.
@@ -96,6 +119,16 @@ mod tests {
     use cohorts_store::testing::TestDatabase;
 
     use super::*;
+
+    #[test]
+    fn available_workers_are_counted() {
+        let workers = [true, false, true].map(|is_available| Worker {
+            name: "w:5432".to_owned(),
+            is_available,
+            response: String::new(),
+        });
+        assert_eq!(count_available(&workers), "2 of 3 workers respond");
+    }
 
     #[test]
     fn the_service_is_ready_while_all_other_connections_are_in_use() {

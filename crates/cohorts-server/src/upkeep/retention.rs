@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use cohorts_store::{Error, ProjectId, Store, events, projects};
+use cohorts_store::projects::Project;
+use cohorts_store::{Conn, Error, ProjectId, Store, events, projects};
 
 /// The most events deleted in one commit.
 const STEP: i64 = 10_000;
@@ -21,30 +22,65 @@ const INTERVAL: Duration = Duration::from_secs(3_600);
 pub struct Sweeper(HashMap<ProjectId, Instant>);
 
 impl Sweeper {
-    /// Deletes old events of the projects that are due.
+    /// Deletes old events of the projects that are due. A project that fails, for example because its worker is not
+    /// available, is due again at the next time, and the others continue.
     pub fn sweep(&mut self, store: &Store) -> Result<(), Error> {
+        self.sweep_with(store, delete_old)
+    }
+
+    fn sweep_with(
+        &mut self,
+        store: &Store,
+        mut delete: impl FnMut(&mut Conn, &Project) -> Result<Swept, Error>,
+    ) -> Result<(), Error> {
         let now = Instant::now();
         let conn = &mut *store.connection()?;
         for project in projects::with_retention(conn)? {
-            let due = self.0.get(&project.id()).is_none_or(|due| *due <= now);
-            let Some(oldest) = project.oldest_event(Utc::now()).filter(|_| due) else {
+            if self.0.get(&project.id()).is_some_and(|due| *due > now) {
                 continue;
-            };
-            let mut deleted = 0;
-            for _ in 0..MAX_STEPS {
-                let step = events::delete_before(conn, project.id().shard_key(), oldest, STEP)?;
-                deleted += step;
-                if step < STEP as usize {
-                    self.0.insert(project.id(), now + INTERVAL);
-                    break;
-                }
             }
-            if deleted > 0 {
-                log::info!("project {}: {deleted} old events deleted", project.id);
+            match delete(conn, &project) {
+                Ok(Swept::All) => {
+                    self.0.insert(project.id(), now + INTERVAL);
+                }
+                Ok(Swept::Part) => {}
+                Err(cause) => {
+                    log::warn!(
+                        "project {}: old events were not deleted, will retry: {cause}",
+                        project.id
+                    );
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Whether old events are left.
+#[derive(Clone, Copy)]
+enum Swept {
+    All,
+    Part,
+}
+
+/// Deletes some of the old events of a project.
+fn delete_old(conn: &mut Conn, project: &Project) -> Result<Swept, Error> {
+    let Some(oldest) = project.oldest_event(Utc::now()) else {
+        return Ok(Swept::All);
+    };
+    let (mut deleted, mut swept) = (0, Swept::Part);
+    for _ in 0..MAX_STEPS {
+        let step = events::delete_before(conn, project.id().shard_key(), oldest, STEP)?;
+        deleted += step;
+        if step < STEP as usize {
+            swept = Swept::All;
+            break;
+        }
+    }
+    if deleted > 0 {
+        log::info!("project {}: {deleted} old events deleted", project.id);
+    }
+    Ok(swept)
 }
 
 #[cfg(test)]
@@ -86,5 +122,33 @@ mod tests {
         assert_eq!((remaining(conn, project), remaining(conn, other)), (1, 3));
         let known = events::known(conn, project.shard_key(), &keys).unwrap();
         assert!(known.contains(&keys[2]));
+    }
+
+    #[test]
+    fn a_project_that_fails_delays_no_other() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let ids = ["a", "b", "c"].map(|name| {
+            let project = projects::create(conn, name, "UTC", name).unwrap().id();
+            projects::set_retention(conn, project, Some(30)).unwrap();
+            project
+        });
+        let mut sweeper = Sweeper::default();
+        let mut sweep = |is_up: bool| {
+            let mut visited = Vec::new();
+            let delete = |_: &mut Conn, project: &Project| {
+                visited.push(project.id());
+                if project.id() == ids[0] && !is_up {
+                    return Err(Error::Unavailable("no worker".to_owned()));
+                }
+                Ok(Swept::All)
+            };
+            sweeper.sweep_with(&store, delete).unwrap();
+            visited
+        };
+        assert_eq!(sweep(false), ids);
+        assert_eq!(sweep(true), [ids[0]]);
+        assert_eq!(sweep(true), []);
     }
 }

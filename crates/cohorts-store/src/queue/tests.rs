@@ -260,3 +260,39 @@ fn unfinished_calculations_without_a_worker_are_deleted() {
         0
     );
 }
+
+#[test]
+fn a_postponed_cohort_waits_for_as_long_as_its_request_and_has_no_failure() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    let pauses = TimeDelta::seconds(5)..=TimeDelta::seconds(120);
+    for (waited, pause) in [(0, 5), (60, 60), (90_000, 120)] {
+        request_calculation(conn, cohort.id()).unwrap();
+        let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        let now = Utc::now();
+        let row = cohorts::table.find(cohort.id);
+        diesel::update(row)
+            .set(cohorts::waiting_since.eq(now - TimeDelta::seconds(waited)))
+            .execute(conn)
+            .unwrap();
+        postpone(conn, &claimed, pauses.clone()).unwrap();
+        assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
+        let until: Option<DateTime<Utc>> = row.select(cohorts::lease_until).first(conn).unwrap();
+        let lasts = (until.unwrap() - now).num_seconds();
+        assert!(
+            (pause..=pause + 9).contains(&lasts),
+            "{lasts} s, not {pause}"
+        );
+        // A worker without a claim writes nothing.
+        assert_eq!(
+            publish(conn, &claimed, now, evaluated(), |_| Ok(Some(9))).unwrap(),
+            None
+        );
+        let ended = cohorts::lease_until.eq(now - TimeDelta::seconds(1));
+        diesel::update(row).set(ended).execute(conn).unwrap();
+        let again = claim_one(conn, TimeDelta::seconds(9)).unwrap();
+        assert_eq!(again.errors_calculating, 0);
+        let published = publish(conn, &again, now, evaluated(), |_| Ok(Some(1))).unwrap();
+        assert_eq!(published, Some(1));
+    }
+}

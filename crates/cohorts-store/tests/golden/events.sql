@@ -5,9 +5,6 @@ from (select
     where shard_key = $1 and seq > $2 and seq <= $3
     limit $4) e;
 
--- events::FORCE_GENERIC_PLAN
-set local plan_cache_mode = force_generic_plan;
-
 -- events::RANGES_WITH_EVENTS
 select r.nth
 from unnest($2, $3) with ordinality as r(low, high, nth)
@@ -25,6 +22,9 @@ cross join lateral (select 1
     where shard_key = $1 and uuid = keys.uuid and identity = keys.identity
     order by shard_key, uuid, identity
     limit 1) e;
+
+-- events::SEND_LIMITS
+set local citus.propagate_set_commands = 'local';
 
 -- events::LIMIT_LOCK_WAIT
 set local lock_timeout = '100ms';

@@ -14,14 +14,11 @@ cross join lateral (select distinct on (chunk) cohort_id, version, members
     where shard_key = $1 and cohort_id = keys.cohort_id and chunk = any($4) and version <= keys.version
     order by chunk, version desc) m;
 
--- members::MembershipQuery
-select p.ordinal, c.id, c.name, c.count, m.members
-from persons p
-left join cohorts c on not c.deleted and c.project_id = $1
-left join lateral (select k.members
-    from member_chunks k
-    where k.shard_key = p.shard_key and k.cohort_id = c.id and k.chunk = p.ordinal >> 16 and k.version <= c.member_version
-    order by k.version desc
-    limit 1) m on true
-where p.shard_key = $2 and p.uuid = $3
-order by c.id;
+-- members::ChunksOf
+select m.*
+from unnest($1, $2) as keys(cohort_id, version)
+cross join lateral (select cohort_id, members
+    from member_chunks
+    where shard_key = $3 and cohort_id = keys.cohort_id and chunk = $4 and version <= keys.version
+    order by version desc
+    limit 1) m;

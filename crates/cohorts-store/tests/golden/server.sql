@@ -9,6 +9,66 @@ select has_schema_privilege('public', 'create') and not exists (select
     from pg_class c
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and not pg_has_role(c.relowner, 'usage')) as is_allowed;
 
+-- distribution::HAS_CITUS
+select exists (select
+    from pg_extension
+    where extname = 'citus') as is_true;
+
+-- distribution::LOCAL_TABLES
+select c.relname::text as name
+from unnest($1) with ordinality as t(name, nth)
+join pg_class c on c.relname = t.name and c.relnamespace = 'public'::regnamespace
+where not exists (select
+    from pg_dist_partition p
+    where p.logicalrelid = c.oid)
+order by t.nth;
+
+-- distribution::TABLES_WITH_LOCAL_ROWS
+select c.relname::text as name
+from unnest($1) with ordinality as t(name, nth)
+join pg_class c on c.relname = t.name and c.relnamespace = 'public'::regnamespace
+join pg_dist_partition p on p.logicalrelid = c.oid
+where pg_relation_size(c.oid) > 0
+order by t.nth;
+
+-- distribution::ASK_WORKERS
+select nodename || ':' || nodeport as name, success as is_available, coalesce(result, '') as response
+from run_command_on_workers($1)
+order by 1;
+
+-- distribution::RECOVERY_INTERVAL
+select setting::bigint as number
+from pg_settings
+where name = 'citus.recover_2pc_interval';
+
+-- distribution::SEQUENTIAL
+set local citus.multi_shard_modify_mode = 'sequential';
+
+-- distribution::NO_LIMIT
+set local statement_timeout = 0;
+
+-- distribution::DISTRIBUTE_FIRST
+select create_distributed_table('persons', 'shard_key', colocate_with => 'none', shard_count => 32);
+
+-- distribution::DISTRIBUTE
+select create_distributed_table($1::regclass, 'shard_key', colocate_with => 'persons');
+
+-- distribution::TRUNCATE_LOCAL
+select truncate_local_data_after_distributing_table($1::regclass);
+
+-- distribution::EXTENSION_OF_WORKER
+select extversion
+from pg_extension
+where extname = 'citus';
+
+-- distribution::PREPARED_OF_WORKER
+select current_setting('max_prepared_transactions');
+
+-- distribution::HANGING_OF_WORKER
+select count(*)
+from pg_prepared_xacts
+where gid like 'citus\_%' and database = current_database() and prepared < now() - interval '1 minute';
+
 -- migrate::CREATE_TRIGRAMS
 create extension if not exists pg_trgm;
 

@@ -12,10 +12,50 @@ fn derived() -> Validator {
     jsonschema::draft202012::new(&Filter::schema()).unwrap()
 }
 
-/// The filter schema of `openapi.yaml`.
+/// The lists of words that are closed in the contract, but not in the service: a filter with another word is stored, as in
+/// PostHog, and its calculation fails.
+const CLOSED_LISTS: [(&str, &[&str]); 4] = [
+    ("PersonLeaf", &["operator"]),
+    ("PersonMetadataLeaf", &["operator"]),
+    ("EventFilter", &["operator"]),
+    (
+        "BehavioralLeaf",
+        &[
+            "value",
+            "event_type",
+            "time_interval",
+            "operator",
+            "seq_event_type",
+            "seq_time_interval",
+        ],
+    ),
+];
+/// The operators of the other criteria on the same values.
+const OTHER_OPERATORS: [&[&str]; 4] = [
+    &["is_set", "is_not_set", "is_date_before", "is_date_after"],
+    &["is_set", "is_not_set", "is_date_before", "is_date_after"],
+    &["is_set", "is_not_set"],
+    &[],
+];
+
+/// Opens the closed lists of the contract.
+fn open_lists(schemas: &mut Value) {
+    for ((schema, properties), others) in CLOSED_LISTS.into_iter().zip(OTHER_OPERATORS) {
+        for property in properties {
+            let property = schemas[schema]["properties"][property]
+                .as_object_mut()
+                .unwrap();
+            property.shift_remove("enum").expect("a closed list");
+            property.insert("not".to_owned(), json!({"enum": others}));
+        }
+    }
+}
+
+/// The filter schema of `openapi.yaml`, with open lists of words.
 fn contract() -> Validator {
     let text = std::fs::read_to_string(CONTRACT).unwrap();
-    let document: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let mut document: Value = serde_yaml_ng::from_str(&text).unwrap();
+    open_lists(&mut document["components"]["schemas"]);
     let schema = json!({
         "type": "object",
         "required": ["properties"],

@@ -1,0 +1,147 @@
+//! Tests of plans: a statement uses its index in every project, also in one that is new among large ones.
+//!
+//! Shard keys have no statistics, so the planner expects the same number of rows for each. DECISIONS.md has the reasons.
+
+use diesel::connection::SimpleConnection;
+use diesel::debug_query;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+use crate::persons::{ByOrdinals, PersonRows, ShownIds};
+use crate::testing::TestDatabase;
+use crate::{Conn, ProjectId, Store, events, persons, scan};
+
+/// Rows of an analysed project, and of another one that was written later.
+const ROWS: &str = "\
+    insert into persons select k, i, uuid_of(i), '{}', false, '2026-01-01', 1 + i / 100, 1 + i / 100 \
+        from generate_series(0, n) i; \
+    insert into distinct_ids select k, 'd' || i, i, 1 + i / 100 from generate_series(0, n) i; \
+    insert into events select k, uuid_of(i), i, '2026-01-01', 1 + i / 100, i, 'e' || i % 9, 'd' || i, '2026-01-01', '{}' \
+        from generate_series(0, n) i;";
+
+fn add_rows(conn: &mut Conn, project: ProjectId, last: u32) {
+    let rows = ROWS
+        .replace("uuid_of(i)", "md5(i::text)::uuid")
+        .replace(" k,", &format!(" {},", project.shard_key().0))
+        .replace(", n)", &format!(", {last})"));
+    conn.batch_execute(&rows).unwrap();
+}
+
+#[derive(QueryableByName)]
+struct PlanRow {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    line: String,
+}
+
+/// The plan of a statement with these parameters.
+fn plan(conn: &mut Conn, statement: &str, parameters: &[&str]) -> String {
+    let mut sql = format!("explain {statement}");
+    for (nth, value) in parameters.iter().enumerate().rev() {
+        sql = sql.replace(&format!("${}", nth + 1), value);
+    }
+    let rows: Vec<PlanRow> = diesel::sql_query(sql).load(conn).unwrap();
+    let lines: Vec<String> = rows.into_iter().map(|row| row.line).collect();
+    lines.join("\n")
+}
+
+fn sql(debug: String) -> String {
+    debug.split_once(" -- binds").unwrap().0.to_owned()
+}
+
+/// A project that was written after the tables were analysed.
+fn store_with_new_project(database: &TestDatabase) -> (Store, ProjectId) {
+    let store = database.open();
+    let new = ProjectId(9);
+    let conn = &mut *store.connection().unwrap();
+    for project in 1..=3 {
+        add_rows(conn, ProjectId(project), 5_000);
+    }
+    conn.batch_execute("vacuum analyze persons; ")
+        .and_then(|()| conn.batch_execute("vacuum analyze distinct_ids"))
+        .and_then(|()| conn.batch_execute("vacuum analyze events"))
+        .unwrap();
+    add_rows(conn, new, 5_000);
+    (store, new)
+}
+
+#[test]
+fn statements_use_their_indexes_in_a_project_without_statistics() {
+    let database = TestDatabase::create();
+    let (store, new) = store_with_new_project(&database);
+    let conn = &mut *store.connection().unwrap();
+    let shard_key = new.shard_key();
+    let key = shard_key.0.to_string();
+    let uuids = "array[md5('7')::uuid]";
+    let numbers = "array[7::bigint]";
+    let ids = "array['d7'::text]";
+    let person_rows =
+        sql(debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string());
+    let shown_ids =
+        sql(debug_query::<Pg, _>(&ByOrdinals::<ShownIds>::new(shard_key, &[])).to_string());
+    let cases: [(&str, &[&str], &[&str]); 12] = [
+        (events::KNOWN, &[&key, uuids, numbers], &["events_pkey"]),
+        (
+            events::RANGES_WITH_EVENTS,
+            &[&key, uuids, uuids],
+            &["events_pkey"],
+        ),
+        (
+            events::COUNT_BETWEEN,
+            &[&key, "49", "60", "20"],
+            &["events_by_seq"],
+        ),
+        (persons::BY_UUID, &[&key, uuids], &["persons_by_uuid"]),
+        (
+            persons::OWNERS,
+            &[&key, ids],
+            &["distinct_ids_pkey", "persons_pkey"],
+        ),
+        (
+            persons::COUNT_IDS,
+            &[&key, numbers, "9"],
+            &["distinct_ids_by_ordinal"],
+        ),
+        (
+            persons::MOVE_IDS,
+            &[&key, numbers, numbers, "9"],
+            &["distinct_ids_by_ordinal"],
+        ),
+        (&person_rows, &[numbers, &key], &["persons_pkey"]),
+        (&shown_ids, &[numbers, &key], &["distinct_ids_by_ordinal"]),
+        (
+            scan::CHANGED_PERSONS,
+            &[&key, "49", ids, "9"],
+            &["persons_by_seq"],
+        ),
+        (
+            scan::EVENTS_BETWEEN,
+            &[&key, "49", "60", "array['e1'::text]", ids],
+            &["events_by_seq"],
+        ),
+        (scan::NEXT_NAME, &[&key, "'e1'"], &["events_by_name"]),
+    ];
+    for (statement, parameters, indexes) in cases {
+        let plan = plan(conn, statement, parameters);
+        for index in indexes {
+            assert!(plan.contains(index), "{statement}\n{plan}");
+        }
+    }
+}
+
+#[test]
+fn the_analysis_of_a_table_collects_no_statistics_of_shard_keys() {
+    #[derive(QueryableByName)]
+    struct Name {
+        #[diesel(sql_type = Text)]
+        name: String,
+    }
+    let database = TestDatabase::create();
+    let (store, _) = store_with_new_project(&database);
+    let conn = &mut *store.connection().unwrap();
+    let analysed = "select tablename || '.' || attname as name from pg_stats where schemaname = 'public' \
+        and tablename = any('{persons,distinct_ids,events}') and attname in ('shard_key', 'seq') order by 1";
+    let names: Vec<Name> = diesel::sql_query(analysed).load(conn).unwrap();
+    let names: Vec<String> = names.into_iter().map(|row| row.name).collect();
+    assert_eq!(names, ["distinct_ids.seq", "events.seq", "persons.seq"]);
+}
