@@ -6,6 +6,7 @@ It needs COHORTS_URL, COHORTS_KEY and COHORTS_TOKEN, and the command of the prox
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def start(command):
     json.dump(document, source)
     source.flush()
     command = [*command, "proxy", source.name, URL, "--port", str(port), "--host", "127.0.0.1"]
-    proxy = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    proxy = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", port)).close()
@@ -182,7 +183,8 @@ def main():
             if not succeeded:
                 untried.append(operation.definition["operationId"])
     finally:
-        proxy.terminate()
+        # `npx` starts the proxy as a child of its own.
+        os.killpg(proxy.pid, signal.SIGTERM)
         proxy.wait()
     print(f"{count} requests through the proxy, by status: {dict(sorted(statuses.items()))}")
     findings += [f"{one}: no request succeeded" for one in untried]
