@@ -72,7 +72,7 @@ struct Truth {
 }
 
 #[derive(QueryableByName)]
-struct Name {
+struct TableName {
     #[diesel(sql_type = Text)]
     name: String,
 }
@@ -108,10 +108,10 @@ pub fn is_possible(conn: &mut Conn) -> Result<bool> {
 }
 
 fn names(conn: &mut Conn, statement: &str) -> Result<Vec<&'static str>> {
-    let rows: Vec<Name> = diesel::sql_query(statement)
+    let rows: Vec<TableName> = diesel::sql_query(statement)
         .bind::<Array<Text>, _>(TABLES.to_vec())
         .load(conn)?;
-    let known = |row: &Name| TABLES.into_iter().find(|table| *table == row.name);
+    let known = |row: &TableName| TABLES.into_iter().find(|table| *table == row.name);
     Ok(rows.iter().filter_map(known).collect())
 }
 

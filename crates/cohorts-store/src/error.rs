@@ -58,13 +58,14 @@ impl From<anyhow::Error> for StoreError {
 
 /// Messages of SQLSTATEs without a kind (40P01, 57014 by an administrator, 57P01 to 57P03, and XX000 of a lost worker of a
 /// distributed Postgres) after which a repetition may succeed.
-const TRANSIENT: [&str; 10] = [
+const TRANSIENT: [&str; 11] = [
     "deadlock detected",
     "involved in a distributed deadlock",
     "could not commit transaction",
     "could not prepare transaction",
     "failed to execute task",
     "connection to the remote node",
+    "postmaster was shut down",
     "canceling statement due to user request",
     "terminating connection",
     "server closed the connection",
@@ -132,6 +133,7 @@ mod tests {
             "could not commit transaction for shard 102008 on at least one worker node",
             "connection to the remote node 10.0.0.2:5432 failed with the following error: Connection refused",
             "server closed the connection unexpectedly",
+            "postmaster was shut down, exiting",
         ] {
             let lost = report(DatabaseErrorKind::Unknown, message);
             assert!(matches!(lost, StoreError::Unavailable(_)), "{message}");

@@ -29,7 +29,7 @@ fn add_rows(conn: &mut Conn, project: ProjectId, last: u32) {
 }
 
 #[derive(QueryableByName)]
-struct PlanRow {
+struct ExplainedLine {
     #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
     line: String,
 }
@@ -40,7 +40,7 @@ fn plan(conn: &mut Conn, statement: &str, parameters: &[&str]) -> String {
     for (nth, value) in parameters.iter().enumerate().rev() {
         sql = sql.replace(&format!("${}", nth + 1), value);
     }
-    let rows: Vec<PlanRow> = diesel::sql_query(sql).load(conn).unwrap();
+    let rows: Vec<ExplainedLine> = diesel::sql_query(sql).load(conn).unwrap();
     let lines: Vec<String> = rows.into_iter().map(|row| row.line).collect();
     lines.join("\n")
 }
@@ -132,7 +132,7 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
 #[test]
 fn the_analysis_of_a_table_collects_no_statistics_of_shard_keys() {
     #[derive(QueryableByName)]
-    struct Name {
+    struct AnalysedColumn {
         #[diesel(sql_type = Text)]
         name: String,
     }
@@ -141,7 +141,7 @@ fn the_analysis_of_a_table_collects_no_statistics_of_shard_keys() {
     let conn = &mut *store.connection().unwrap();
     let analysed = "select tablename || '.' || attname as name from pg_stats where schemaname = 'public' \
         and tablename = any('{persons,distinct_ids,events}') and attname in ('shard_key', 'seq') order by 1";
-    let names: Vec<Name> = diesel::sql_query(analysed).load(conn).unwrap();
+    let names: Vec<AnalysedColumn> = diesel::sql_query(analysed).load(conn).unwrap();
     let names: Vec<String> = names.into_iter().map(|row| row.name).collect();
     assert_eq!(names, ["distinct_ids.seq", "events.seq", "persons.seq"]);
 }

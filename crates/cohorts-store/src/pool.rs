@@ -147,9 +147,13 @@ impl ManageConnection for Manager {
 fn is_loss(error: &Error) -> bool {
     match error {
         DatabaseError(ClosedConnection | UnableToSendCommand, _) => true,
-        DatabaseError(_, report) => ["terminating connection", "server closed the connection"]
-            .iter()
-            .any(|words| report.message().contains(words)),
+        DatabaseError(_, report) => [
+            "terminating connection",
+            "server closed the connection",
+            "postmaster was shut down",
+        ]
+        .iter()
+        .any(|words| report.message().contains(words)),
         _ => false,
     }
 }

@@ -3,8 +3,6 @@
 //! A worker claims cohorts for the length of a lease. All its later writes require the attempt of the claim, so a worker
 //! that has lost its claim writes nothing. No transaction is open while a worker evaluates.
 
-use std::ops::RangeInclusive;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::dsl::{count_star, min};
 use diesel::prelude::*;
@@ -14,8 +12,11 @@ use crate::cohorts::Cohort;
 use crate::schema::{calculations, cohorts};
 use crate::{CohortId, Conn, ProjectId, Result, transaction};
 
+mod returned;
 #[cfg(test)]
 mod tests;
+
+pub use returned::{give_back, postpone};
 
 /// A cohort that is due for a check.
 #[derive(Clone, Debug, Queryable)]
@@ -235,63 +236,6 @@ fn delete_unfinished_entries(conn: &mut Conn, ids: &[i64]) -> Result<()> {
         .filter(calculations::finished_at.is_null());
     diesel::delete(entries).execute(conn)?;
     Ok(())
-}
-
-/// Returns a claimed cohort to the queue and deletes its history entry. Does nothing if the claim is lost.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn give_back(conn: &mut Conn, claimed: &Cohort) -> Result<()> {
-    return_until(conn, claimed, None)
-}
-
-/// Returns a claimed cohort to the queue after a transient failure: its request stays unanswered, and the failure is not
-/// counted. No worker claims it during a pause as long as the request has waited, within `pauses`: so the pause doubles.
-/// Does nothing if the claim is lost.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn postpone(
-    conn: &mut Conn,
-    claimed: &Cohort,
-    pauses: RangeInclusive<TimeDelta>,
-) -> Result<()> {
-    let since: Option<Option<DateTime<Utc>>> = claimed_row!(claimed)
-        .select(cohorts::waiting_since)
-        .first(conn)
-        .optional()?;
-    let Some(since) = since else {
-        return Ok(());
-    };
-    let now = Utc::now();
-    let waited = since.map_or(TimeDelta::zero(), |since| now - since);
-    return_until(
-        conn,
-        claimed,
-        Some(now + waited.clamp(*pauses.start(), *pauses.end())),
-    )
-}
-
-/// Ends the claim. The lease without a worker lasts until `time`.
-fn return_until(conn: &mut Conn, claimed: &Cohort, time: Option<DateTime<Utc>>) -> Result<()> {
-    transaction(conn, |conn| {
-        let rows = diesel::update(claimed_row!(claimed))
-            .set((
-                cohorts::lease_until.eq(time),
-                // The worker that has lost the claim writes nothing.
-                cohorts::attempt.eq(cohorts::attempt + i64::from(time.is_some())),
-            ))
-            .execute(conn)?;
-        if rows == 1 {
-            let entry = calculations::table
-                .filter(calculations::cohort_id.eq(claimed.id))
-                .filter(calculations::attempt.eq(claimed.attempt));
-            diesel::delete(entry).execute(conn)?;
-        }
-        Ok(())
-    })
 }
 
 /// Extends the lease of a claimed cohort to `lease` from now. Returns false if the claim is lost.

@@ -37,7 +37,7 @@ pub fn run(data: &Data) -> anyhow::Result<()> {
         Ok(())
     });
     match count.context("the tables stay as they were; run the command again")? {
-        0 => print("all person tables are distributed already".to_owned()),
+        0 => print("all person tables are distributed already"),
         count => print(format!("distributed {}", counted(count as u64, "table"))),
     }
 }
