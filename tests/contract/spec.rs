@@ -388,8 +388,7 @@ fn fields_that_posthog_does_not_send_are_not_required_but_checked() {
 fn is_open_list(map: &Map<String, Value>) -> bool {
     let choices = map.get("anyOf").and_then(Value::as_array);
     choices.is_some_and(|choices| {
-        choices.iter().any(|choice| choice.get("enum").is_some())
-            && choices.iter().all(is_text)
+        choices.iter().any(|choice| choice.get("enum").is_some()) && choices.iter().all(is_text)
     })
 }
 
