@@ -3,6 +3,7 @@
 //! The shared server calculates only when a test calls `settle`. Every response is checked against the contract.
 //! A test that needs other settings starts a server of its own on a new database of the same Postgres.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,7 +40,9 @@ const CITUS: &str = "COHORTS_TEST_CITUS";
 static SERVER: LazyLock<Server> = LazyLock::new(|| match std::env::var(CITUS) {
     Ok(url) => start_on_citus(url),
     Err(_) => {
-        eprintln!("SKIPPED all tests on Citus: {CITUS} is not set");
+        // The test runner captures `eprintln!`.
+        let message = format!("SKIPPED all tests on Citus: {CITUS} is not set");
+        writeln!(std::io::stderr(), "{message}").expect("standard error");
         start(|_| {})
     }
 });

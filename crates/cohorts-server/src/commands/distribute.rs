@@ -41,3 +41,22 @@ pub fn run(data: &Data) -> anyhow::Result<()> {
         count => print(format!("distributed {}", counted(count as u64, "table"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cohorts_store::testing::TestDatabase;
+
+    use super::*;
+    use crate::config::Database;
+
+    #[test]
+    fn plain_postgres_is_refused_with_a_remedy() {
+        let database = TestDatabase::create();
+        let data = Data::open(&Database::Url(database.url())).unwrap();
+        let refusal = run(&data).unwrap_err().to_string();
+        assert!(
+            refusal.contains("Citus is missing") && refusal.contains("create extension citus"),
+            "{refusal}"
+        );
+    }
+}
