@@ -1183,7 +1183,7 @@ pub mod types {
             value.parse()
         }
     }
-    /// Why a calculation failed, or null. Later versions can have more codes.
+    /// Why a calculation failed. Later versions can have more codes.
     /// - `validation_error`: The filter, or one of a cohort that it refers to, has a value that cannot be evaluated.
     /// - `no_properties`: A filter has a group without criteria.
     /// - `invalid_regex`: A filter has a pattern that cannot be read.
@@ -2425,7 +2425,7 @@ pub mod types {
             Ok(value.into())
         }
     }
-    /// The type of a cohort, or null. Later versions can have more types.
+    /// The type of a cohort. Later versions can have more types.
     /// - `static`: The members are a stored list.
     /// - `person_property`: The filter tests only properties of persons.
     /// - `behavioral`: The filter tests the occurrence or the number of events.
