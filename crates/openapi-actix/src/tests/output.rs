@@ -260,6 +260,7 @@ fn every_operation_checks_key_or_token_before_its_body() {
     });
     for (text, config) in [(SAMPLE, project()), (&document, cohorts)] {
         let document = Document::parse("openapi.yaml", text).unwrap();
+        let document = crate::dialect::to_3_0(&document).unwrap();
         let contract = Contract::read(&document, &config).unwrap();
         let files = generate_with(text, &config).unwrap();
         let code = files.text("server.rs").unwrap();
