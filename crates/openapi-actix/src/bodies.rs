@@ -28,6 +28,8 @@ pub struct TypedBody {
     pub media: Vec<Media>,
     /// The names of the files in a multipart body.
     pub uploads: Vec<String>,
+    /// The names of the files that a multipart body must have.
+    pub required_uploads: Vec<String>,
     /// The fields that only forms have; `None` if a form has the fields of `type` and files.
     pub form: Option<Type>,
 }
@@ -155,6 +157,7 @@ fn typed(
         Vec::new()
     };
     let mut uploads = files.clone();
+    let mut required_uploads = required(schemas, main, &files);
     let schema = without(schemas, main.schema, &files);
     let r#type = schemas.read(&schema, &place);
     if is_form && schemas.model.struct_of(&r#type).is_none() {
@@ -174,7 +177,9 @@ fn typed(
             );
             continue;
         }
-        uploads.extend(form_files(schemas, content));
+        let files = form_files(schemas, content);
+        required_uploads.extend(required(schemas, content, &files));
+        uploads.extend(files);
         forms.push(content);
     }
     let form = form_fields(schemas, &forms, &r#type, name, location);
@@ -196,6 +201,7 @@ fn typed(
         schema: reference(main.schema).map(str::to_owned),
         media,
         uploads,
+        required_uploads,
         form,
     })
 }
@@ -222,6 +228,14 @@ fn files(schemas: &Schemas, content: &Content) -> Vec<String> {
     let properties = properties(schemas, content).iter();
     let files = properties.filter(|(_, property)| is_file(property));
     files.map(|(name, _)| name.clone()).collect()
+}
+
+/// The files that a form must have.
+fn required(schemas: &Schemas, content: &Content, files: &[String]) -> Vec<String> {
+    let required = resolved(schemas, content)["required"].as_array();
+    let names = required.into_iter().flatten().filter_map(Value::as_str);
+    let names = names.filter(|name| files.iter().any(|file| file == name));
+    names.map(str::to_owned).collect()
 }
 
 /// Returns a schema without the properties that are files. A schema without files is unchanged.

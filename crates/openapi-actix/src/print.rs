@@ -89,7 +89,7 @@ fn doc_lines(attribute: Attribute, is_client: bool) -> Vec<Attribute> {
         ("", AttrStyle::Outer) => parse_quote! { #[doc = ""] },
         ("", AttrStyle::Inner(_)) => parse_quote! { #![doc = ""] },
         (line, style) => {
-            let line = format!(" {line}");
+            let line = format!(" {}", line.replace(is_refused, ""));
             match style {
                 AttrStyle::Outer => parse_quote! { #[doc = #line] },
                 AttrStyle::Inner(_) => parse_quote! { #![doc = #line] },
@@ -158,4 +158,9 @@ pub fn paragraph(text: &str) -> String {
 /// Generates a doc attribute.
 pub fn docs(text: &str) -> TokenStream {
     quote! { #[doc = #text] }
+}
+
+/// Whether the compiler refuses a character in a comment: a carriage return, or one that changes the direction of the text.
+fn is_refused(c: char) -> bool {
+    matches!(c, '\r' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use actix_web::http::header::CACHE_CONTROL;
+use actix_web::http::header::{CACHE_CONTROL, HOST};
 use actix_web::http::uri::Authority;
 use actix_web::{HttpRequest, HttpResponse, web};
 use cohorts_api::{OPENAPI_YAML, OPERATIONS};
@@ -155,13 +155,23 @@ async fn initializer() -> HttpResponse {
 
 /// The credentials are JSON and not part of a script, because any web page may run the scripts of another host.
 async fn offered_credentials(request: HttpRequest, page: web::Data<Page>) -> HttpResponse {
-    let is_local = names_this_machine(request.connection_info().host());
-    let demo = page.demo.get().filter(|_| is_local);
+    let demo = page.demo.get().filter(|_| is_from_this_machine(&request));
     let credentials = demo.map_or("{}", |demo| &demo.credentials).to_owned();
     HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .content_type("application/json")
         .body(credentials)
+}
+
+/// Whether a browser on this machine asks by a name of this machine, and no proxy. Only `Host` counts: scripts of web pages
+/// may set the headers of proxies.
+fn is_from_this_machine(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    let is_forwarded = ["forwarded", "x-forwarded-host", "x-forwarded-for"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    !is_forwarded && host.is_some_and(names_this_machine)
 }
 
 /// Whether a host is a name of this machine only. Another name may be that of a proxy, or of a web page
@@ -218,6 +228,28 @@ mod tests {
             "[::]",
         ] {
             assert!(!names_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn headers_of_proxies_do_not_decide_who_asks() {
+        let from = |headers: &[(&str, &str)]| {
+            let mut request = actix_web::test::TestRequest::default();
+            for header in headers {
+                request = request.insert_header(*header);
+            }
+            is_from_this_machine(&request.to_http_request())
+        };
+        assert!(from(&[("host", "localhost:8000")]));
+        assert!(!from(&[]));
+        for name in ["forwarded", "x-forwarded-host", "x-forwarded-for"] {
+            let value = if name == "forwarded" {
+                "host=localhost"
+            } else {
+                "localhost"
+            };
+            assert!(!from(&[("host", "example.org"), (name, value)]), "{name}");
+            assert!(!from(&[("host", "localhost"), (name, value)]), "{name}");
         }
     }
 }

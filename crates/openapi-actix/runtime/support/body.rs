@@ -230,9 +230,23 @@ impl Body {
         self.bytes.is_empty() && self.pairs.is_empty() && self.files.is_empty()
     }
 
-    /// The files of a multipart body.
-    pub(crate) fn uploads(&self) -> Vec<UploadedFile> {
-        self.files.clone()
+    /// The files of a multipart body, which must have those with the names `required`, unless the body is optional and
+    /// absent.
+    pub(crate) fn uploads(
+        &self,
+        required: &[&str],
+        optional: bool,
+    ) -> Result<Vec<UploadedFile>, Rejection> {
+        let media = Media::parse(&essence(&self.content_type));
+        let is_checked = matches!(media, Some(Media::Multipart)) && !(optional && self.is_absent());
+        let is_missing = |name: &&&str| self.files.iter().all(|file| file.field != **name);
+        match required.iter().filter(|_| is_checked).find(is_missing) {
+            Some(name) => Err(Rejection::Body {
+                path: (*name).to_owned(),
+                detail: "it is required".to_owned(),
+            }),
+            None => Ok(self.files.clone()),
+        }
     }
 
     /// The body, if its media type is one of those that the server does not parse.
@@ -299,5 +313,42 @@ impl Body {
         };
         let named = pairs.into_iter().filter(|(name, _)| has_name(name));
         named.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(content_type: &str, files: &[&str]) -> Body {
+        let file = |field: &&str| UploadedFile {
+            field: (*field).to_owned(),
+            file_name: None,
+            content_type: None,
+            bytes: Bytes::new(),
+        };
+        Body {
+            bytes: Bytes::new(),
+            pairs: Vec::new(),
+            files: files.iter().map(file).collect(),
+            content_type: content_type.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_required_file_must_be_in_a_multipart_body() {
+        const MULTIPART: &str = "multipart/form-data; boundary=x";
+        let present = body(MULTIPART, &["other", "file"]);
+        assert_eq!(present.uploads(&["file"], true).unwrap().len(), 2);
+        let missing = body(MULTIPART, &["other"]).uploads(&["file"], true);
+        assert!(matches!(missing, Err(Rejection::Body { path, .. }) if path == "file"));
+        let absent = body(MULTIPART, &[]);
+        assert!(
+            absent.uploads(&["file"], true).is_ok(),
+            "the body is optional"
+        );
+        assert!(absent.uploads(&["file"], false).is_err());
+        let json = body("application/json", &[]);
+        assert!(json.uploads(&["file"], false).is_ok());
     }
 }

@@ -269,8 +269,11 @@ impl Schemas<'_> {
 
 /// Checks that the server can enforce a pattern. Its syntax is that of JavaScript, which has more than Rust's `regex`.
 fn check_pattern(pattern: &str) -> Result<(), String> {
-    match regex_syntax::parse(pattern) {
+    match regex::Regex::new(pattern) {
         Ok(_) => Ok(()),
+        Err(regex::Error::CompiledTooBig(limit)) => Err(format!(
+            "the pattern `{pattern}` is larger than {limit} bytes when it is compiled; use a class without Unicode, or `maxLength`"
+        )),
         Err(_) => Err(format!(
             "the pattern `{pattern}` is not supported by the crate `regex`, which has no look-around and no back references"
         )),

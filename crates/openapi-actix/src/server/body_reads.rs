@@ -38,7 +38,11 @@ pub fn body_fields(
     if !typed.uploads.is_empty() {
         let text = docs("The files of a multipart body.");
         fields.push(quote! { #text pub uploads: Vec<UploadedFile> });
-        reads.push(quote! { uploads: body.uploads() });
+        let (required, optional) = (&typed.required_uploads, !body.required);
+        reads.push(match contract.config.is_bundled() || !required.is_empty() {
+            true => quote! { uploads: body.uploads(&[#(#required),*], #optional)? },
+            false => quote! { uploads: body.uploads() },
+        });
     }
     quote! { body: Body }
 }

@@ -88,6 +88,11 @@ fn unsupported_schemas_are_findings_with_a_remedy() {
             ": `minimum` has no meaning here, for a string",
         ),
         (
+            r"{ type: string, pattern: '^\w{1,255}$' }",
+            "{}",
+            r": the pattern `^\w{1,255}$` is larger than 10485760 bytes when it is compiled; use a class without Unicode, or `maxLength`",
+        ),
+        (
             "{ type: string, pattern: '(?=a)' }",
             "{}",
             ": the pattern `(?=a)` is not supported by the crate `regex`, which has no look-around and no back references",

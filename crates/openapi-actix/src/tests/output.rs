@@ -475,3 +475,11 @@ fn document_without_parameters_has_a_client() {
     assert!(!text.contains("#/components/parameters"));
     assert_eq!(findings(&text), Vec::<String>::new());
 }
+
+#[test]
+fn texts_of_the_document_have_no_characters_that_a_comment_must_not_have() {
+    let text = edited_sample("summary: ", "summary: \"A\\u202e\\u2066\\rB\" #");
+    let code = generated(&text, "server.rs");
+    assert_contains(&code, "/// AB");
+    assert!(!code.contains(['\u{202e}', '\u{2066}', '\r']));
+}

@@ -611,7 +611,7 @@ impl PostFormsRequest {
                 static KIND: Kind = Kind::Object(&POST_FORMS_FORM_FIELDS);
                 body.form(&[Media::Json, Media::Form, Media::Multipart], &KIND)?
             },
-            uploads: body.uploads(),
+            uploads: body.uploads(&[], false)?,
             http: RequestHead::new(request),
         })
     }
@@ -650,7 +650,7 @@ impl PostUploadRequest {
                 static KIND: Kind = Kind::Object(&POST_UPLOAD_BODY_FIELDS);
                 body.read(&[Media::Multipart], &KIND, false, &[])?
             },
-            uploads: body.uploads(),
+            uploads: body.uploads(&["file"], false)?,
             http: RequestHead::new(request),
         })
     }

@@ -327,7 +327,7 @@ impl SendFormRequest {
                     body.read(&[Media::Multipart], &KIND, false, &[])?
                 })
             },
-            uploads: body.uploads(),
+            uploads: body.uploads(&[], true)?,
             http: RequestHead::new(request),
         })
     }
