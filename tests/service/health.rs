@@ -1,6 +1,8 @@
 //! Liveness, readiness, metrics and request ids.
 
-use crate::harness::{Project, get};
+use reqwest::Method;
+
+use crate::harness::{Project, get, request};
 
 #[test]
 fn liveness_and_readiness_are_reported() {
@@ -10,6 +12,28 @@ fn liveness_and_readiness_are_reported() {
     assert_eq!(ready.status, 200);
     let waits = ready.text.strip_prefix("ok\n").expect("ok");
     assert!(waits.contains(" cohorts wait, the first for "), "{waits}");
+}
+
+/// Load balancers ask by HEAD.
+#[test]
+fn head_is_answered_like_get() {
+    for path in [
+        "/_livez",
+        "/_readyz",
+        "/metrics",
+        "/api/schema/",
+        "/api/schema/filters/",
+    ] {
+        let head = request(Method::HEAD, path).send().expect("a response");
+        let seen = |headers: &reqwest::header::HeaderMap| headers["content-type"].clone();
+        let get = request(Method::GET, path).send().expect("a response");
+        assert_eq!(
+            (head.status(), seen(head.headers())),
+            (get.status(), seen(get.headers())),
+            "{path}"
+        );
+        assert_eq!(head.text().expect("a text"), "", "{path}");
+    }
 }
 
 #[test]

@@ -55,9 +55,21 @@ pub fn routes(
             .app_data(readiness.clone())
             .app_data(web::Data::new(service.clone()))
             .app_data(web::Data::new(Limits::default()))
-            .service(web::resource("/_livez").get(endpoints::livez))
-            .service(web::resource("/_readyz").get(endpoints::readyz))
-            .service(web::resource("/metrics").get(endpoints::metrics))
+            .service(
+                web::resource("/_livez")
+                    .get(endpoints::livez)
+                    .head(endpoints::livez),
+            )
+            .service(
+                web::resource("/_readyz")
+                    .get(endpoints::readyz)
+                    .head(endpoints::readyz),
+            )
+            .service(
+                web::resource("/metrics")
+                    .get(endpoints::metrics)
+                    .head(endpoints::metrics),
+            )
             .service(
                 web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
             )

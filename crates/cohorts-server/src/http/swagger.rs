@@ -74,10 +74,22 @@ impl Page {
         };
         config
             .app_data(web::Data::new(self.clone()))
-            .service(web::resource([CONTRACT, "/api/schema"]).get(contract))
-            .service(web::resource([SERVICE, "/api/schema/service"]).get(service))
-            .service(web::resource([FILTERS, "/api/schema/filters"]).get(filters))
-            .service(web::resource("/docs").get(redirect))
+            .service(
+                web::resource([CONTRACT, "/api/schema"])
+                    .get(contract)
+                    .head(contract),
+            )
+            .service(
+                web::resource([SERVICE, "/api/schema/service"])
+                    .get(service)
+                    .head(service),
+            )
+            .service(
+                web::resource([FILTERS, "/api/schema/filters"])
+                    .get(filters)
+                    .head(filters),
+            )
+            .service(web::resource("/docs").get(redirect).head(redirect))
             .service(web::resource("/docs/swagger-initializer.js").get(initializer))
             .service(web::resource("/docs/credentials.json").get(offered_credentials))
             .service(SwaggerUi::new("/docs/{_:.*}"));
