@@ -2,7 +2,7 @@
 
 use super::parse;
 
-/// Groups of breaks. In a line of the list, `*` stands for any text.
+/// Groups of breaks. In an entry, `*` matches any text.
 #[derive(Default)]
 pub struct Intended(Vec<String>);
 
