@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::person_state::MAX_PROPERTIES_BYTES;
-use super::{Committed, Item, commit_part, next_limit};
+use super::{Attempt, Committed, Item, commit_part, next_limit};
 use crate::index::IndexedStore;
 use crate::metrics::Metrics;
 
@@ -315,7 +315,7 @@ fn commit_turn(
     project: ProjectId,
     turn: CommitTurn,
 ) -> Vec<PendingRequest> {
-    let result = commit_part(store, project, &mut || turn.items(), false);
+    let result = commit_part(store, project, &mut || turn.items(), Attempt::default());
     match result {
         Ok(part) => {
             count(metrics, project, &part.committed);
