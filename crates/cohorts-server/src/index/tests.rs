@@ -267,7 +267,7 @@ fn a_start_finds_properties_in_checkpoints_and_in_rows_written_after_them() {
     assert_eq!((from_rows.0.len(), from_rows.1.len()), (2, 1));
     fixture.write_checkpoints(&cache);
     fixture.change("delete from persons");
-    fixture.change("delete from events");
+    fixture.change("delete from events where seq <= 1");
     assert_eq!(after_start(), from_rows);
 }
 

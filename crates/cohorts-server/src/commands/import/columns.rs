@@ -204,7 +204,7 @@ mod tests {
         fn file(&self, numbers: std::ops::Range<u32>) -> String {
             let line = |nth: u32| {
                 format!(
-                    r#"{{"event": "e{}", "distinct_id": "p{}", "timestamp": "2025-06-{:02}T10:00:00Z", "properties": {{"a": {}, "b": {{"long": 1, "c": "v{}"}}}}}}"#,
+                    r#"{{"event": "e{}", "distinct_id": "p{}", "timestamp": "2025-06-{:02}T10:00:00Z", "properties": {{"n": {nth}, "a": {}, "b": {{"long": 1, "c": "v{}"}}}}}}"#,
                     nth % 3,
                     nth % 200,
                     nth % 9 + 1,
@@ -264,7 +264,15 @@ mod tests {
     fn segments_are_complete_while_others_write_events_and_segments() {
         let fixture = Fixture::new();
         let is_importing = AtomicBool::new(true);
+        // The other threads also end if this one panics.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Relaxed);
+            }
+        }
         thread::scope(|scope| {
+            let _stop = Stop(&is_importing);
             scope.spawn(|| {
                 let mut nth = 0;
                 while is_importing.load(Ordering::Relaxed) {
@@ -287,7 +295,6 @@ mod tests {
                 }
             });
             assert_eq!(fixture.import(0..16_000), 16_000);
-            is_importing.store(false, Ordering::Relaxed);
         });
         let (_, through) = fixture.heads();
         assert!(through > 0);

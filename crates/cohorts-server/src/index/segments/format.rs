@@ -163,12 +163,12 @@ mod tests {
         };
         for position in 0..segment.properties.len() {
             let mut damaged = segment.clone();
-            damaged.properties[position] ^= 0x10;
+            damaged.properties[position] ^= 0x55;
             assert!(is_damaged(&damaged), "byte {position} of the properties");
         }
         for position in 0..segment.data.len() {
             let mut damaged = segment.clone();
-            damaged.data[position] ^= 0x10;
+            damaged.data[position] ^= 0x55;
             assert!(is_damaged(&damaged), "byte {position} of the data");
         }
         let mut short = segment.clone();
