@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
 
 use crate::schema::{segment_heads, segments};
-use crate::{Conn, Result, ShardKey, transaction};
+use crate::{Conn, Result, ShardKey, projects, transaction};
 
 /// The most rows, and about the most bytes, of one INSERT.
 const INSERT_ROWS: usize = 500;
@@ -88,8 +88,14 @@ impl From<(i64, Option<DateTime<Utc>>)> for SegmentHead {
 ///
 /// # Errors
 ///
-/// Fails if the database fails.
+/// [`StoreError::ProjectGone`](crate::StoreError::ProjectGone) if the project is deleted; fails if the database fails.
 pub fn lock_head(conn: &mut Conn, shard_key: ShardKey) -> Result<SegmentHead> {
+    projects::hold(conn, shard_key.project())?;
+    lock_row(conn, shard_key)
+}
+
+/// Locks the row of the head, which is created if it is missing.
+fn lock_row(conn: &mut Conn, shard_key: ShardKey) -> Result<SegmentHead> {
     loop {
         diesel::insert_into(segment_heads::table)
             .values((
@@ -127,19 +133,15 @@ pub fn set_head(conn: &mut Conn, shard_key: ShardKey, through_seq: i64) -> Resul
 ///
 /// # Errors
 ///
-/// Fails if the database fails.
+/// As [`lock_head`].
 pub fn claim(conn: &mut Conn, shard_key: ShardKey, until: Option<DateTime<Utc>>) -> Result<()> {
-    diesel::insert_into(segment_heads::table)
-        .values((
-            segment_heads::shard_key.eq(shard_key.0),
-            segment_heads::through_seq.eq(0),
-            segment_heads::claimed_until.eq(until),
-        ))
-        .on_conflict(segment_heads::shard_key)
-        .do_update()
-        .set(segment_heads::claimed_until.eq(until))
-        .execute(conn)?;
-    Ok(())
+    transaction(conn, |conn| {
+        lock_head(conn, shard_key)?;
+        diesel::update(segment_heads::table.find(shard_key.0))
+            .set(segment_heads::claimed_until.eq(until))
+            .execute(conn)?;
+        Ok(())
+    })
 }
 
 /// Adds segments of any names, each with the name of its events. The caller has locked the head.
@@ -377,7 +379,7 @@ pub fn crowded_days(
 pub fn drop_all(conn: &mut Conn, shard_key: ShardKey) -> Result<()> {
     transaction(conn, |conn| {
         // A writer that holds the lock commits first, and its segments are dropped too.
-        lock_head(conn, shard_key)?;
+        lock_row(conn, shard_key)?;
         diesel::delete(segments::table.filter(segments::shard_key.eq(shard_key.0)))
             .execute(conn)?;
         diesel::delete(segment_heads::table.find(shard_key.0)).execute(conn)?;
