@@ -314,7 +314,7 @@ pub(crate) const NEXT_NAME: &str =
     "select min(event) as name from segments where shard_key = $1 and event > $2";
 
 #[derive(QueryableByName)]
-struct NameRow {
+struct SegmentName {
     #[diesel(sql_type = Nullable<Text>)]
     name: Option<String>,
 }
@@ -327,7 +327,7 @@ struct NameRow {
 pub fn names(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>> {
     let (mut names, mut last) = (Vec::new(), String::new());
     loop {
-        let next: NameRow = diesel::sql_query(NEXT_NAME)
+        let next: SegmentName = diesel::sql_query(NEXT_NAME)
             .bind::<BigInt, _>(shard_key.0)
             .bind::<Text, _>(&last)
             .get_result(conn)?;

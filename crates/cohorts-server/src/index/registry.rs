@@ -263,7 +263,7 @@ fn catch_up(index: &mut Arc<ProjectIndex>, tx: &ReadTx<'_>, seq: i64) -> IndexRe
     Ok(())
 }
 
-/// Builds the days again whose segments a reader has found damaged.
+/// Builds the days again that readers have found damaged.
 fn rewrite_damaged(conn: &mut Conn, project: ProjectId, index: &ProjectIndex) {
     let damaged = std::mem::take(&mut *index.damaged_days.lock());
     for (event, day) in damaged {

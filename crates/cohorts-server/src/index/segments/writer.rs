@@ -178,7 +178,7 @@ impl SegmentWriter {
         self.through
     }
 
-    /// Whether the events take so much memory that they must be written.
+    /// Whether the events have reached the memory limit, and must be written.
     pub fn is_full(&self) -> bool {
         self.builder.bytes() >= self.max_bytes
     }
