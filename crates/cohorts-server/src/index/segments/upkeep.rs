@@ -17,6 +17,8 @@ use super::writer::{SegmentWrite, SegmentWriter};
 const MAX_BYTES: usize = 64 << 20;
 /// The time after which a run leaves the rest to the next run.
 const RUN_LIMIT: Duration = Duration::from_secs(5);
+/// As [`RUN_LIMIT`], for compaction, which nobody waits for.
+const COMPACTION_LIMIT: Duration = Duration::from_secs(1);
 /// Crowded days that are found at once.
 const DAYS: i64 = 100;
 
@@ -74,7 +76,7 @@ fn run_project(
         }
     }
     if !seen.is_compact {
-        seen.is_compact = compact_crowded(conn, project, start)?;
+        seen.is_compact = compact_crowded(conn, project)?;
     }
     Ok(seen)
 }
@@ -113,13 +115,13 @@ fn write_due(conn: &mut Conn, project: ProjectId) -> Result<bool, Error> {
 }
 
 /// Compacts crowded days. Returns whether none is left.
-fn compact_crowded(conn: &mut Conn, project: ProjectId, start: Instant) -> Result<bool, Error> {
-    let shard_key = project.shard_key();
+fn compact_crowded(conn: &mut Conn, project: ProjectId) -> Result<bool, Error> {
+    let (start, shard_key) = (Instant::now(), project.shard_key());
     let days = event_segments::crowded_days(conn, shard_key, (SMALL_ROWS, CROWD), DAYS)?;
     let mut has_merged = false;
     for (event, day) in &days {
         has_merged |= compact(conn, project, event, *day)?;
-        if start.elapsed() > RUN_LIMIT {
+        if start.elapsed() > COMPACTION_LIMIT {
             return Ok(false);
         }
     }

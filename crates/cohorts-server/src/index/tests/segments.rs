@@ -354,8 +354,16 @@ fn small_segments_of_a_day_are_compacted() {
         writer.write(conn).unwrap();
     }
     let (before, expected) = (fixture.segment_count(), fixture.by_rows());
-    fixture.write_segments();
-    let after = fixture.segment_count();
+    // A run has a time limit, and leaves the rest to the next run.
+    let cache = IndexCache::default();
+    let mut after = before;
+    loop {
+        fixture.write_checkpoints(&cache);
+        let count = std::mem::replace(&mut after, fixture.segment_count());
+        if count == after {
+            break;
+        }
+    }
     assert!(after < before / 4, "{before} segments became {after}");
     assert_eq!(fixture.mismatched(), Vec::<String>::new());
     fixture.change("update events set properties = '{}'");
