@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, distribution, events, health, history, members, migrate, persons, purge,
-    scan,
+    ProjectId, activity, columns, distribution, events, health, history, members, migrate, persons,
+    purge, scan,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -130,6 +130,7 @@ fn families() -> Vec<Family> {
                 ("scan::PROPERTY", scan::PROPERTY),
                 ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
+                ("columns::CHANGES_BY_PART", columns::CHANGES_BY_PART),
             ],
         )
         .with(
@@ -166,6 +167,19 @@ fn families() -> Vec<Family> {
                 (
                     "project_deletion::TOMBSTONES.delete",
                     deletion::TOMBSTONES.delete,
+                ),
+                ("project_deletion::ERASURES.bound", deletion::ERASURES.bound),
+                (
+                    "project_deletion::ERASURES.delete",
+                    deletion::ERASURES.delete,
+                ),
+                (
+                    "project_deletion::PROPERTY_PARTS.bound",
+                    deletion::PROPERTY_PARTS.bound,
+                ),
+                (
+                    "project_deletion::PROPERTY_PARTS.delete",
+                    deletion::PROPERTY_PARTS.delete,
                 ),
                 (
                     "project_deletion::MEMBER_CHUNKS.bound",

@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::IndexResult;
 use super::cache::{Cache, Cached};
 use super::events::{CachedEvents, EventAdder, EventIndex, EventIndexes};
-use super::load::{changed_persons, events_between, tombstones_since};
+use super::load::{changed_persons, events_between, tombstones_between};
 use super::project::{ProjectIndex, STEP_ROWS};
 use super::read::ReadTx;
 
@@ -31,7 +31,7 @@ pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<P
     let span = (index.seq, seq);
     let end = tx.with_conn(|conn| scan::step_end(conn, tx.shard_key(), span, STEP_ROWS))?;
     let span = (index.seq, end);
-    let later = tombstones_since(tx, index.seq)?;
+    let later = tombstones_between(tx, span)?;
     let tombstones = if later.retired.is_empty() {
         Arc::clone(&index.tombstones)
     } else {
@@ -52,7 +52,7 @@ pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<P
         created_at: advance_created_at(index, &touched, &changes.created_at),
         properties: advance_properties(properties, &touched, changes.values),
         events,
-        property_checkpoints: Arc::clone(&index.property_checkpoints),
+        columns: Arc::clone(&index.columns),
         ..ProjectIndex::empty(
             end,
             index.retention,

@@ -14,7 +14,7 @@ use super::cache::{Cache, Cached};
 use super::project::STEP_ROWS;
 
 /// The shortest time between two checkpoints of an event index.
-pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// The most rows of a merged segment. It is smaller in tests, so that their days have several segments.
 const MAX_SEGMENT_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };

@@ -14,7 +14,7 @@ use cohorts_store::segments::{self, SegmentKey};
 use cohorts_store::{Conn, Error, ProjectId, cohorts, projects};
 use parking_lot::Mutex;
 
-use super::actions;
+use super::{actions, columns};
 
 /// The most person properties, and the most names of events, with stored columns.
 const MAX_NAMES: usize = 1_000;
@@ -206,20 +206,16 @@ pub fn drop_unread_columns(conn: &mut Conn) -> Result<(), Error> {
     for project in projects::all(conn)? {
         let shard_key = project.shard_key();
         let keys = segments::keys(conn, shard_key)?;
-        let properties = segments::properties(conn, shard_key)?;
+        let properties = columns::with_checkpoints(conn, project)?;
         if keys.is_empty() && properties.is_empty() {
             continue;
         }
         let live = LiveColumns::read(conn, project)?;
+        columns::drop_unread(conn, project, properties, &live)?;
         let is_unread = |key: &SegmentKey| !live.segment_keys(&key.event).contains(key);
         for key in keys.into_iter().filter(is_unread) {
             locked(conn, project, |conn| {
                 segments::drop_segments(conn, shard_key, &key)
-            })?;
-        }
-        for key in properties.iter().filter(|key| !live.has_property(key)) {
-            locked(conn, project, |conn| {
-                segments::drop_property(conn, shard_key, key)
             })?;
         }
     }

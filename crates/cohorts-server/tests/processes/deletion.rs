@@ -36,6 +36,7 @@ fn rows_of(conn: &mut PgConnection, project: i64) -> i64 {
         "segment_manifests",
         "person_checkpoints",
         "property_checkpoints",
+        "erasures",
         "log_heads",
         "ordinal_counters",
     ];
