@@ -160,7 +160,7 @@ impl Metrics {
             )?,
             erasures: IntGauge::new(
                 "cohorts_erasures_pending",
-                "Deleted persons whose values are still in checkpoints.",
+                "Deleted persons that are still in checkpoints.",
             )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),

@@ -1,4 +1,4 @@
-//! Erasures: deleted persons whose bytes may still be in checkpoints.
+//! Erasures: deleted persons that may still be in checkpoints.
 //!
 //! A deletion retires the ordinals of a person at once, and readers mask them. It records the ordinals here, with the
 //! names and days of the deleted events. A background task rewrites the checkpoints without them, and then deletes the
@@ -84,7 +84,7 @@ pub fn shard_keys(conn: &mut Conn, shard_keys: &[ShardKey]) -> Result<Vec<ShardK
 pub struct ErasureCounts {
     /// Ordinals of deleted persons.
     pub pending: i64,
-    /// Ordinals whose events were deleted, and whose person was not deleted yet.
+    /// Ordinals without events, after a deletion that did not end.
     pub interrupted: i64,
 }
 

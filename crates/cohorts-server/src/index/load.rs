@@ -20,7 +20,7 @@ use super::read::ReadTx;
 use super::{IndexError, IndexResult};
 
 /// Rows between two checks of the memory limit.
-const CHECK_ROWS: usize = 1_024;
+pub const CHECK_ROWS: usize = 1_024;
 
 /// The instants of events to read.
 #[derive(Clone, Copy)]

@@ -24,7 +24,7 @@ use super::{MIN_PERSONS, PART_BITS, ordinals_of, pack_persons, parts_of, unpack_
 
 /// The properties that are written: those that are stored, then the most frequent ones.
 const MAX_PROPERTIES: usize = if cfg!(test) { 8 } else { 256 };
-/// Ranges of persons whose properties are counted first.
+/// Ranges of persons that are read first, to count their properties.
 const SAMPLES: u64 = 64;
 /// The persons of such a range.
 const SAMPLE_PERSONS: u32 = 500;

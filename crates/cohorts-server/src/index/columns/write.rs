@@ -49,7 +49,7 @@ impl ColumnsState {
     }
 }
 
-/// The properties with checkpoints, the newest first, if there are so many that some may have to be dropped.
+/// The properties with checkpoints, the newest first; none if no limit can be exceeded.
 pub fn with_checkpoints(conn: &mut Conn, project: ProjectId) -> Result<Vec<String>, StoreError> {
     let names = columns::properties(conn, project.shard_key())?;
     Ok(if names.len() > MAX_UNREAD {
@@ -119,7 +119,7 @@ impl PartChanges {
     }
 }
 
-/// Whether so many of `persons` have changed that their checkpoint is written again.
+/// Whether enough of `persons` have changed to write their checkpoint again.
 pub fn are_many(changes: u64, persons: u64) -> bool {
     changes >= (persons / PERSONS_PER_CHANGE).max(1)
 }

@@ -166,8 +166,8 @@ impl ProjectIndex {
         builder.finish()
     }
 
-    /// The parts that are read from checkpoints: none if the index has less than the persons of a part, whose rows are found
-    /// by their ordinals.
+    /// The parts that are read from checkpoints: none if the index has less than the persons of a part. Their rows are found by
+    /// their ordinals.
     fn stored_parts(&self) -> Vec<u32> {
         let (first, last) = (*self.range.ordinals.start(), *self.range.ordinals.end());
         if last - first < 1 << PART_BITS {
