@@ -295,7 +295,7 @@ pub(crate) const CHANGES_BY_PART: &str = "\
     group by part";
 
 #[derive(QueryableByName)]
-struct PartChanges {
+struct ChangeCount {
     #[diesel(sql_type = BigInt)]
     part: i64,
     #[diesel(sql_type = BigInt)]
@@ -314,7 +314,7 @@ pub fn changes_by_part(
     after: i64,
     part_bits: u32,
 ) -> Result<HashMap<i64, i64>> {
-    let rows: Vec<PartChanges> = diesel::sql_query(CHANGES_BY_PART)
+    let rows: Vec<ChangeCount> = diesel::sql_query(CHANGES_BY_PART)
         .bind::<BigInt, _>(shard_key.0)
         .bind::<BigInt, _>(after)
         .bind::<Integer, _>(part_bits as i32)

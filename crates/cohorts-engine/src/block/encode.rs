@@ -15,7 +15,8 @@ use self::format::{BlockReader, BlockWriter};
 use super::codes::{CodeWidth, Codes};
 use super::column::Column;
 use super::events::EventBlock;
-use super::property::{PartValues, Postings, PropertyBlock};
+use super::postings::Postings;
+use super::property::{PartValues, PropertyBlock};
 use super::times::Times;
 use crate::chunks;
 

@@ -5,13 +5,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use roaring::{MultiOps, RoaringBitmap};
+use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::bitmap::{from_sorted, select};
 use super::codes::code_of;
 use super::column::{Column, ColumnBuilder};
 use super::dictionary::Dictionary;
+use super::postings::Postings;
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
@@ -31,6 +31,9 @@ pub struct PropertyBlock {
 
 /// The bits of a block with a single part.
 const ONE_PART: u32 = u32::BITS;
+
+/// If the layers have more than one in this many of the persons, they are merged into the parts.
+const PERSONS_PER_CHANGE: u64 = 8;
 
 impl Default for PropertyBlock {
     fn default() -> PropertyBlock {
@@ -52,105 +55,6 @@ pub(super) struct PartValues {
 struct Layer {
     persons: RoaringBitmap,
     block: PropertyBlock,
-}
-
-/// The persons with each value of a dictionary.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Postings {
-    /// A bitmap of persons per value, if the dictionary is small.
-    Bitmaps(Vec<RoaringBitmap>),
-    /// Pairs of an ordinal and an index of the dictionary, sorted by ordinal.
-    Pairs(Vec<(u32, u32)>),
-}
-
-impl Default for Postings {
-    fn default() -> Postings {
-        Postings::Pairs(Vec::new())
-    }
-}
-
-/// The largest dictionary with a bitmap per value.
-const MAX_BITMAPS: usize = 256;
-
-impl Postings {
-    fn new(values: usize, mut pairs: Vec<(u32, u32)>) -> Postings {
-        if !pairs.is_sorted() {
-            pairs.sort_unstable();
-        }
-        if values > MAX_BITMAPS {
-            return Postings::Pairs(pairs);
-        }
-        let mut bitmaps = vec![RoaringBitmap::new(); values];
-        for (ordinal, index) in pairs {
-            bitmaps[index as usize].insert(ordinal);
-        }
-        Postings::Bitmaps(bitmaps)
-    }
-
-    fn persons(&self) -> RoaringBitmap {
-        match self {
-            Postings::Bitmaps(bitmaps) => bitmaps.union(),
-            Postings::Pairs(pairs) => {
-                let ordinals: Vec<u32> = pairs.iter().map(|(ordinal, _)| *ordinal).collect();
-                from_sorted(&ordinals)
-            }
-        }
-    }
-
-    /// The persons with a value that matches, given the matches by index.
-    fn persons_with(&self, matches: &[bool]) -> RoaringBitmap {
-        match self {
-            Postings::Bitmaps(bitmaps) => {
-                let bitmaps = bitmaps.iter().zip(matches);
-                bitmaps
-                    .filter(|(_, matches)| **matches)
-                    .map(|(bitmap, _)| bitmap)
-                    .union()
-            }
-            Postings::Pairs(pairs) => {
-                let pairs = pairs.iter();
-                from_sorted(&select(
-                    pairs.map(|(ordinal, index)| (*ordinal, matches[*index as usize])),
-                ))
-            }
-        }
-    }
-
-    fn pairs(&self) -> Vec<(u32, u32)> {
-        match self {
-            Postings::Pairs(pairs) => pairs.clone(),
-            Postings::Bitmaps(bitmaps) => (0..)
-                .zip(bitmaps)
-                .flat_map(|(index, bitmap)| bitmap.iter().map(move |ordinal| (ordinal, index)))
-                .collect(),
-        }
-    }
-
-    /// The pairs of the persons of a range.
-    fn pairs_within(&self, ordinals: &RangeInclusive<u32>) -> Vec<(u32, u32)> {
-        match self {
-            Postings::Pairs(pairs) => {
-                let first = pairs.partition_point(|(ordinal, _)| ordinal < ordinals.start());
-                let end = pairs.partition_point(|(ordinal, _)| ordinal <= ordinals.end());
-                pairs[first..end.max(first)].to_vec()
-            }
-            Postings::Bitmaps(bitmaps) => {
-                let bitmaps = (0..).zip(bitmaps);
-                let pairs = |(index, bitmap): (u32, &RoaringBitmap)| {
-                    let ordinals = bitmap.range(ordinals.clone());
-                    ordinals.map(|ordinal| (ordinal, index)).collect::<Vec<_>>()
-                };
-                bitmaps.flat_map(pairs).collect()
-            }
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Postings::Bitmaps(bitmaps) => bitmaps.iter().map(RoaringBitmap::serialized_size).sum(),
-            Postings::Pairs(pairs) => size_of_val(pairs.as_slice()),
-        }
-    }
 }
 
 impl PartValues {
@@ -319,6 +223,24 @@ impl PropertyBlock {
         let mut parts = self.parts.clone();
         parts.extend(changed.collect::<Vec<_>>());
         PropertyBlock::of_parts(self.part_bits, parts)
+    }
+
+    /// Returns the block with its layers merged into one, or into the parts if they have many persons. So the cost depends
+    /// on the number of changes, whatever the size of the block.
+    pub fn compacted(&self) -> PropertyBlock {
+        match &self.layer {
+            Some(layer)
+                if layer.persons.len() < self.person_count() as u64 / PERSONS_PER_CHANGE =>
+            {
+                let mut block = self.clone();
+                block.layer = Some(Box::new(Layer {
+                    persons: layer.persons.clone(),
+                    block: layer.block.flattened(),
+                }));
+                block
+            }
+            _ => self.flattened(),
+        }
     }
 
     /// Returns the block without the values of `persons`, and with all layers merged.

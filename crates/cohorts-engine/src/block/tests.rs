@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::bitmap::from_sorted_iter;
 use super::dictionary::Dictionary;
-use super::property::Postings;
+use super::postings::Postings;
 use super::*;
 use crate::cases::{Project, at};
 use crate::interrupt::Meter;
@@ -270,6 +270,45 @@ fn a_change_shares_the_unchanged_parts() {
     assert!(changed.flattened().shares_part_with(&block, 0));
     assert!(!changed.flattened().shares_part_with(&block, 1));
     assert!(changed.shares_part_with(&block, 1) && changed.flattened().shares_part_with(&block, 2));
+}
+
+#[test]
+fn few_changes_are_merged_into_one_layer_and_many_into_the_parts() {
+    let rows: Vec<(u32, String)> = (0..100)
+        .map(|person| (person, format!("v{}", person % 7)))
+        .collect();
+    let mut block = property(&rows);
+    for person in 0..30_u32 {
+        let changes = property(&[(person % 9, format!("w{person}"))]);
+        block = block.with_changes(&RoaringBitmap::from_iter([person % 9]), changes);
+        if block.layers() == 4 {
+            block = block.compacted();
+            assert_eq!(block.layers(), 1);
+        }
+    }
+    let universe: RoaringBitmap = (0..101).collect();
+    for (operator, value) in [
+        ("icontains", "w"),
+        ("exact", "w29"),
+        ("exact", "w2"),
+        ("is_not_set", ""),
+    ] {
+        let predicate = predicate(operator, json!(value));
+        let expected = matching(&block.flattened(), &universe, &predicate);
+        assert_eq!(matching(&block, &universe, &predicate), expected);
+        assert_eq!(
+            matching(&block.compacted(), &universe, &predicate),
+            expected
+        );
+    }
+    let many: RoaringBitmap = (0..20).collect();
+    assert_eq!(
+        block
+            .with_changes(&many, PropertyBlock::default())
+            .compacted()
+            .layers(),
+        0
+    );
 }
 
 #[test]

@@ -147,7 +147,7 @@ pub fn with_changes(
     if block.layers() < MAX_LAYERS {
         block
     } else {
-        block.flattened()
+        block.compacted()
     }
 }
 

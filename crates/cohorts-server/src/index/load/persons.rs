@@ -44,7 +44,12 @@ impl ProjectIndex {
     pub fn load_together(&self, tx: &ReadTx<'_>, keys: BTreeSet<String>) -> IndexResult<()> {
         let live = self.live.columns();
         let is_missing = |key: &String| !live.has_property(key) && !self.properties.contains(key);
-        let keys: Vec<String> = keys.into_iter().filter(is_missing).collect();
+        let mut keys: Vec<String> = keys.into_iter().filter(is_missing).collect();
+        if keys.len() >= MIN_TOGETHER && !self.stored_parts().is_empty() {
+            let stored =
+                tx.with_conn(|conn| cohorts_store::columns::properties(conn, tx.shard_key()))?;
+            keys.retain(|key| !stored.contains(key));
+        }
         if keys.len() < MIN_TOGETHER {
             return Ok(());
         }

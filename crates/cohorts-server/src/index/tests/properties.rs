@@ -16,7 +16,7 @@ use crate::index::read::RowCount;
 const PERSONS: usize = 12_000;
 
 #[derive(QueryableByName)]
-struct Number {
+struct OrdinalNumber {
     #[diesel(sql_type = BigInt)]
     number: i64,
 }
@@ -28,7 +28,7 @@ struct PackedBytes {
 }
 
 fn numbers(fixture: &Fixture, statement: &str) -> Vec<i64> {
-    let rows: Vec<Number> = diesel::sql_query(statement)
+    let rows: Vec<OrdinalNumber> = diesel::sql_query(statement)
         .load(&mut *fixture.conn())
         .unwrap();
     rows.into_iter().map(|row| row.number).collect()
