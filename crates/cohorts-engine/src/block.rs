@@ -10,6 +10,7 @@ mod column;
 mod dictionary;
 mod encode;
 mod events;
+mod postings;
 mod property;
 mod times;
 mod wide;

@@ -17,6 +17,7 @@ mod advance;
 pub mod background;
 mod cache;
 pub mod checkpoint;
+pub mod columns;
 pub mod distinct_ids;
 mod events;
 mod live;

@@ -34,6 +34,7 @@ pub struct Metrics {
     waiting: IntGauge,
     longest_wait: Gauge,
     workers: IntGaugeVec,
+    erasures: IntGauge,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
     exposing: Arc<Mutex<()>>,
@@ -157,13 +158,17 @@ impl Metrics {
                 ),
                 &["responds"],
             )?,
+            erasures: IntGauge::new(
+                "cohorts_erasures_pending",
+                "Deleted persons that are still in checkpoints.",
+            )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 18] = [
+        let collectors: [Box<dyn Collector>; 19] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -181,6 +186,7 @@ impl Metrics {
             Box::new(metrics.waiting.clone()),
             Box::new(metrics.longest_wait.clone()),
             Box::new(metrics.workers.clone()),
+            Box::new(metrics.erasures.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for collector in collectors {
@@ -214,6 +220,11 @@ impl Metrics {
             let gauge = self.workers.with_label_values(&[label]);
             gauge.set(count.try_into().unwrap_or(i64::MAX));
         }
+    }
+
+    /// Sets the number of deleted persons that are still in checkpoints.
+    pub fn erasures(&self, pending: i64) {
+        self.erasures.set(pending);
     }
 
     pub fn failed(&self, code: &str) {

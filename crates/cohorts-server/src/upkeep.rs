@@ -1,7 +1,9 @@
-//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories, expired keys, checkpoints.
+//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories, expired keys, checkpoints,
+//! erasure of deleted persons from them.
 
 mod counts;
 mod due;
+mod eraser;
 mod pruning;
 mod retention;
 
@@ -12,6 +14,7 @@ use cohorts_store::{Error, Store, distribution, keys, queue};
 
 use crate::calculation::Calculator;
 use counts::Counts;
+use eraser::Eraser;
 pub use pruning::HistoryLimits;
 use pruning::Pruner;
 use retention::Sweeper;
@@ -25,6 +28,7 @@ pub struct Upkeep {
     sweeper: Sweeper,
     pruner: Pruner,
     counts: Counts,
+    eraser: Eraser,
     due_checked: Instant,
     /// `None` before the first time.
     tidied: Option<Instant>,
@@ -37,6 +41,7 @@ impl Upkeep {
             sweeper: Sweeper::default(),
             pruner: Pruner::new(limits),
             counts: Counts::default(),
+            eraser: Eraser::default(),
             due_checked: Instant::now(),
             tidied: None,
         }
@@ -45,7 +50,9 @@ impl Upkeep {
     /// Runs the tasks that are due. A failed task is logged and runs again at its next time.
     pub fn run(&mut self) {
         let Calculator {
-            store, freshness, ..
+            store,
+            freshness,
+            metrics,
         } = &self.calculator;
         let quarter = freshness.to_std().unwrap_or_default() / 4;
         if self.due_checked.elapsed() >= quarter.min(INTERVAL) {
@@ -54,6 +61,8 @@ impl Upkeep {
             report("due cohorts were not checked, will retry", checked);
             report("waiting cohorts were not counted", self.count_waiting());
         }
+        let erased = self.eraser.run(store, metrics);
+        report("deleted persons were not erased, will retry", erased);
         if self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL) {
             self.tidied = Some(Instant::now());
             report("workers were not counted", self.count_workers());

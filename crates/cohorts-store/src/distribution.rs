@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Text};
 use crate::{Conn, Result, StoreError, scan, transaction};
 
 /// The person tables; the others follow the first.
-pub const TABLES: [&str; 11] = [
+pub const TABLES: [&str; 12] = [
     "persons",
     "distinct_ids",
     "ordinal_counters",
@@ -23,6 +23,7 @@ pub const TABLES: [&str; 11] = [
     "segment_heads",
     "person_checkpoints",
     "property_checkpoints",
+    "erasures",
 ];
 
 /// How long a question to all workers may take.

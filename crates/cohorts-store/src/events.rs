@@ -3,15 +3,17 @@
 //! A write takes the next sequence number with [`begin_write`], which locks the head until the commit. So sequence
 //! numbers rise in commit order, and a reader that has seen number N finds all later events above N.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_types;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::scan::start_of_day;
+use crate::erasures::EventDays;
+use crate::scan::{DAY_MICROS, start_of_day};
 use crate::schema::{events, log_heads};
 use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
 
@@ -291,7 +293,8 @@ fn raise_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
         .get_result(conn)?)
 }
 
-/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them.
+/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them. Returns the names
+/// and days of the deleted events by ordinal.
 ///
 /// # Errors
 ///
@@ -301,16 +304,30 @@ pub fn delete_of_persons(
     shard_key: ShardKey,
     ordinals: &[i64],
     after: i64,
-) -> Result<usize> {
+) -> Result<BTreeMap<i64, EventDays>> {
+    type DeletedEvent = (i64, String, NaiveDate);
+    let returned = (events::ordinal, events::event, events::day);
     let rows = events::table
         .filter(events::shard_key.eq(shard_key.0))
         .filter(events::ordinal.eq_any(ordinals));
+    let mut deleted: BTreeMap<i64, EventDays> = BTreeMap::new();
+    let mut add = |row: QueryResult<DeletedEvent>| {
+        let (ordinal, name, day) = row?;
+        let day = day.and_time(NaiveTime::MIN).and_utc().timestamp_micros() / DAY_MICROS;
+        deleted.entry(ordinal).or_default().insert((name, day));
+        Ok::<_, StoreError>(())
+    };
     // Without a condition on `seq`, the planner takes the index on persons.
-    Ok(if after == 0 {
-        diesel::delete(rows).execute(conn)?
+    if after == 0 {
+        let rows = diesel::delete(rows).returning(returned);
+        rows.load_iter::<_, PgRowByRowLoadingMode>(conn)?
+            .try_for_each(&mut add)?;
     } else {
-        diesel::delete(rows.filter(events::seq.gt(after))).execute(conn)?
-    })
+        let rows = diesel::delete(rows.filter(events::seq.gt(after))).returning(returned);
+        rows.load_iter::<_, PgRowByRowLoadingMode>(conn)?
+            .try_for_each(&mut add)?;
+    }
+    Ok(deleted)
 }
 
 /// The last sequence number of the log; 0 before the first write.

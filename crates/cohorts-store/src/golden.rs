@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, distribution, event_segments, events, health, history, members, migrate,
-    persons, purge, scan,
+    ProjectId, activity, columns, distribution, events, health, history, members, migrate, persons,
+    purge, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -77,10 +77,10 @@ fn families() -> Vec<Family> {
                 ("events::LIMIT_LOCK_WAIT", events::LIMIT_LOCK_WAIT),
                 ("events::LIMIT_DURATION", events::LIMIT_DURATION),
                 ("events::DELETE_BEFORE", events::DELETE_BEFORE),
-                ("event_segments::SIZES", event_segments::SIZES),
-                ("event_segments::READ", event_segments::READ),
-                ("event_segments::NEXT_NAME", event_segments::NEXT_NAME),
-                ("event_segments::CROWDED_DAYS", event_segments::CROWDED_DAYS),
+                ("segments::SIZES", segments::SIZES),
+                ("segments::READ", segments::READ),
+                ("segments::NEXT_NAME", segments::NEXT_NAME),
+                ("segments::CROWDED_DAYS", segments::CROWDED_DAYS),
                 ("events::HAS_FROM", events::HAS_FROM),
                 ("scan::EVENTS", scan::EVENTS),
                 ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
@@ -137,6 +137,7 @@ fn families() -> Vec<Family> {
                 ("scan::PROPERTY", scan::PROPERTY),
                 ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
+                ("columns::CHANGES_BY_PART", columns::CHANGES_BY_PART),
             ],
         )
         .with(
@@ -173,6 +174,19 @@ fn families() -> Vec<Family> {
                 (
                     "project_deletion::TOMBSTONES.delete",
                     deletion::TOMBSTONES.delete,
+                ),
+                ("project_deletion::ERASURES.bound", deletion::ERASURES.bound),
+                (
+                    "project_deletion::ERASURES.delete",
+                    deletion::ERASURES.delete,
+                ),
+                (
+                    "project_deletion::PROPERTY_PARTS.bound",
+                    deletion::PROPERTY_PARTS.bound,
+                ),
+                (
+                    "project_deletion::PROPERTY_PARTS.delete",
+                    deletion::PROPERTY_PARTS.delete,
                 ),
                 (
                     "project_deletion::MEMBER_CHUNKS.bound",

@@ -17,10 +17,11 @@ use quick_cache::sync::Cache;
 pub mod actions;
 pub mod activity;
 pub mod cohorts;
+pub mod columns;
 pub mod definition;
 pub mod distribution;
+pub mod erasures;
 mod error;
-pub mod event_segments;
 pub mod events;
 pub mod frames;
 #[cfg(test)]

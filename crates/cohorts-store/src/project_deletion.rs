@@ -12,8 +12,7 @@ use uuid::Uuid;
 use crate::purge::{self, CohortRows};
 use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
 use crate::{
-    Conn, ProjectId, Result, ShardKey, event_segments, events, keys as key_rows, segments,
-    transaction,
+    Conn, ProjectId, Result, ShardKey, columns, events, keys as key_rows, segments, transaction,
 };
 
 #[cfg(test)]
@@ -178,17 +177,22 @@ pub(crate) static DISTINCT_IDS: NumberedTable =
     numbered_table!("distinct id", "distinct_ids", "ordinal", STEP);
 pub(crate) static TOMBSTONES: NumberedTable =
     numbered_table!("tombstone", "tombstones", "ordinal", STEP);
+pub(crate) static ERASURES: NumberedTable = numbered_table!("erasure", "erasures", "ordinal", STEP);
+pub(crate) static PROPERTY_PARTS: NumberedTable =
+    numbered_table!("property part", "property_checkpoints", "part", LARGE_ROWS);
 pub(crate) static MEMBER_CHUNKS: NumberedTable =
     numbered_table!("member chunk", "member_chunks", "cohort_id", LARGE_ROWS);
 
 /// Members are deleted again after the cohorts, because an edit of a static cohort may have written some meanwhile.
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 13] = [
     Part::Numbered(&EVENTS),
     Part::Numbered(&PERSONS),
     Part::Numbered(&DISTINCT_IDS),
     Part::Numbered(&TOMBSTONES),
     Part::Numbered(&MEMBER_CHUNKS),
+    Part::Numbered(&ERASURES),
     Part::Segments,
+    Part::Numbered(&PROPERTY_PARTS),
     Part::Checkpoints,
     Part::Cohorts,
     Part::Actions,
@@ -255,8 +259,8 @@ impl ProjectDeletion {
             }
             Part::Segments => ("segment", delete_segments(conn, shard_key)?),
             Part::Checkpoints => {
-                event_segments::drop_all(conn, shard_key)?;
                 segments::drop_all(conn, shard_key)?;
+                columns::drop_all(conn, shard_key)?;
                 return Ok(None);
             }
             Part::Cohorts => delete_cohorts(conn, self.project)?,

@@ -168,11 +168,21 @@ diesel::table! {
 }
 
 diesel::table! {
-    property_checkpoints (shard_key, key) {
+    property_checkpoints (shard_key, property, part) {
         shard_key -> Int8,
-        key -> Text,
+        property -> Text,
+        part -> Int8,
         through_seq -> Int8,
         data -> Bytea,
+    }
+}
+
+diesel::table! {
+    erasures (shard_key, ordinal) {
+        shard_key -> Int8,
+        ordinal -> Int8,
+        seq -> Int8,
+        events -> Jsonb,
     }
 }
 
@@ -271,6 +281,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     calculations,
     cohorts,
     distinct_ids,
+    erasures,
     events,
     tombstones,
     key_projects,

@@ -24,8 +24,9 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-pub(crate) const PERSON: [&str; 11] = [
+pub(crate) const PERSON: [&str; 12] = [
     "distinct_ids",
+    "erasures",
     "events",
     "log_heads",
     "member_chunks",

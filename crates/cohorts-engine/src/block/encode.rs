@@ -14,7 +14,8 @@ use self::format::{BlockReader, BlockWriter};
 use super::codes::{CodeWidth, Codes};
 use super::column::Column;
 use super::events::EventBlock;
-use super::property::{Postings, PropertyBlock};
+use super::postings::Postings;
+use super::property::{PartValues, PropertyBlock};
 use super::times::Times;
 use crate::chunks;
 
@@ -113,14 +114,12 @@ fn column(reader: &mut BlockReader, rows: usize) -> Option<Column> {
 }
 
 impl PropertyBlock {
-    /// Encodes the block, with its layers merged.
+    /// Encodes the block, with its parts and its layers merged.
     pub fn encode(&self) -> Vec<u8> {
-        if self.layers() > 0 {
-            return self.flattened().encode();
-        }
+        let values = self.values();
         let mut writer = BlockWriter::new(PROPERTIES);
-        writer.dictionary(self.dictionary());
-        match self.postings() {
+        writer.dictionary(values.dictionary());
+        match values.postings() {
             Postings::Bitmaps(bitmaps) => {
                 writer.byte(BITMAPS);
                 for bitmap in bitmaps {
@@ -149,7 +148,7 @@ impl PropertyBlock {
         let dictionary = reader.dictionary()?;
         let postings = postings(&mut reader, dictionary.len())?;
         let is_complete = reader.is_empty();
-        is_complete.then(|| PropertyBlock::new(dictionary, postings))
+        is_complete.then(|| PropertyBlock::of_values(PartValues::new(dictionary, postings)))
     }
 }
 

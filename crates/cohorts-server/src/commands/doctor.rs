@@ -12,7 +12,7 @@ use chrono::{TimeDelta, Utc};
 
 use cohorts_store::distribution::{self, Worker};
 use cohorts_store::{
-    Conn, Error, ProjectId, event_segments, health, project_deletion, projects, queue,
+    Conn, Error, ProjectId, erasures, health, project_deletion, projects, queue, segments,
 };
 
 use super::output::{counted, print};
@@ -113,6 +113,7 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.extend(check_counts(conn, repair)?);
     findings.extend(check_segments(conn, repair, || thread::sleep(PAUSE))?);
     findings.extend(check_deletions(conn)?);
+    findings.push(check_erasures(conn)?);
     Ok(findings)
 }
 
@@ -309,7 +310,13 @@ fn lasting_mismatches(
     pause: impl Fn(),
 ) -> Result<Vec<String>, Error> {
     let shard_key = project.shard_key();
-    let look = |conn: &mut Conn| mismatched_events(conn, shard_key);
+    // The segments contain the events of deleted persons until these are erased.
+    let look = |conn: &mut Conn| {
+        let erased = erasures::event_names(conn, shard_key)?;
+        let mut events = mismatched_events(conn, shard_key)?;
+        events.retain(|event| !erased.contains(event));
+        Ok::<_, Error>(events)
+    };
     let mut events = cohorts_store::snapshot(conn, look)?;
     for _ in 1..LOOKS {
         if events.is_empty() {
@@ -329,7 +336,7 @@ fn drop_mismatched(conn: &mut Conn, project: ProjectId) -> Result<Vec<String>, E
         projects::lock(conn, project)?;
         let events = mismatched_events(conn, shard_key)?;
         if !events.is_empty() {
-            event_segments::drop_all(conn, shard_key)?;
+            segments::drop_all(conn, shard_key)?;
         }
         Ok(events)
     })
@@ -345,6 +352,27 @@ fn check_deletions(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
         Finding::new(true, "deletion", text)
     };
     Ok(unfinished.map(finding).collect())
+}
+
+/// The deleted persons that are still in checkpoints. A service erases them in the background, and a deletion may run now,
+/// so these are no problems.
+fn check_erasures(conn: &mut Conn) -> Result<Finding, Error> {
+    let projects = projects::all(conn)?.into_iter();
+    let keys: Vec<_> = projects.map(|project| project.shard_key()).collect();
+    let counts = erasures::count(conn, &keys)?;
+    let persons = |count: i64| counted(count.unsigned_abs(), "person");
+    let mut text = match counts.pending {
+        0 => "checkpoints contain no deleted persons".to_owned(),
+        pending => format!(
+            "{} deleted and still in checkpoints; the service erases them within minutes",
+            persons(pending)
+        ),
+    };
+    if counts.interrupted > 0 {
+        let interrupted = persons(counts.interrupted);
+        text += &format!("; {interrupted} without events, but not deleted: delete them again");
+    }
+    Ok(Finding::new(true, "erasure", text))
 }
 
 #[cfg(test)]
@@ -473,7 +501,7 @@ mod tests {
         // The last commit follows while the doctor waits.
         let finish = || {
             let conn = &mut *data.store.connection().unwrap();
-            event_segments::drop_all(conn, project.shard_key()).unwrap();
+            segments::drop_all(conn, project.shard_key()).unwrap();
         };
         for repair in [false, true] {
             let passing = check_segments(conn, repair, finish).unwrap();

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::output::{counted, print};
 use super::progress::Progress;
 use crate::Data;
+use crate::index::columns::write_all;
 use crate::ingest::{self, Item};
 use cohorts_store::{Lane, ProjectId, projects};
 
@@ -68,7 +69,24 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
     }
     segments.finish();
     imported.deleted_persons = parser.deleted_persons();
+    write_checkpoints(data, project);
     Ok(imported)
+}
+
+/// Writes the checkpoints of persons and properties. Without them, the first question on a property takes longer.
+fn write_checkpoints(data: &Data, project: ProjectId) {
+    let mut progress = Progress::new("properties", None);
+    let written = data.store.connection().map_err(Into::into);
+    let written = written.and_then(|mut conn| {
+        write_all(&mut conn, project, |done, all| {
+            progress.set(done as u64, format!("{done} of {all} parts of the persons"));
+        })
+    });
+    if let Err(cause) = written {
+        progress.print(&format!(
+            "the import is complete, but checkpoints of properties were not written, so first questions take longer: {cause}"
+        ));
+    }
 }
 
 /// The items of lines, and the formats that were recognized in the file so far.

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use cohorts_engine::reads::EventRead;
 use cohorts_engine::{Action, Reads};
-use cohorts_store::{Conn, Error, ProjectId, cohorts, projects, segments};
+use cohorts_store::{Conn, Error, ProjectId, cohorts, projects};
 use parking_lot::Mutex;
 
-use super::actions;
+use super::{actions, columns};
 
 /// The most person properties, and the most names of events, with live columns.
 const MAX_NAMES: usize = 1_000;
@@ -191,31 +191,13 @@ impl SharedLiveColumns {
 /// Drops the stored columns of all projects that no live cohort reads.
 pub fn drop_unread_columns(conn: &mut Conn) -> Result<(), Error> {
     for project in projects::all(conn)? {
-        let shard_key = project.shard_key();
-        let properties = segments::properties(conn, shard_key)?;
-        if properties.is_empty() {
-            continue;
-        }
-        let live = LiveColumns::read(conn, project)?;
-        for key in properties.iter().filter(|key| !live.has_property(key)) {
-            locked(conn, project, |conn| {
-                segments::drop_property(conn, shard_key, key)
-            })?;
+        let properties = columns::with_checkpoints(conn, project)?;
+        if !properties.is_empty() {
+            let live = LiveColumns::read(conn, project)?;
+            columns::drop_unread(conn, project, properties, &live)?;
         }
     }
     Ok(())
-}
-
-/// Runs `work` under the project's lock, which writers of checkpoints take too.
-fn locked(
-    conn: &mut Conn,
-    project: ProjectId,
-    work: impl FnOnce(&mut Conn) -> Result<(), Error>,
-) -> Result<(), Error> {
-    cohorts_store::transaction(conn, |conn| {
-        projects::lock(conn, project)?;
-        work(conn)
-    })
 }
 
 #[cfg(test)]

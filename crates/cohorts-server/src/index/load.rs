@@ -11,7 +11,7 @@ use cohorts_store::tombstones::{self, Tombstones};
 use roaring::RoaringBitmap;
 
 use super::cache::Load;
-use super::checkpoint;
+use super::columns;
 use super::events::{DayPartition, EventAdder, EventIndex, day_of};
 use super::project::ProjectIndex;
 use super::read::ReadTx;
@@ -19,7 +19,7 @@ use super::segments::{StoredRange, read_days};
 use super::{IndexError, IndexResult};
 
 /// Rows between two checks of the memory limit.
-const CHECK_ROWS: usize = 1_024;
+pub const CHECK_ROWS: usize = 1_024;
 
 /// The instants of events to read.
 #[derive(Clone, Copy)]
@@ -32,20 +32,21 @@ pub struct EventSpan {
 
 /// The ordinals of all persons, from their checkpoint if one was written at or before `seq`.
 pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
-    let stored = checkpoint::persons(tx)?;
+    let stored = columns::persons(tx)?;
     if let Some((through_seq, mut persons)) = stored.filter(|(through_seq, _)| *through_seq <= seq)
     {
         changed_persons(tx, (through_seq, seq), &[], |person| {
             persons.insert(person.ordinal);
             Ok(())
         })?;
-        return Ok(persons - tombstones_since(tx, through_seq)?.retired);
+        return Ok(persons - tombstones_between(tx, (through_seq, seq))?.retired);
     }
     tx.with_conn(|conn| scan::person_ordinals(conn, tx.shard_key()))
 }
 
-pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> IndexResult<Tombstones> {
-    tx.with_conn(|conn| tombstones::since(conn, tx.shard_key(), seq))
+/// The tombstones with a sequence number after the first of `span`, up to the second.
+pub fn tombstones_between(tx: &ReadTx<'_>, span: (i64, i64)) -> IndexResult<Tombstones> {
+    tx.with_conn(|conn| tombstones::between(conn, tx.shard_key(), span))
 }
 
 /// Calls `each` with each person last written after `after`, up to `through`, with the properties `keys`.

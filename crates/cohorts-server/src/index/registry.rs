@@ -19,7 +19,7 @@ use super::IndexResult;
 use super::advance::advance;
 use super::cache::{Weight, lock_until, next_tick};
 use super::live::{SharedLiveColumns, drop_unread_columns};
-use super::memory::MemoryUse;
+use super::memory::{MemoryUse, Reservation};
 use super::project::ProjectIndex;
 use super::read::ReadTx;
 use super::segments::{SegmentUpkeep, rewrite_from_rows};
@@ -141,6 +141,13 @@ impl IndexCache {
         *projects[&project].newest.lock() = Some(Arc::new(index));
     }
 
+    /// Counts memory outside of the indexes under the budget, until the result is dropped.
+    pub fn reserve(&self, bytes: usize) -> Reservation {
+        let reservation = Reservation::new(&self.memory);
+        reservation.set_loading(bytes as u64, u64::MAX);
+        reservation
+    }
+
     /// How often an index was built from checkpoints and rows, instead of from an earlier index.
     pub fn builds(&self) -> u64 {
         self.builds.load(Ordering::Relaxed)
@@ -258,7 +265,9 @@ impl IndexCache {
 /// the last step.
 fn catch_up(index: &mut Arc<ProjectIndex>, tx: &ReadTx<'_>, seq: i64) -> IndexResult<()> {
     while index.seq < seq {
-        *index = Arc::new(advance(index, tx, seq)?);
+        let successor = advance(index, tx, seq);
+        tx.release_loading();
+        *index = Arc::new(successor?);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use compaction::rewrite_from_rows;
+pub use compaction::{rewrite_from_rows, rewrite_without};
 pub use read::{StoredRange, read_days};
 pub use upkeep::{SegmentUpkeep, mismatched_events};
 pub use writer::{SegmentWrite, SegmentWriter};

@@ -4,12 +4,13 @@ mod background;
 mod catch_up;
 mod columns;
 mod memory;
+mod properties;
 mod segments;
 
 use std::time::Duration;
 
 use cohorts_engine::{Filter, LeafCache, Moment, plan};
-use cohorts_store::event_segments;
+use cohorts_store::segments as stored_segments;
 use cohorts_store::testing::TestDatabase;
 use cohorts_store::tombstones::{self, NewTombstone};
 use cohorts_store::{PooledConn, ProjectId, projects};
@@ -107,7 +108,7 @@ impl Fixture {
         };
         (
             names("select distinct event as name from segments order by name"),
-            names("select key as name from property_checkpoints order by key"),
+            names("select distinct property as name from property_checkpoints order by name"),
         )
     }
 
@@ -139,7 +140,7 @@ impl Fixture {
 
     /// The sequence number up to which events are in segments.
     fn segments_through(&self) -> i64 {
-        let head = event_segments::head(&mut self.conn(), self.project.shard_key());
+        let head = stored_segments::head(&mut self.conn(), self.project.shard_key());
         head.unwrap().through_seq
     }
 
@@ -266,7 +267,7 @@ fn a_start_finds_properties_in_checkpoints_and_in_rows_written_after_them() {
     let from_rows = with_plan_and_with_event(&fixture, &cache);
     assert_eq!((from_rows.0.len(), from_rows.1.len()), (2, 1));
     fixture.write_checkpoints(&cache);
-    fixture.change("delete from persons");
+    fixture.change("delete from persons where seq <= 1");
     fixture.change("delete from events where seq <= 1");
     assert_eq!(after_start(), from_rows);
 }
@@ -335,7 +336,7 @@ fn dropped_segments_are_written_again_completely() {
     fixture.write_checkpoints(&cache);
     fixture.commit(&[item("x", 500, "")]);
     let expected = fixture.persons_of_x(&cache);
-    event_segments::drop_all(&mut fixture.conn(), fixture.project.shard_key()).unwrap();
+    stored_segments::drop_all(&mut fixture.conn(), fixture.project.shard_key()).unwrap();
     assert_eq!(fixture.after_start(), expected);
     fixture.write_checkpoints(&cache);
     assert!(fixture.segments_through() > 1);

@@ -41,24 +41,24 @@ using (select uuid, identity, day
     limit $3) old
 where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day;
 
--- event_segments::SIZES
+-- segments::SIZES
 select day, seq, part, row_count, octet_length(data)::bigint as data, octet_length(properties)::bigint as properties
 from segments
 where shard_key = $1 and event = $2 and day >= $3 and ($4 is null or day < $4)
 order by day, seq, part;
 
--- event_segments::READ
+-- segments::READ
 select day, seq, part, row_count, data, case when $9 then properties else ''::bytea end as properties
 from segments
 where shard_key = $1 and event = $2 and (day, seq, part) >= ($3, $4, $5) and (day, seq, part) <= ($6, $7, $8)
 order by day, seq, part;
 
--- event_segments::NEXT_NAME
+-- segments::NEXT_NAME
 select min(event) as name
 from segments
 where shard_key = $1 and event > $2;
 
--- event_segments::CROWDED_DAYS
+-- segments::CROWDED_DAYS
 select event, day
 from segments
 where shard_key = $1 and row_count < $2 group by event, day having count(*) >= $3

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_store::{Conn, Error, Lane, ProjectId, event_segments};
+use cohorts_store::{Conn, Error, Lane, ProjectId, segments};
 
 use crate::index::IndexedStore;
 use crate::index::segments::{MIN_EVENTS, SegmentWrite, SegmentWriter};
@@ -84,7 +84,7 @@ impl SegmentImport {
         }
         if self.claimed.is_some() {
             let shard_key = self.project.shard_key();
-            self.attempt(|_, conn| event_segments::claim(conn, shard_key, None));
+            self.attempt(|_, conn| segments::claim(conn, shard_key, None));
         }
     }
 
@@ -105,7 +105,7 @@ impl SegmentImport {
             .is_none_or(|time| time.elapsed() >= CLAIM_EVERY)
         {
             let until = Utc::now() + CLAIM;
-            event_segments::claim(conn, self.project.shard_key(), Some(until))?;
+            segments::claim(conn, self.project.shard_key(), Some(until))?;
             self.claimed = Some(Instant::now());
         }
         Ok(())
@@ -231,7 +231,7 @@ mod tests {
                 mismatched_events(conn, shard_key).unwrap(),
                 Vec::<String>::new()
             );
-            let through = event_segments::head(conn, shard_key).unwrap().through_seq;
+            let through = segments::head(conn, shard_key).unwrap().through_seq;
             (events::log_head(conn, shard_key).unwrap(), through)
         }
 
@@ -290,7 +290,7 @@ mod tests {
                 let shard_key = fixture.project.shard_key();
                 while is_importing.load(Ordering::Relaxed) {
                     // As if the import had stopped for a minute.
-                    event_segments::claim(conn, shard_key, None).unwrap();
+                    segments::claim(conn, shard_key, None).unwrap();
                     cache.write_checkpoints(conn);
                 }
             });

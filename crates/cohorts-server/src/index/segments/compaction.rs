@@ -4,7 +4,7 @@
 //! All of it happens under the lock on the head, which writers take too.
 
 use cohorts_engine::WideEventBlock;
-use cohorts_store::event_segments::{self, Segment, SegmentPlace, SegmentSize};
+use cohorts_store::segments::{self, Segment, SegmentPlace, SegmentSize};
 use cohorts_store::{Conn, Error, ProjectId, ShardKey, scan, transaction};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
@@ -41,8 +41,8 @@ fn small_segments(mut sizes: Vec<SegmentSize>) -> Vec<SegmentSize> {
 pub fn compact(conn: &mut Conn, project: ProjectId, event: &str, day: i64) -> Result<bool, Error> {
     let shard_key = project.shard_key();
     let merged = transaction(conn, |conn| {
-        event_segments::lock_head(conn, shard_key)?;
-        let sizes = event_segments::sizes(conn, shard_key, event, day, Some(day + 1))?;
+        segments::lock_head(conn, shard_key)?;
+        let sizes = segments::sizes(conn, shard_key, event, day, Some(day + 1))?;
         let last = sizes
             .iter()
             .map(|size| (size.place.seq, size.place.part))
@@ -63,9 +63,9 @@ pub fn compact(conn: &mut Conn, project: ProjectId, event: &str, day: i64) -> Re
         };
         let segment = format::pack(&WideEventBlock::merged(blocks), place)?;
         for place in places {
-            event_segments::delete(conn, shard_key, event, place)?;
+            segments::delete(conn, shard_key, event, place)?;
         }
-        event_segments::insert(conn, shard_key, &[(event.to_owned(), segment)])?;
+        segments::insert(conn, shard_key, &[(event.to_owned(), segment)])?;
         Ok::<_, Error>(Some(true))
     })?;
     match merged {
@@ -83,7 +83,7 @@ fn unpack_all(
 ) -> Result<Option<Vec<WideEventBlock>>, Error> {
     let mut segments: Vec<Segment> = Vec::new();
     for place in places {
-        segments.extend(event_segments::read(
+        segments.extend(segments::read(
             conn,
             shard_key,
             event,
@@ -103,9 +103,9 @@ pub fn rewrite_from_rows(
 ) -> Result<(), Error> {
     let shard_key = project.shard_key();
     transaction(conn, |conn| {
-        let through = event_segments::lock_head(conn, shard_key)?.through_seq;
-        for size in event_segments::sizes(conn, shard_key, event, day, Some(day + 1))? {
-            event_segments::delete(conn, shard_key, event, size.place)?;
+        let through = segments::lock_head(conn, shard_key)?.through_seq;
+        for size in segments::sizes(conn, shard_key, event, day, Some(day + 1))? {
+            segments::delete(conn, shard_key, event, size.place)?;
         }
         if through == 0 {
             return Ok(());
@@ -114,7 +114,7 @@ pub fn rewrite_from_rows(
         scan::whole_events_of_day(conn, shard_key, event, day, through, |row| {
             builder.add(&row.name, row.ordinal, row.time, &row.properties)
         })?;
-        event_segments::insert(conn, shard_key, &builder.finish(through)?)
+        segments::insert(conn, shard_key, &builder.finish(through)?)
     })
 }
 
@@ -123,7 +123,6 @@ pub fn rewrite_from_rows(
 /// # Errors
 ///
 /// Fails if the database fails. It may be repeated.
-#[allow(dead_code, reason = "the erasure of persons will call it")]
 pub fn rewrite_without(
     conn: &mut Conn,
     project: ProjectId,
@@ -133,8 +132,8 @@ pub fn rewrite_without(
 ) -> Result<(), Error> {
     let shard_key = project.shard_key();
     let is_intact = transaction(conn, |conn| {
-        event_segments::lock_head(conn, shard_key)?;
-        for size in event_segments::sizes(conn, shard_key, event, day, Some(day + 1))? {
+        segments::lock_head(conn, shard_key)?;
+        for size in segments::sizes(conn, shard_key, event, day, Some(day + 1))? {
             let place = size.place;
             let Some(blocks) = unpack_all(conn, shard_key, event, &[place])? else {
                 return Ok(false);
@@ -145,10 +144,10 @@ pub fn rewrite_without(
                 }
                 let rest =
                     wide.resolved(|ordinal| (!ordinals.contains(ordinal)).then_some(ordinal));
-                event_segments::delete(conn, shard_key, event, place)?;
+                segments::delete(conn, shard_key, event, place)?;
                 if rest.block.rows() > 0 {
                     let segment = (event.to_owned(), format::pack(&rest, place)?);
-                    event_segments::insert(conn, shard_key, &[segment])?;
+                    segments::insert(conn, shard_key, &[segment])?;
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! Each column is packed by itself, so a reader unpacks only those that it needs.
 
 use cohorts_engine::{EventBlock, LeftOut, WideEventBlock};
-use cohorts_store::event_segments::{Segment, SegmentPlace};
+use cohorts_store::segments::{Segment, SegmentPlace};
 use cohorts_store::{Error, frames};
 use serde::{Deserialize, Serialize};
 

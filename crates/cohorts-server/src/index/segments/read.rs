@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, ScopedJoinHandle};
 
 use cohorts_engine::EventBlock;
-use cohorts_store::event_segments::{self, Segment, SegmentPlace, SegmentSize};
 use cohorts_store::events;
+use cohorts_store::segments::{self, Segment, SegmentPlace, SegmentSize};
 use rayon::prelude::*;
 
 use super::super::events::DayPartition;
@@ -52,7 +52,7 @@ pub fn read_days(
 ) -> IndexResult<Option<StoredDays>> {
     let shard_key = tx.shard_key();
     let through_seq = tx
-        .with_conn(|conn| event_segments::head(conn, shard_key))?
+        .with_conn(|conn| segments::head(conn, shard_key))?
         .through_seq;
     if through_seq <= 0 || through_seq > seq {
         return Ok(None);
@@ -67,8 +67,7 @@ pub fn read_days(
         until_day,
         ..
     } = *range;
-    let sizes =
-        tx.with_conn(|conn| event_segments::sizes(conn, shard_key, name, from_day, until_day))?;
+    let sizes = tx.with_conn(|conn| segments::sizes(conn, shard_key, name, from_day, until_day))?;
     let unpacked = unpacked_segments(tx, range, &sizes, map)?;
     let (mut days, mut unreadable, mut damaged) =
         (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
@@ -144,7 +143,7 @@ fn unpacked_segments(
         };
         for places in chunks(sizes, has_columns) {
             let segments = tx.with_conn(|conn| {
-                event_segments::read(conn, shard_key, range.name, places, has_columns)
+                segments::read(conn, shard_key, range.name, places, has_columns)
             })?;
             let read = segments
                 .iter()

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use cohorts_store::event_segments::{self, SegmentHead};
+use cohorts_store::segments::{self, SegmentHead};
 use cohorts_store::tombstones::{self, Tombstones};
 use cohorts_store::{Conn, Error, ProjectId, ShardKey, events, projects, scan, transaction};
 use parking_lot::Mutex;
@@ -71,7 +71,7 @@ fn run_project(
         }
         seen.is_compact &= !is_written;
         seen.heads = self::heads(conn, project)?;
-        if is_claimed(&event_segments::head(conn, project.shard_key())?) {
+        if is_claimed(&segments::head(conn, project.shard_key())?) {
             return Ok(Seen::default());
         }
     }
@@ -84,7 +84,7 @@ fn run_project(
 /// The log head, and the head of the segments.
 fn heads(conn: &mut Conn, project: ProjectId) -> Result<(i64, i64), Error> {
     let shard_key = project.shard_key();
-    let through = event_segments::head(conn, shard_key)?.through_seq;
+    let through = segments::head(conn, shard_key)?.through_seq;
     Ok((events::log_head(conn, shard_key)?, through))
 }
 
@@ -95,12 +95,12 @@ fn is_claimed(head: &SegmentHead) -> bool {
 /// Writes some of the events beyond the head, if there are many. Returns whether it wrote any.
 fn write_due(conn: &mut Conn, project: ProjectId) -> Result<bool, Error> {
     let shard_key = project.shard_key();
-    let head = event_segments::head(conn, shard_key)?;
+    let head = segments::head(conn, shard_key)?;
     if is_claimed(&head) || !SegmentWriter::is_due(conn, project)? {
         return Ok(false);
     }
     transaction(conn, |conn| {
-        let head = event_segments::lock_head(conn, shard_key)?;
+        let head = segments::lock_head(conn, shard_key)?;
         // Another process may have written meanwhile.
         if is_claimed(&head) || !SegmentWriter::is_due(conn, project)? {
             return Ok(false);
@@ -117,7 +117,7 @@ fn write_due(conn: &mut Conn, project: ProjectId) -> Result<bool, Error> {
 /// Compacts crowded days. Returns whether none is left.
 fn compact_crowded(conn: &mut Conn, project: ProjectId) -> Result<bool, Error> {
     let (start, shard_key) = (Instant::now(), project.shard_key());
-    let days = event_segments::crowded_days(conn, shard_key, (SMALL_ROWS, CROWD), DAYS)?;
+    let days = segments::crowded_days(conn, shard_key, (SMALL_ROWS, CROWD), DAYS)?;
     let mut has_merged = false;
     for (event, day) in &days {
         has_merged |= compact(conn, project, event, *day)?;
@@ -132,14 +132,12 @@ fn compact_crowded(conn: &mut Conn, project: ProjectId) -> Result<bool, Error> {
 /// The names of events with damaged segments, or with segments that contain another number of events than the rows. Events
 /// of deleted persons do not count.
 pub fn mismatched_events(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>, Error> {
-    let through = event_segments::head(conn, shard_key)?.through_seq;
+    let through = segments::head(conn, shard_key)?.through_seq;
     if through == 0 {
         return Ok(Vec::new());
     }
     let tombstones = tombstones::all(conn, shard_key)?;
-    let mut names: BTreeSet<String> = event_segments::names(conn, shard_key)?
-        .into_iter()
-        .collect();
+    let mut names: BTreeSet<String> = segments::names(conn, shard_key)?.into_iter().collect();
     names.extend(scan::event_names(conn, shard_key)?);
     let mut mismatched = Vec::new();
     for name in names {
@@ -160,9 +158,9 @@ fn count_events(
     tombstones: &Tombstones,
 ) -> Result<Option<i64>, Error> {
     let mut count = 0;
-    for size in event_segments::sizes(conn, shard_key, name, i64::MIN, None)? {
+    for size in segments::sizes(conn, shard_key, name, i64::MIN, None)? {
         let places = (size.place, size.place);
-        for segment in event_segments::read(conn, shard_key, name, places, true)? {
+        for segment in segments::read(conn, shard_key, name, places, true)? {
             let Some(wide) = format::unpack_all(&segment) else {
                 return Ok(None);
             };

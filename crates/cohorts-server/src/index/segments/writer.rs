@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cohorts_engine::WideEventBuilder;
-use cohorts_store::event_segments::{self, Segment, SegmentPlace};
+use cohorts_store::segments::{self, Segment, SegmentPlace};
 use cohorts_store::{Conn, Error, ProjectId, events, projects, scan, transaction};
 use rayon::prelude::*;
 
@@ -162,7 +162,7 @@ impl SegmentWriter {
         let Some(retention) = retention.filter(|retention| retention.days.is_none()) else {
             return Ok(None);
         };
-        let base = event_segments::head(conn, project.shard_key())?.through_seq;
+        let base = segments::head(conn, project.shard_key())?.through_seq;
         Ok(Some(Self {
             project,
             retention,
@@ -224,15 +224,15 @@ impl SegmentWriter {
         let segments = std::mem::take(&mut self.builder).finish(through)?;
         let shard_key = self.project.shard_key();
         let (outcome, head) = transaction(conn, |conn| {
-            let head = event_segments::lock_head(conn, shard_key)?.through_seq;
+            let head = segments::lock_head(conn, shard_key)?.through_seq;
             if retention(conn, self.project)? != Some(self.retention) {
                 return Ok((SegmentWrite::Ended, head));
             }
             if head != self.base {
                 return Ok((SegmentWrite::Overtaken, head));
             }
-            event_segments::insert(conn, shard_key, &segments)?;
-            event_segments::set_head(conn, shard_key, through)?;
+            segments::insert(conn, shard_key, &segments)?;
+            segments::set_head(conn, shard_key, through)?;
             Ok::<_, Error>((SegmentWrite::Written, through))
         })?;
         (self.base, self.through) = (head, head);
@@ -243,7 +243,7 @@ impl SegmentWriter {
     pub fn is_due(conn: &mut Conn, project: ProjectId) -> Result<bool, Error> {
         let shard_key = project.shard_key();
         let span = (
-            event_segments::head(conn, shard_key)?.through_seq,
+            segments::head(conn, shard_key)?.through_seq,
             events::log_head(conn, shard_key)?,
         );
         Ok(span.0 < span.1

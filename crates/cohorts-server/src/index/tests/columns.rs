@@ -67,7 +67,8 @@ fn only_person_properties_that_live_cohorts_read_are_stored() {
     fixture.change("update cohorts set deleted = true");
     fixture.add_cohort(&has_property("b"));
     drop_unread_columns(&mut fixture.conn()).unwrap();
-    assert_eq!(fixture.stored_names(), (all, vec![]));
+    // Properties of persons stay, as long as there are not too many.
+    assert_eq!(fixture.stored_names(), (all, vec!["a".to_owned()]));
     assert_eq!(evaluate(&IndexCache::default()), expected);
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cohorts_engine::{Filter, LeafCache, Moment, plan};
-use cohorts_store::{event_segments, events, persons, projects, transaction};
+use cohorts_store::{events, persons, projects, segments, transaction};
 use diesel::prelude::*;
 use roaring::RoaringBitmap;
 use serde_json::{Value, json};
@@ -134,11 +134,11 @@ impl Fixture {
     fn segment_count(&self) -> usize {
         let sizes = |name: &String| {
             let shard_key = self.project.shard_key();
-            event_segments::sizes(&mut self.conn(), shard_key, name, i64::MIN, None)
+            segments::sizes(&mut self.conn(), shard_key, name, i64::MIN, None)
                 .unwrap()
                 .len()
         };
-        let names = event_segments::names(&mut self.conn(), self.project.shard_key()).unwrap();
+        let names = segments::names(&mut self.conn(), self.project.shard_key()).unwrap();
         names.iter().map(sizes).sum()
     }
 
@@ -329,7 +329,7 @@ fn of_two_writers_one_wins_and_the_other_continues_at_its_head() {
 fn segments_that_an_import_has_claimed_are_left_to_it() {
     let fixture = Fixture::with_events(2_000, 100);
     let shard_key = fixture.project.shard_key();
-    let claim = |until| event_segments::claim(&mut fixture.conn(), shard_key, until).unwrap();
+    let claim = |until| segments::claim(&mut fixture.conn(), shard_key, until).unwrap();
     let cache = IndexCache::default();
     claim(Some(chrono::Utc::now() + chrono::TimeDelta::hours(1)));
     fixture.write_checkpoints(&cache);
@@ -384,14 +384,13 @@ fn events_of_a_person_are_removed_from_segments_without_the_rows() {
         .map(|ordinal| ordinal as u32)
         .collect();
     fixture.change("delete from events");
-    let sizes = event_segments::sizes(conn, shard_key, "x", i64::MIN, None).unwrap();
-    let rows = |sizes: &[event_segments::SegmentSize]| -> i64 {
-        sizes.iter().map(|size| size.row_count).sum()
-    };
+    let sizes = segments::sizes(conn, shard_key, "x", i64::MIN, None).unwrap();
+    let rows =
+        |sizes: &[segments::SegmentSize]| -> i64 { sizes.iter().map(|size| size.row_count).sum() };
     for size in &sizes {
         rewrite_without(conn, fixture.project, "x", size.place.day, &ordinals).unwrap();
     }
-    let left = event_segments::sizes(conn, shard_key, "x", i64::MIN, None).unwrap();
+    let left = segments::sizes(conn, shard_key, "x", i64::MIN, None).unwrap();
     assert_eq!((rows(&sizes), rows(&left)), (2_000, 1_960));
     let members = fixture.after_start();
     assert_eq!((members.len(), members.is_disjoint(&ordinals)), (98, true));
