@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Text};
 use crate::{Conn, Result, StoreError, scan, transaction};
 
 /// The person tables; the others follow the first.
-pub const TABLES: [&str; 11] = [
+pub const TABLES: [&str; 13] = [
     "persons",
     "distinct_ids",
     "ordinal_counters",
@@ -23,6 +23,8 @@ pub const TABLES: [&str; 11] = [
     "segment_manifests",
     "person_checkpoints",
     "property_checkpoints",
+    "rankings",
+    "ranking_buckets",
 ];
 
 /// How long a question to all workers may take.

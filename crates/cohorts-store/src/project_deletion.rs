@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use crate::purge::{self, CohortRows};
 use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
-use crate::{Conn, ProjectId, Result, ShardKey, events, keys as key_rows, segments, transaction};
+use crate::{
+    Conn, ProjectId, Result, ShardKey, events, keys as key_rows, rankings, segments, transaction,
+};
 
 #[cfg(test)]
 mod tests;
@@ -253,6 +255,7 @@ impl ProjectDeletion {
             Part::Segments => ("segment", delete_segments(conn, shard_key)?),
             Part::Checkpoints => {
                 segments::drop_all(conn, shard_key)?;
+                rankings::drop_all(conn, shard_key)?;
                 return Ok(None);
             }
             Part::Cohorts => delete_cohorts(conn, self.project)?,

@@ -24,7 +24,7 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-pub(crate) const PERSON: [&str; 11] = [
+pub(crate) const PERSON: [&str; 13] = [
     "distinct_ids",
     "events",
     "log_heads",
@@ -33,6 +33,8 @@ pub(crate) const PERSON: [&str; 11] = [
     "person_checkpoints",
     "persons",
     "property_checkpoints",
+    "ranking_buckets",
+    "rankings",
     "segment_manifests",
     "segments",
     "tombstones",

@@ -4,6 +4,7 @@ mod background;
 mod catch_up;
 mod columns;
 mod memory;
+mod ranking;
 
 use std::time::Duration;
 
