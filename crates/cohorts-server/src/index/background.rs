@@ -135,7 +135,9 @@ impl IndexedStore {
         let conn = &mut *self.connection()?;
         let deadline = Instant::now() + LOAD_LIMIT;
         let index = &self.caches.index;
-        index.ranking(conn, project.shard_key(), deadline, rows_read)?;
+        cohorts_store::snapshot(conn, |conn| {
+            index.ranking(conn, project.shard_key(), deadline, rows_read)
+        })?;
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use cohorts_store::{Conn, ShardKey, events, rankings, scan, tombstones};
@@ -49,6 +49,8 @@ pub struct RankingLimits<'a> {
 pub struct RankingCache {
     projects: Mutex<HashMap<ShardKey, Arc<ProjectRanking>>>,
     memory: Arc<MemoryUse>,
+    /// Whether an order was loaded since the last eviction.
+    has_grown: Arc<AtomicBool>,
 }
 
 /// What the cache knows of a project.
@@ -77,11 +79,11 @@ struct Making {
 }
 
 impl ProjectRanking {
-    fn new(shard_key: ShardKey) -> Self {
+    fn new(shard_key: ShardKey, has_grown: &Arc<AtomicBool>) -> Self {
         Self {
             newest: Mutex::default(),
             making: Mutex::default(),
-            orders: Arc::new(Orders::new(shard_key)),
+            orders: Arc::new(Orders::new(shard_key, has_grown)),
             last_use: AtomicU64::new(0),
         }
     }
@@ -98,6 +100,7 @@ impl ProjectRanking {
     fn clear(&self, making: &mut Making) {
         *self.newest.lock() = None;
         self.orders.evict_before(u64::MAX);
+        self.orders.forget_damaged();
         (making.version, making.writing_through) = (None, None);
     }
 }
@@ -108,6 +111,7 @@ impl RankingCache {
         Self {
             projects: Mutex::default(),
             memory: Arc::clone(memory),
+            has_grown: Arc::default(),
         }
     }
 
@@ -122,7 +126,10 @@ impl RankingCache {
         let head = events::log_head(conn, shard_key)?;
         let project = self.project(shard_key);
         project.last_use.store(next_tick(), Ordering::Relaxed);
-        let current = || project.newest().filter(|ranking| ranking.seq >= head);
+        let current = || {
+            let newest = project.newest();
+            newest.filter(|ranking| ranking.complete_seq >= head)
+        };
         if let Some(ranking) = current() {
             return Ok(ranking);
         }
@@ -154,7 +161,28 @@ impl RankingCache {
             split_large(conn, &mut ranking, limits)?;
             project.set(&ranking);
         }
+        if ranking.complete_seq < head {
+            // The ranking is at a step of a caller that sees more, so this caller adds what it sees itself.
+            let own = changed(
+                conn,
+                &ranking,
+                (ranking.complete_seq, head),
+                limits.rows_read,
+            )?;
+            return Ok(Arc::new(own));
+        }
         Ok(ranking)
+    }
+
+    #[cfg(test)]
+    pub fn step_once(&self, conn: &mut Conn, shard_key: ShardKey) -> Arc<Ranking> {
+        let project = self.project(shard_key);
+        let (ranking, rows_read) = (project.newest().unwrap(), RowCount::default());
+        let head = events::log_head(conn, shard_key).unwrap();
+        let ranking = step(conn, &ranking, head, &rows_read);
+        let ranking = Arc::new(ranking.map_err(|cause| cause.to_string()).unwrap());
+        project.set(&ranking);
+        ranking
     }
 
     /// Loads the stored ranking, or builds one from rows.
@@ -192,7 +220,8 @@ impl RankingCache {
     fn project(&self, shard_key: ShardKey) -> Arc<ProjectRanking> {
         let mut projects = self.projects.lock();
         let project = projects.entry(shard_key);
-        Arc::clone(project.or_insert_with(|| Arc::new(ProjectRanking::new(shard_key))))
+        let new = || Arc::new(ProjectRanking::new(shard_key, &self.has_grown));
+        Arc::clone(project.or_insert_with(new))
     }
 
     fn all(&self) -> Vec<Arc<ProjectRanking>> {
@@ -218,10 +247,7 @@ impl RankingCache {
 
     /// Whether an order was loaded since the last call.
     pub fn take_has_grown(&self) -> bool {
-        let projects = self.all().into_iter();
-        projects.fold(false, |has_grown, project| {
-            project.orders.take_has_grown() || has_grown
-        })
+        self.has_grown.swap(false, Ordering::Relaxed)
     }
 
     /// Evicts the orders that were last used before `tick`.
@@ -266,8 +292,23 @@ fn step(
 ) -> IndexResult<Ranking> {
     let shard_key = ranking.orders.shard_key;
     let end = rankings::step_end(conn, shard_key, (ranking.seq, head), STEP_PERSONS)?;
+    let mut next = changed(conn, ranking, (ranking.seq, end), rows_read)?;
+    if end < head {
+        next.complete_seq = ranking.complete_seq;
+    }
+    Ok(next)
+}
+
+/// The ranking with the persons that were last written in a span of the log, and without those retired since.
+fn changed(
+    conn: &mut Conn,
+    ranking: &Ranking,
+    span: (i64, i64),
+    rows_read: &RowCount,
+) -> IndexResult<Ranking> {
+    let shard_key = ranking.orders.shard_key;
     let mut written = Vec::new();
-    scan::changed_persons(conn, shard_key, (ranking.seq, end), &[], |person| {
+    scan::changed_persons(conn, shard_key, span, &[], |person| {
         written.push(RankKey {
             created_at: person.created_at,
             ordinal: person.ordinal,
@@ -275,9 +316,9 @@ fn step(
         Ok::<_, IndexError>(())
     })?;
     rows_read.fetch_add(written.len() as u64, Ordering::Relaxed);
-    let retired = tombstones::since(conn, shard_key, ranking.seq)?.retired;
+    let retired = tombstones::since(conn, shard_key, span.0)?.retired;
     let edits = ranking.edits(&written, &retired);
-    Ok(ranking.edited(end, edits))
+    Ok(ranking.edited(span.1.max(ranking.seq), edits))
 }
 
 /// Splits the buckets that are too large.

@@ -148,6 +148,12 @@ impl IndexCache {
         self.rankings.evict_before(u64::MAX);
     }
 
+    /// Brings a ranking nearer to the end of the log by one step.
+    #[cfg(test)]
+    pub(super) fn step_ranking(&self, conn: &mut Conn, shard_key: ShardKey) -> Arc<Ranking> {
+        self.rankings.step_once(conn, shard_key)
+    }
+
     /// How often an index was built from checkpoints and rows, instead of from an earlier index.
     pub fn builds(&self) -> u64 {
         self.builds.load(Ordering::Relaxed)

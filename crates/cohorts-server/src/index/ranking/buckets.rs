@@ -50,6 +50,9 @@ pub struct Edit {
 pub struct Ranking {
     /// The last sequence number of the log that it contains.
     pub seq: i64,
+    /// The last sequence number up to which it lacks no person. Between this and `seq`, persons that were written again
+    /// after `seq` may be missing.
+    pub complete_seq: i64,
     pub all: Arc<RoaringBitmap>,
     /// The newest first. The last one begins with the smallest key.
     pub buckets: Vec<Arc<Bucket>>,
@@ -177,6 +180,7 @@ impl Ranking {
         Self {
             bytes: all.serialized_size() as u64 + parts.sum::<u64>(),
             seq,
+            complete_seq: seq,
             all,
             buckets,
             orders,
@@ -272,8 +276,7 @@ impl Ranking {
         }
         self.orders.remove(bucket.id);
         buckets.extend(self.buckets[at + 1..].iter().cloned());
-        let (all, orders) = (Arc::clone(&self.all), Arc::clone(&self.orders));
-        Self::with_buckets(self.seq, all, buckets, orders)
+        self.rearranged(buckets)
     }
 
     /// The ranking with other versions of some buckets, which have the same persons.
@@ -284,8 +287,16 @@ impl Ranking {
                 *place = Arc::new(bucket);
             }
         }
+        self.rearranged(buckets)
+    }
+
+    /// The same persons in other buckets.
+    fn rearranged(&self, buckets: Vec<Arc<Bucket>>) -> Self {
         let (all, orders) = (Arc::clone(&self.all), Arc::clone(&self.orders));
-        Self::with_buckets(self.seq, all, buckets, orders)
+        Self {
+            complete_seq: self.complete_seq,
+            ..Self::with_buckets(self.seq, all, buckets, orders)
+        }
     }
 
     /// The last sequence number of the log up to which the stored buckets have all changes.
@@ -294,7 +305,7 @@ impl Ranking {
             .buckets
             .iter()
             .filter_map(|bucket| bucket.unsaved_since);
-        unsaved.min().unwrap_or(self.seq)
+        unsaved.min().unwrap_or(self.seq).min(self.complete_seq)
     }
 }
 

@@ -130,6 +130,7 @@ impl Build {
             let bucket = Bucket::new(part.start, part.ordinals, self.seq);
             if has_keys {
                 let mut keys = part.keys;
+                keys.shrink_to_fit();
                 sort(&mut keys);
                 orders.insert(bucket.id, Arc::new(keys));
             }

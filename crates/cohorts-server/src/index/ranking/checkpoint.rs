@@ -283,6 +283,7 @@ impl Round<'_> {
             Some(None) => Progress::Superseded,
             Some(version) => {
                 self.making.version = version;
+                self.ranking.orders.forget_damaged();
                 (self.making.writing_through, self.making.checked) = (None, Some(Instant::now()));
                 Progress::AllWritten
             }

@@ -37,17 +37,18 @@ pub struct Orders {
     /// The starts of stored buckets that are damaged.
     damaged: Mutex<HashSet<RankKey>>,
     /// Whether an order was loaded since the last eviction.
-    has_grown: AtomicBool,
+    has_grown: Arc<AtomicBool>,
 }
 
 impl Orders {
-    pub fn new(shard_key: ShardKey) -> Self {
+    /// Sets `has_grown` whenever an order is loaded.
+    pub fn new(shard_key: ShardKey, has_grown: &Arc<AtomicBool>) -> Self {
         Self {
             shard_key,
             cached: Mutex::default(),
             loading: Mutex::default(),
             damaged: Mutex::default(),
-            has_grown: AtomicBool::new(false),
+            has_grown: Arc::clone(has_grown),
         }
     }
 
@@ -158,6 +159,11 @@ impl Orders {
         !self.damaged.lock().is_empty()
     }
 
+    /// Forgets which stored buckets were damaged, because they are written again.
+    pub fn forget_damaged(&self) {
+        self.damaged.lock().clear();
+    }
+
     /// Forgets that the stored bucket at `source` was damaged.
     pub fn set_intact(&self, source: RankKey) {
         self.damaged.lock().remove(&source);
@@ -203,11 +209,6 @@ impl Orders {
         self.cached
             .lock()
             .insert(after.id, CachedOrder { order, last_use });
-    }
-
-    /// Whether an order was loaded since the last call.
-    pub fn take_has_grown(&self) -> bool {
-        self.has_grown.swap(false, Ordering::Relaxed)
     }
 
     /// The memory of each order.

@@ -97,7 +97,7 @@ pub fn times(conn: &mut Conn, shard_key: ShardKey) -> IndexResult<Option<(i64, V
     let Some((_, seq)) = find(conn, shard_key)? else {
         return Ok(None);
     };
-    let orders = Arc::new(Orders::new(shard_key));
+    let orders = Arc::new(Orders::new(shard_key, &Arc::default()));
     let StoredState::Valid { ranking, .. } = load(conn, &orders)? else {
         return Ok(None);
     };
