@@ -329,14 +329,14 @@ pub fn rows(
     let mut found = Vec::new();
     if u64::from(last - first) < 2 * ordinals.len() {
         let span = persons::ordinal.between(i64::from(first), i64::from(last));
-        let rows: Vec<Row> = of_shard(shard_key.0).filter(span).load(conn)?;
+        let rows: Vec<PersonKeyRow> = of_shard(shard_key.0).filter(span).load(conn)?;
         add_rows(&mut found, rows)?;
         found.retain(|row| ordinals.contains(row.key.ordinal));
         return Ok(found);
     }
     let ordinals: Vec<i64> = ordinals.iter().map(i64::from).collect();
     for chunk in ordinals.chunks(10 * INSERT_ROWS) {
-        let rows: Vec<Row> = of_shard(shard_key.0)
+        let rows: Vec<PersonKeyRow> = of_shard(shard_key.0)
             .filter(persons::ordinal.eq_any(chunk))
             .load(conn)?;
         add_rows(&mut found, rows)?;
@@ -345,7 +345,7 @@ pub fn rows(
 }
 
 /// Ordinal, time of creation, and last sequence number of a person.
-type Row = (i64, DateTime<Utc>, i64);
+type PersonKeyRow = (i64, DateTime<Utc>, i64);
 
 #[diesel::dsl::auto_type]
 fn of_shard(shard_key: i64) -> _ {
@@ -354,7 +354,7 @@ fn of_shard(shard_key: i64) -> _ {
         .select((persons::ordinal, persons::created_at, persons::seq))
 }
 
-fn add_rows(found: &mut Vec<RankedRow>, rows: Vec<Row>) -> Result<()> {
+fn add_rows(found: &mut Vec<RankedRow>, rows: Vec<PersonKeyRow>) -> Result<()> {
     for (person, created_at, seq) in rows {
         let key = RankKey {
             created_at: created_at.timestamp_micros(),

@@ -29,7 +29,7 @@ use build::Build;
 pub use cohorts_store::rankings::RankKey;
 use orders::Orders;
 use stored::StoredState;
-pub use walk::{Place, PlacedPerson, RankedPersons};
+pub use walk::{PlacedPerson, RankPlace, RankedPersons};
 
 /// The most persons of a step from a ranking to its successor.
 const STEP_PERSONS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };

@@ -254,7 +254,10 @@ impl IndexCache {
                 );
             }
         }
-        self.rankings.write_checkpoints(conn, self.budget());
+        let indexed = self.all().into_iter();
+        let indexed = indexed.map(|(project, index)| (project.shard_key(), index.persons.len()));
+        self.rankings
+            .write_checkpoints(conn, self.budget(), &indexed.collect());
         let mut dropped = self.columns_dropped.lock();
         if dropped.elapsed() >= DROP_EVERY {
             *dropped = Instant::now();

@@ -15,7 +15,7 @@ use crate::calculation::moment;
 use crate::error::Error;
 use crate::handlers::lookup;
 use crate::index::IndexedStore;
-use crate::index::ranking::{Place, RankedPersons};
+use crate::index::ranking::{RankPlace, RankedPersons};
 use crate::index::read::{Limits, ReadTx};
 use crate::index::references::CheckedCohorts;
 
@@ -101,7 +101,7 @@ impl PersonQuery {
     }
 
     /// The place at which the page begins; `None` if it is empty.
-    pub fn first_place(&self, persons: &RankedPersons) -> Option<Place> {
+    pub fn first_place(&self, persons: &RankedPersons) -> Option<RankPlace> {
         match self.cursor {
             Some(Cursor::Start) => Some(persons.start()),
             Some(Cursor::After(key)) => Some(persons.place_after(key)),

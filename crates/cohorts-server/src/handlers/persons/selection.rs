@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::query::PersonQuery;
 use crate::error::Error;
 use crate::handlers::present;
-use crate::index::ranking::{Place, PlacedPerson, RankKey, RankedPersons};
+use crate::index::ranking::{PlacedPerson, RankKey, RankPlace, RankedPersons};
 
 /// Persons that the first piece asks for. Each further piece asks for twice the persons that the last one had room for.
 const FIRST_PERSONS: usize = 250;
@@ -25,7 +25,7 @@ pub struct Selection {
     persons: RankedPersons,
     /// The log head of the selection, once it was needed.
     seq: Option<i64>,
-    first: Option<Place>,
+    first: Option<RankPlace>,
     limit: usize,
     position: Position,
 }
@@ -34,7 +34,7 @@ struct Position {
     /// The next persons.
     upcoming: VecDeque<PlacedPerson>,
     /// The place behind them; `None` at the end.
-    next: Option<Place>,
+    next: Option<RankPlace>,
     /// Persons until the limit.
     left: usize,
     /// Survivors of merges that come next.
@@ -166,8 +166,8 @@ impl Selection {
         let position = &mut self.position;
         let survivors = taken.min(position.survivors.len());
         position.survivors.drain(..survivors);
-        let persons = position.upcoming.drain(..taken - survivors);
-        if let Some(person) = persons.last() {
+        let mut persons = position.upcoming.drain(..taken - survivors);
+        if let Some(person) = persons.next_back() {
             position.last = Some(person.key);
         }
         position.left -= found;
@@ -199,7 +199,7 @@ impl Selection {
 }
 
 impl Position {
-    fn new(next: Option<Place>, left: usize) -> Self {
+    fn new(next: Option<RankPlace>, left: usize) -> Self {
         Self {
             upcoming: VecDeque::new(),
             next,

@@ -12,8 +12,9 @@ use super::super::advance::with_changes;
 use super::super::cache::{Cached, Load, next_tick};
 use super::super::checkpoint::{self, StoredProperty};
 use super::super::project::{ProjectIndex, PropertyCheckpoint};
+use super::super::ranking::stored::{self, StoredTimes};
 use super::super::read::ReadTx;
-use super::super::{IndexError, IndexResult, ranking};
+use super::super::{IndexError, IndexResult};
 use super::{CHECK_ROWS, changed_persons, tombstones_since};
 
 /// If a plan reads at least this number of properties, one scan of all properties is cheaper than a scan for each.
@@ -136,8 +137,9 @@ impl ProjectIndex {
         if !self.range.is_all() {
             return Ok(None);
         }
-        let stored = tx.with_conn(|conn| ranking::stored::times(conn, tx.shard_key()))?;
-        let Some((through_seq, times)) = stored.filter(|(seq, _)| *seq <= self.seq) else {
+        let stored = tx.with_conn(|conn| stored::times(conn, tx.shard_key()))?;
+        let stored = stored.filter(|stored| stored.through_seq <= self.seq);
+        let Some(StoredTimes { through_seq, times }) = stored else {
             return Ok(None);
         };
         let mut touched = tombstones_since(tx, through_seq)?.retired;

@@ -33,7 +33,7 @@ pub struct Bucket {
     pub added: Vec<RankKey>,
     /// The start of the stored bucket with the other keys. It may have other persons too.
     pub source: Option<RankKey>,
-    /// The last sequence number of the log of which the stored bucket has all changes; `None` if it has all.
+    /// The stored bucket has the changes up to this sequence number of the log; `None` if it has all.
     pub unsaved_since: Option<i64>,
     bytes: u64,
 }

@@ -31,7 +31,7 @@ pub struct Build {
     next: u64,
     last: u64,
     /// The newest first.
-    parts: Vec<Part>,
+    parts: Vec<BucketPart>,
     /// Whether the keys are kept. Without memory for them, only the bitmaps are.
     has_keys: bool,
     persons: u64,
@@ -39,13 +39,13 @@ pub struct Build {
 }
 
 #[derive(Debug)]
-struct Part {
+struct BucketPart {
     start: RankKey,
     ordinals: RoaringBitmap,
     keys: Vec<RankKey>,
 }
 
-impl Part {
+impl BucketPart {
     fn new(start: RankKey) -> Self {
         Self {
             start,
@@ -70,7 +70,7 @@ impl Build {
             seq,
             next: 0,
             last: end,
-            parts: starts.into_iter().map(Part::new).collect(),
+            parts: starts.into_iter().map(BucketPart::new).collect(),
             has_keys: true,
             persons: 0,
             reservation: Reservation::new(memory),
@@ -126,7 +126,7 @@ impl Build {
 
     pub fn finish(self, orders: &Arc<Orders>) -> Ranking {
         let has_keys = self.has_keys;
-        let bucket = |part: Part| {
+        let bucket = |part: BucketPart| {
             let bucket = Bucket::new(part.start, part.ordinals, self.seq);
             if has_keys {
                 let mut keys = part.keys;

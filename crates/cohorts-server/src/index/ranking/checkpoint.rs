@@ -4,11 +4,14 @@
 //! ranking is complete up to that number. If another process has written meanwhile, the ranking in memory is dropped, and
 //! the next reader loads that of the other process.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cohorts_store::rankings::{self, Begin, RankKey, StoredBucket, StoredRanking};
-use cohorts_store::{Conn, Error as StoreError, persons, projects, tombstones};
+use cohorts_store::{
+    Conn, Error as StoreError, ShardKey, persons as person_rows, projects, tombstones,
+};
 
 use super::super::cache::lock_until;
 use super::super::events::CHECKPOINT_EVERY;
@@ -34,7 +37,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 /// Whether a round goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum RoundProgress {
     Wrote,
     /// No bucket has changes of the round.
     AllWritten,
@@ -45,16 +48,26 @@ enum Progress {
 }
 
 impl RankingCache {
-    /// Writes the rankings that are due. A failure does not keep the others from being written.
-    pub fn write_checkpoints(&self, conn: &mut Conn, memory: u64) {
+    /// Writes the rankings that are due: those in memory, and those of the projects with the index in memory, which are
+    /// given with the numbers of their persons. A failure does not keep the others from being written.
+    pub fn write_checkpoints(
+        &self,
+        conn: &mut Conn,
+        memory: u64,
+        indexed: &HashMap<ShardKey, u64>,
+    ) {
+        for shard_key in indexed.keys() {
+            self.project(*shard_key);
+        }
         for project in self.all() {
+            let indexed = indexed.get(&project.orders.shard_key).copied();
             let rows_read = Arc::default();
             let limits = RankingLimits {
                 deadline: Instant::now() + TIME_LIMIT,
                 memory,
                 rows_read: &rows_read,
             };
-            match self.write_checkpoint(conn, &project, &limits) {
+            match self.write_checkpoint(conn, &project, indexed, &limits) {
                 // The rest is written at the next call.
                 Ok(()) | Err(IndexError::TimedOut) => {}
                 Err(IndexError::Store(StoreError::ProjectGone)) => {
@@ -72,21 +85,21 @@ impl RankingCache {
         &self,
         conn: &mut Conn,
         project: &ProjectRanking,
+        indexed: Option<u64>,
         limits: &RankingLimits<'_>,
     ) -> IndexResult<()> {
-        let Some(ranking) = project.newest() else {
-            return Ok(());
-        };
         let shard_key = project.orders.shard_key;
-        if ranking.all.len() < MIN_PERSONS || !is_due(conn, project, &ranking)? {
+        let ranked = project.newest().map(|ranking| ranking.all.len());
+        let persons = ranked.or(indexed).unwrap_or(0);
+        if persons < MIN_PERSONS || !is_due(conn, project, persons, ranked.is_some())? {
             return Ok(());
         }
         cohorts_store::snapshot(conn, |conn| self.get(conn, shard_key, limits))?;
         loop {
             let mut making = lock_until(&project.making, limits.deadline)?;
             let progress = match project.newest() {
-                None => Progress::Interrupted,
-                Some(_) if Instant::now() >= limits.deadline => Progress::Interrupted,
+                None => RoundProgress::Interrupted,
+                Some(_) if Instant::now() >= limits.deadline => RoundProgress::Interrupted,
                 Some(ranking) => Round {
                     project,
                     making: &mut making,
@@ -96,19 +109,24 @@ impl RankingCache {
                 .write_next(conn)?,
             };
             match progress {
-                Progress::Wrote => {}
-                Progress::Superseded => {
+                RoundProgress::Wrote => {}
+                RoundProgress::Superseded => {
                     project.clear(&mut making);
                     return Ok(());
                 }
-                Progress::AllWritten | Progress::Interrupted => return Ok(()),
+                RoundProgress::AllWritten | RoundProgress::Interrupted => return Ok(()),
             }
         }
     }
 }
 
 /// Whether a round goes on or begins: a start applies a few changed persons from their rows.
-fn is_due(conn: &mut Conn, project: &ProjectRanking, ranking: &Ranking) -> IndexResult<bool> {
+fn is_due(
+    conn: &mut Conn,
+    project: &ProjectRanking,
+    persons: u64,
+    is_in_memory: bool,
+) -> IndexResult<bool> {
     let Some(mut making) = project.making.try_lock() else {
         return Ok(false);
     };
@@ -121,16 +139,16 @@ fn is_due(conn: &mut Conn, project: &ProjectRanking, ranking: &Ranking) -> Index
     }
     let shard_key = project.orders.shard_key;
     let stored = rankings::find(conn, shard_key)?;
-    let known = making.version;
+    let is_known = |version| !is_in_memory || making.version == Some(version);
     let is_due = match stored {
         Some(StoredRanking {
             through_seq: Some(seq),
             version,
             ..
-        }) if known == Some(version) => {
-            let many = (ranking.all.len() / PERSONS_PER_CHANGE).clamp(1, MANY_CHANGES);
+        }) if is_known(version) => {
+            let many = (persons / PERSONS_PER_CHANGE).clamp(1, MANY_CHANGES);
             project.orders.has_damaged()
-                || persons::at_least_changed(conn, shard_key, seq, many as i64)?
+                || person_rows::at_least_changed(conn, shard_key, seq, many as i64)?
         }
         _ => true,
     };
@@ -150,7 +168,7 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Writes the next buckets, or ends the round.
-    fn write_next(mut self, conn: &mut Conn) -> IndexResult<Progress> {
+    fn write_next(mut self, conn: &mut Conn) -> IndexResult<RoundProgress> {
         let Some(version) = self.making.version else {
             return self.begin(conn);
         };
@@ -167,23 +185,23 @@ impl Round<'_> {
     }
 
     /// Begins a stored ranking without buckets.
-    fn begin(&mut self, conn: &mut Conn) -> IndexResult<Progress> {
+    fn begin(&mut self, conn: &mut Conn) -> IndexResult<RoundProgress> {
         let unusable = self.making.unusable;
         let begun = self.write(conn, |conn, ranking| {
             rankings::begin(conn, ranking.orders.shard_key, unusable)
         })?;
         Ok(match begun {
-            None => Progress::Interrupted,
+            None => RoundProgress::Interrupted,
             Some(Begin::Begun(version)) => {
                 (self.making.version, self.making.unusable) = (Some(version), None);
                 self.forget_stored();
-                Progress::Wrote
+                RoundProgress::Wrote
             }
-            Some(Begin::Taken(stored)) if stored.through_seq.is_some() => Progress::Superseded,
+            Some(Begin::Taken(stored)) if stored.through_seq.is_some() => RoundProgress::Superseded,
             Some(Begin::Taken(stored)) => {
                 // If its version is the same at the next call, the other process has given up.
                 self.making.unusable = Some(stored.version);
-                Progress::Interrupted
+                RoundProgress::Interrupted
             }
         })
     }
@@ -201,7 +219,7 @@ impl Round<'_> {
         conn: &mut Conn,
         version: i64,
         bucket: &Arc<Bucket>,
-    ) -> IndexResult<Progress> {
+    ) -> IndexResult<RoundProgress> {
         let group: Vec<&Arc<Bucket>> = match bucket.source {
             None => vec![bucket],
             Some(_) => {
@@ -212,7 +230,7 @@ impl Round<'_> {
         let mut rows = Vec::new();
         for bucket in &group {
             let Some(order) = self.order(conn, bucket)? else {
-                return Ok(Progress::Interrupted);
+                return Ok(RoundProgress::Interrupted);
             };
             rows.push(StoredBucket {
                 start: bucket.start,
@@ -232,8 +250,8 @@ impl Round<'_> {
             })?,
         };
         let next = match written {
-            None => return Ok(Progress::Interrupted),
-            Some(None) => return Ok(Progress::Superseded),
+            None => return Ok(RoundProgress::Interrupted),
+            Some(None) => return Ok(RoundProgress::Superseded),
             Some(Some(version)) => version,
         };
         let saved = group.iter().zip(&rows);
@@ -244,7 +262,7 @@ impl Round<'_> {
         }
         self.making.version = Some(next);
         self.project.set(&Arc::new(saved));
-        Ok(Progress::Wrote)
+        Ok(RoundProgress::Wrote)
     }
 
     /// The order of a bucket, if the connection sees exactly that of the ranking.
@@ -273,19 +291,19 @@ impl Round<'_> {
     }
 
     /// Records that the stored buckets have all changes of the round.
-    fn end(&mut self, conn: &mut Conn, version: i64) -> IndexResult<Progress> {
+    fn end(&mut self, conn: &mut Conn, version: i64) -> IndexResult<RoundProgress> {
         let ended = self.write(conn, |conn, ranking| {
             let shard_key = ranking.orders.shard_key;
             rankings::complete(conn, shard_key, version, ranking.saved_through())
         })?;
         Ok(match ended {
-            None => Progress::Interrupted,
-            Some(None) => Progress::Superseded,
+            None => RoundProgress::Interrupted,
+            Some(None) => RoundProgress::Superseded,
             Some(version) => {
                 self.making.version = version;
                 self.ranking.orders.forget_damaged();
                 (self.making.writing_through, self.making.checked) = (None, Some(Instant::now()));
-                Progress::AllWritten
+                RoundProgress::AllWritten
             }
         })
     }

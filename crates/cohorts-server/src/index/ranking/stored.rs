@@ -91,9 +91,15 @@ fn without_common_persons(mut buckets: Vec<Bucket>, seq: i64) -> Option<Vec<Buck
     has_newer.then(|| buckets.into_iter().map(Bucket::counted).collect())
 }
 
-/// The times of creation of all persons, from a complete stored ranking, and its sequence number; `None` if there is none
-/// or if it is damaged. Persons that were written since may be missing or have later times.
-pub fn times(conn: &mut Conn, shard_key: ShardKey) -> IndexResult<Option<(i64, Vec<(u32, i64)>)>> {
+/// Times of creation. Persons that were written after `through_seq` may be missing or have later times.
+pub struct StoredTimes {
+    pub through_seq: i64,
+    /// Ordinals, and microseconds since 1970.
+    pub times: Vec<(u32, i64)>,
+}
+
+/// The times of creation of all persons, from a complete stored ranking; `None` if there is none or if it is damaged.
+pub fn times(conn: &mut Conn, shard_key: ShardKey) -> IndexResult<Option<StoredTimes>> {
     let Some((_, seq)) = find(conn, shard_key)? else {
         return Ok(None);
     };
@@ -110,7 +116,10 @@ pub fn times(conn: &mut Conn, shard_key: ShardKey) -> IndexResult<Option<(i64, V
         };
         times.extend(keys.iter().map(|key| (key.ordinal, key.created_at)));
     }
-    Ok(Some((seq, times)))
+    Ok(Some(StoredTimes {
+        through_seq: seq,
+        times,
+    }))
 }
 
 /// Removes persons from the stored buckets for good, in the transaction of the caller. The rest stays as it is, also for

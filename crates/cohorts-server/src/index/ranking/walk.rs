@@ -25,13 +25,13 @@ pub struct RankedPersons {
 
 /// A position between persons: in front of the person with this number in the bucket, or behind a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RankPlace {
     bucket: usize,
-    from: From,
+    from: PlaceStart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
+enum PlaceStart {
     Nth(u64),
     After(RankKey),
 }
@@ -40,13 +40,13 @@ enum From {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlacedPerson {
     pub key: RankKey,
-    pub after: Place,
+    pub after: RankPlace,
 }
 
-impl Place {
+impl RankPlace {
     const START: Self = Self {
         bucket: 0,
-        from: From::Nth(0),
+        from: PlaceStart::Nth(0),
     };
 }
 
@@ -74,20 +74,20 @@ impl RankedPersons {
         self.ranking.all.contains(ordinal) && self.persons.as_ref().is_none_or(is_selected)
     }
 
-    pub fn start(&self) -> Place {
-        Place::START
+    pub fn start(&self) -> RankPlace {
+        RankPlace::START
     }
 
     /// The place behind a key, whether or not a person has it.
-    pub fn place_after(&self, key: RankKey) -> Place {
-        Place {
+    pub fn place_after(&self, key: RankKey) -> RankPlace {
+        RankPlace {
             bucket: self.ranking.bucket_of(key),
-            from: From::After(key),
+            from: PlaceStart::After(key),
         }
     }
 
     /// The place in front of the person with this number, counted from zero; `None` if there are no more persons.
-    pub fn place_at(&self, offset: u64) -> Option<Place> {
+    pub fn place_at(&self, offset: u64) -> Option<RankPlace> {
         let count = self.count();
         if offset >= count {
             return None;
@@ -108,8 +108,8 @@ impl RankedPersons {
                 first -= self.count_in(bucket);
             }
         }
-        let from = From::Nth(offset - first);
-        Some(Place { bucket, from })
+        let from = PlaceStart::Nth(offset - first);
+        Some(RankPlace { bucket, from })
     }
 
     fn count_in(&self, bucket: usize) -> u64 {
@@ -122,7 +122,7 @@ impl RankedPersons {
     pub fn next(
         &self,
         conn: &mut Conn,
-        place: Place,
+        place: RankPlace,
         most: usize,
     ) -> IndexResult<Vec<PlacedPerson>> {
         let deadline = Instant::now() + READ_LIMIT;
@@ -138,15 +138,15 @@ impl RankedPersons {
                 let keys = keys.take(most - found.len());
                 found.extend(keys.map(|key| PlacedPerson {
                     key,
-                    after: Place {
+                    after: RankPlace {
                         bucket: place.bucket,
-                        from: From::After(key),
+                        from: PlaceStart::After(key),
                     },
                 }));
             }
-            place = Place {
+            place = RankPlace {
                 bucket: place.bucket + 1,
-                from: From::Nth(0),
+                from: PlaceStart::Nth(0),
             };
         }
         Ok(found)
@@ -172,11 +172,11 @@ impl RankedPersons {
 fn keys_from<'a>(
     order: &'a Order,
     members: Option<&'a RoaringBitmap>,
-    from: From,
+    from: PlaceStart,
 ) -> Box<dyn Iterator<Item = RankKey> + 'a> {
     let (first, skipped) = match from {
-        From::After(key) => (order.partition_point(|other| *other >= key), 0),
-        From::Nth(nth) => (0, nth as usize),
+        PlaceStart::After(key) => (order.partition_point(|other| *other >= key), 0),
+        PlaceStart::Nth(nth) => (0, nth as usize),
     };
     let keys = order[first..].iter().copied();
     match members {

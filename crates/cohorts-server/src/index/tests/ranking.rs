@@ -24,7 +24,7 @@ impl Numbers {
     }
 }
 
-/// A project of which the test knows all persons.
+/// A project together with all its persons, as the test knows them.
 struct History {
     fixture: Fixture,
     persons: BTreeMap<u32, i64>,
@@ -226,9 +226,9 @@ impl History {
     }
 
     /// The persons of the stored buckets, each with its time.
-    fn stored(&self) -> Option<(i64, BTreeMap<u32, i64>)> {
+    fn stored(&self) -> Option<BTreeMap<u32, i64>> {
         let times = stored::times(&mut self.fixture.conn(), self.shard_key()).unwrap();
-        times.map(|(seq, times)| (seq, times.into_iter().collect()))
+        times.map(|stored| stored.times.into_iter().collect())
     }
 }
 
@@ -361,6 +361,25 @@ fn a_start_reads_checkpoints_and_the_persons_written_after_them() {
 }
 
 #[test]
+fn the_ranking_of_an_indexed_project_is_stored_before_its_persons_are_listed() {
+    let (mut numbers, mut history) = (Numbers(29), History::new());
+    history.create(&mut numbers, 1_000, 1_000_000);
+    let caches = Arc::new(Caches::default());
+    history.fixture.persons_of_x(&caches.index);
+    history.write_checkpoints(&caches);
+    assert_eq!(history.stored().unwrap(), history.persons);
+    // Eviction alone does not make it due again.
+    caches.index.set_budget(0);
+    caches.index.evict(None);
+    caches.index.set_budget(1 << 30);
+    history.fixture.persons_of_x(&caches.index);
+    history.run("update rankings set version = 99");
+    history.write_checkpoints(&caches);
+    let stored = rankings::find(&mut history.fixture.conn(), history.shard_key());
+    assert_eq!(stored.unwrap().unwrap().version, 99);
+}
+
+#[test]
 fn only_buckets_with_changes_are_written_again() {
     let (mut numbers, mut history) = (Numbers(5), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
@@ -434,12 +453,11 @@ fn erased_persons_are_in_no_stored_bucket() {
         stored::rewrite_without(conn, shard_key, &expected)
     })
     .unwrap();
-    let (_, times) = history.stored().unwrap();
-    assert_eq!(times, history.persons);
+    assert_eq!(history.stored().unwrap(), history.persons);
     // A ranking that still has these persons is not stored.
     history.check(&Arc::new(Caches::default()), &mut numbers);
     history.write_checkpoints(&caches);
-    assert_eq!(history.stored().unwrap().1, history.persons);
+    assert_eq!(history.stored().unwrap(), history.persons);
     history.check(&caches, &mut numbers);
 }
 
