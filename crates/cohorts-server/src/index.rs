@@ -1,6 +1,6 @@
 //! The in-memory index of each project, and the other caches that follow the event log.
 //!
-//! Three caches follow the log: the index that plans are evaluated on ([`registry`]), the ranking of persons
+//! Three caches follow the log: the index that plans are evaluated on ([`registry`]), the rankings of persons
 //! ([`ranking`]), and the owners of distinct ids ([`distinct_ids`]). All of their contents may be dropped at any time,
 //! because they are built from rows. Each knows the sequence number of the log that it is complete up to, and compares it
 //! with the log head that its reader's transaction sees. Nothing here contains SQL or writes rows; checkpoints go through
@@ -35,7 +35,6 @@ mod tests;
 
 use background::{BackgroundLoads, LoadProgress};
 use distinct_ids::DistinctIdCache;
-use ranking::RankingCache;
 use registry::IndexCache;
 
 /// Why the index could not be read.
@@ -91,7 +90,6 @@ pub type IndexResult<T> = std::result::Result<T, IndexError>;
 /// The caches that follow the log, under one memory budget. Their contents may be dropped at any time.
 pub struct Caches {
     pub index: IndexCache,
-    pub rankings: RankingCache,
     pub distinct_ids: DistinctIdCache,
     pub loads: BackgroundLoads,
 }
@@ -100,7 +98,6 @@ impl Default for Caches {
     fn default() -> Self {
         let index = IndexCache::default();
         Self {
-            rankings: RankingCache::new(&index.memory),
             distinct_ids: DistinctIdCache::new(&index.memory),
             loads: BackgroundLoads::default(),
             index,

@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Text};
 use crate::{Conn, Result, StoreError, scan, transaction};
 
 /// The person tables; the others follow the first.
-pub const TABLES: [&str; 12] = [
+pub const TABLES: [&str; 14] = [
     "persons",
     "distinct_ids",
     "ordinal_counters",
@@ -23,6 +23,8 @@ pub const TABLES: [&str; 12] = [
     "segment_heads",
     "person_checkpoints",
     "property_checkpoints",
+    "rankings",
+    "ranking_buckets",
     "erasures",
 ];
 

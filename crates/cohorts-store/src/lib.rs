@@ -43,6 +43,7 @@ pub mod project_deletion;
 pub mod projects;
 pub mod purge;
 pub mod queue;
+pub mod rankings;
 pub mod scan;
 mod schema;
 #[cfg(test)]
@@ -91,7 +92,7 @@ pub struct ShardKey(pub i64);
 
 impl ShardKey {
     /// The project of the shard key.
-    pub(crate) fn project(self) -> ProjectId {
+    pub fn project(self) -> ProjectId {
         ProjectId(self.0.div_euclid(STRIPES))
     }
 }

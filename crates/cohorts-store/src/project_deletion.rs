@@ -12,7 +12,8 @@ use uuid::Uuid;
 use crate::purge::{self, CohortRows};
 use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
 use crate::{
-    Conn, ProjectId, Result, ShardKey, columns, events, keys as key_rows, segments, transaction,
+    Conn, ProjectId, Result, ShardKey, columns, events, keys as key_rows, rankings, segments,
+    transaction,
 };
 
 #[cfg(test)]
@@ -261,6 +262,7 @@ impl ProjectDeletion {
             Part::Checkpoints => {
                 segments::drop_all(conn, shard_key)?;
                 columns::drop_all(conn, shard_key)?;
+                rankings::drop_all(conn, shard_key)?;
                 return Ok(None);
             }
             Part::Cohorts => delete_cohorts(conn, self.project)?,

@@ -248,28 +248,6 @@ pub fn created_at(
         .collect()
 }
 
-/// Calls `each` with the ordinal and the time of creation, in microseconds since 1970, of each person written after `seq`.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn written_persons(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    seq: i64,
-    mut each: impl FnMut(u32, i64),
-) -> Result<()> {
-    let rows = persons::table
-        .filter(persons::shard_key.eq(shard_key.0).and(persons::seq.gt(seq)))
-        .select((persons::created_at, persons::ordinal))
-        .load_iter::<(DateTime<Utc>, i64), PgRowByRowLoadingMode>(conn)?;
-    for row in rows {
-        let (created_at, person) = row?;
-        each(ordinal(person)?, created_at.timestamp_micros());
-    }
-    Ok(())
-}
-
 /// Calls `each` with the ordinal and the value, as JSON text, of each person of `range` that has the property `key`.
 ///
 /// # Errors
@@ -481,7 +459,7 @@ pub fn events<E: From<StoreError>>(
 }
 
 /// The ordinal of a row. The counter of ordinals stays within 32 bits.
-fn ordinal(column: i64) -> Result<u32> {
+pub(crate) fn ordinal(column: i64) -> Result<u32> {
     u32::try_from(column).map_err(|cause| StoreError::Corrupt(format!("ordinal {column}: {cause}")))
 }
 

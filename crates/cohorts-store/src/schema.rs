@@ -187,6 +187,26 @@ diesel::table! {
 }
 
 diesel::table! {
+    rankings (shard_key) {
+        shard_key -> Int8,
+        through_seq -> Int8,
+        version -> Int8,
+        buckets -> Int8,
+    }
+}
+
+diesel::table! {
+    ranking_buckets (shard_key, start_time, start_ordinal) {
+        shard_key -> Int8,
+        start_time -> Int8,
+        start_ordinal -> Int8,
+        through_seq -> Int8,
+        ordinals -> Bytea,
+        keys -> Bytea,
+    }
+}
+
+diesel::table! {
     member_chunks (shard_key, cohort_id, chunk, version) {
         shard_key -> Int8,
         cohort_id -> Int8,
@@ -292,6 +312,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     segment_heads,
     person_checkpoints,
     property_checkpoints,
+    rankings,
+    ranking_buckets,
     ordinal_counters,
     persons,
     projects,

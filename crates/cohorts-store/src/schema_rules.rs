@@ -24,7 +24,7 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-pub(crate) const PERSON: [&str; 12] = [
+pub(crate) const PERSON: [&str; 14] = [
     "distinct_ids",
     "erasures",
     "events",
@@ -34,6 +34,8 @@ pub(crate) const PERSON: [&str; 12] = [
     "person_checkpoints",
     "persons",
     "property_checkpoints",
+    "ranking_buckets",
+    "rankings",
     "segment_heads",
     "segments",
     "tombstones",

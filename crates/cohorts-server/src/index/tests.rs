@@ -5,6 +5,7 @@ mod catch_up;
 mod columns;
 mod memory;
 mod properties;
+mod ranking;
 mod segments;
 
 use std::time::Duration;

@@ -12,6 +12,7 @@ use cohorts_store::erasures::{self, Erasure};
 use cohorts_store::{Conn, Error as StoreError, ProjectId, frames};
 use roaring::RoaringBitmap;
 
+use super::super::ranking;
 use super::super::segments::rewrite_without;
 use super::{ordinals_of, pack_persons, unpack_part, unpack_persons};
 
@@ -79,7 +80,11 @@ impl ErasureBatch {
                 return Ok(false);
             }
         }
-        self.erase_from_persons(conn)?;
+        let erased = self.persons();
+        self.erase_from_persons(conn, &erased)?;
+        cohorts_store::transaction(conn, |conn| {
+            ranking::stored::rewrite_without(conn, self.project.shard_key(), &erased)
+        })?;
         let ordinals = self.erasures.iter().map(|erasure| erasure.ordinal);
         let ordinals: Vec<i64> = ordinals.collect();
         erasures::finish(conn, self.project.shard_key(), &ordinals)?;
@@ -105,16 +110,24 @@ impl ErasureBatch {
         )
     }
 
-    fn erase_from_persons(&self, conn: &mut Conn) -> Result<(), StoreError> {
+    /// The persons of all erasures.
+    fn persons(&self) -> RoaringBitmap {
         let ordinals = self.erasures.iter();
         let ordinals = ordinals.filter_map(|erasure| u32::try_from(erasure.ordinal).ok());
-        let erased: RoaringBitmap = ordinals.collect();
+        ordinals.collect()
+    }
+
+    fn erase_from_persons(
+        &self,
+        conn: &mut Conn,
+        erased: &RoaringBitmap,
+    ) -> Result<(), StoreError> {
         columns::rewrite_persons(
             conn,
             self.project.shard_key(),
             |stored| match unpack_persons(&stored) {
-                Some(persons) if persons.is_disjoint(&erased) => Ok(None),
-                Some(persons) => pack_persons(&(persons - &erased)).map(Some),
+                Some(persons) if persons.is_disjoint(erased) => Ok(None),
+                Some(persons) => pack_persons(&(persons - erased)).map(Some),
                 None => Ok(Some(Vec::new())),
             },
         )

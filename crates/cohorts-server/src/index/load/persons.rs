@@ -12,6 +12,7 @@ use super::super::advance::with_changes;
 use super::super::cache::{Cached, Load, next_tick};
 use super::super::columns::{self, PART_BITS};
 use super::super::project::ProjectIndex;
+use super::super::ranking::stored::{self, StoredTimes};
 use super::super::read::ReadTx;
 use super::super::{IndexError, IndexResult};
 use super::{CHECK_ROWS, changed_persons, tombstones_between};
@@ -115,9 +116,11 @@ impl ProjectIndex {
     pub fn created_at(&self, tx: &ReadTx<'_>) -> IndexResult<Arc<TimesBlock>> {
         let load = |_: Option<&_>| {
             tx.check_memory(self.persons.len() as usize * BYTES_PER_TIME)?;
-            let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range));
+            let times = self
+                .stored_times(tx)
+                .and_then(|stored| stored.map_or_else(|| self.times_from_rows(tx), Ok));
             tx.release_loading();
-            Ok(TimesBlock::new(rows?))
+            times
         };
         let how = Load {
             deadline: tx.limits.deadline,
@@ -126,6 +129,36 @@ impl ProjectIndex {
             bytes: TimesBlock::bytes,
         };
         self.created_at.get((), how)
+    }
+
+    fn times_from_rows(&self, tx: &ReadTx<'_>) -> IndexResult<TimesBlock> {
+        let rows = tx.with_conn(|conn| scan::created_at(conn, tx.shard_key(), &self.range))?;
+        Ok(TimesBlock::new(rows))
+    }
+
+    /// The times of creation from the stored ranking and the persons written after it.
+    fn stored_times(&self, tx: &ReadTx<'_>) -> IndexResult<Option<TimesBlock>> {
+        if !self.range.is_all() {
+            return Ok(None);
+        }
+        let stored = tx.with_conn(|conn| stored::times(conn, tx.shard_key()))?;
+        let stored = stored.filter(|stored| stored.through_seq <= self.seq);
+        let Some(StoredTimes { through_seq, times }) = stored else {
+            return Ok(None);
+        };
+        let mut touched = tombstones_between(tx, (through_seq, self.seq))?.retired;
+        let mut changes = Vec::new();
+        changed_persons(tx, (through_seq, self.seq), &[], |person| {
+            touched.insert(person.ordinal);
+            changes.push((person.ordinal, person.created_at));
+            Ok(())
+        })?;
+        let times = TimesBlock::new(times);
+        Ok(Some(if touched.is_empty() {
+            times
+        } else {
+            times.with_changes(&touched, changes)
+        }))
     }
 
     /// The distinct ids of the persons.

@@ -32,7 +32,7 @@ fn the_budget_includes_keys_persons_and_other_caches() {
     // The budget is exhausted by another cache, so only what is in use stays.
     cache
         .memory
-        .rankings
+        .distinct_ids
         .store(registry::DEFAULT_BUDGET, Ordering::Relaxed);
     assert_eq!(fixture.persons_of_x(&cache).len(), 50);
     assert_eq!(cache.bytes(), 0);
