@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use diesel::dsl;
 use diesel::prelude::*;
 use diesel::sql_types;
 use sha2::{Digest, Sha256};
@@ -261,7 +262,8 @@ fn raise_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
         .get_result(conn)?)
 }
 
-/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them.
+/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them, which are found
+/// day by day.
 ///
 /// # Errors
 ///
@@ -272,15 +274,39 @@ pub fn delete_of_persons(
     ordinals: &[i64],
     after: i64,
 ) -> Result<usize> {
-    let rows = events::table
+    let rows = || {
+        events::table
+            .filter(events::shard_key.eq(shard_key.0))
+            .filter(events::ordinal.eq_any(ordinals))
+    };
+    if after > 0 {
+        return Ok(diesel::delete(rows().filter(events::seq.gt(after))).execute(conn)?);
+    }
+    let (mut deleted, mut from) = (0, Some(start_of_day(i64::MIN).date_naive()));
+    while let Some(first) = from {
+        let days = next_days(conn, shard_key, first)?;
+        deleted += diesel::delete(rows().filter(events::day.eq_any(&days))).execute(conn)?;
+        from = days.last().and_then(NaiveDate::succ_opt);
+    }
+    Ok(deleted)
+}
+
+/// The most days that a statement names. The index finds the events of each day and person by itself.
+const DAYS_AT_ONCE: usize = 400;
+
+/// Consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty at the end.
+fn next_days(conn: &mut Conn, shard_key: ShardKey, from: NaiveDate) -> Result<Vec<NaiveDate>> {
+    let later = events::table
         .filter(events::shard_key.eq(shard_key.0))
-        .filter(events::ordinal.eq_any(ordinals));
-    // Without a condition on `seq`, the planner takes the index on persons.
-    Ok(if after == 0 {
-        diesel::delete(rows).execute(conn)?
-    } else {
-        diesel::delete(rows.filter(events::seq.gt(after))).execute(conn)?
-    })
+        .filter(events::day.ge(from));
+    let ends: (Option<NaiveDate>, Option<NaiveDate>) = later
+        .select((dsl::min(events::day), dsl::max(events::day)))
+        .first(conn)?;
+    let (Some(first), Some(end)) = ends else {
+        return Ok(Vec::new());
+    };
+    let days = first.iter_days().take(DAYS_AT_ONCE);
+    Ok(days.take_while(|day| *day <= end).collect())
 }
 
 /// The last sequence number of the log; 0 before the first write.
@@ -332,6 +358,53 @@ pub fn delete_before(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProjectId;
+    use crate::testing::TestDatabase;
+
+    #[test]
+    fn all_events_of_a_person_are_deleted_whatever_their_days() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let (project, other) = (ProjectId(1).shard_key(), ProjectId(2).shard_key());
+        let days = [
+            (1, 1, 1),
+            (1970, 1, 1),
+            (1971, 6, 1),
+            (2026, 2, 28),
+            (2026, 3, 1),
+            (9999, 12, 31),
+        ];
+        let properties = JsonText("{}".to_owned());
+        for (shard_key, ordinal) in [(project, 7), (project, 8), (other, 7)] {
+            let event = |(year, month, day)| {
+                let day = NaiveDate::from_ymd_opt(year, month, day).unwrap();
+                NewEvent {
+                    shard_key: shard_key.0,
+                    uuid: Uuid::now_v7(),
+                    identity: 1,
+                    day,
+                    seq: 1,
+                    ordinal,
+                    event: "e",
+                    distinct_id: "d",
+                    timestamp: day.and_hms_opt(12, 0, 0).unwrap().and_utc(),
+                    properties: &properties,
+                }
+            };
+            append(conn, &days.map(event)).unwrap();
+        }
+        assert_eq!(delete_of_persons(conn, project, &[7], 0).unwrap(), 6);
+        assert_eq!(delete_of_persons(conn, project, &[7], 0).unwrap(), 0);
+        let mut left: Vec<(i64, i64)> = events::table
+            .select((events::shard_key, events::ordinal))
+            .distinct()
+            .load(conn)
+            .unwrap();
+        left.sort_unstable();
+        assert_eq!(left, [(project.0, 8), (other.0, 7)]);
+        assert_eq!(delete_of_persons(conn, project, &[8], 0).unwrap(), 6);
+    }
 
     #[test]
     fn the_identity_depends_on_the_boundary_between_name_and_id() {

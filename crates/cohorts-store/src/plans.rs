@@ -130,6 +130,34 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
 }
 
 #[test]
+fn events_of_a_person_are_found_by_day() {
+    let database = TestDatabase::create();
+    let (store, new) = store_with_new_project(&database);
+    let conn = &mut *store.connection().unwrap();
+    let key = new.shard_key().0.to_string();
+    for (statement, parameters) in [
+        (
+            "delete from events where shard_key = $1 and ordinal = any($2) and day = any($3)",
+            vec![
+                key.as_str(),
+                "array[7::bigint]",
+                "array[date '2026-01-01', date '2026-01-02']",
+            ],
+        ),
+        (
+            "select min(day), max(day) from events where shard_key = $1 and day >= $2",
+            vec![key.as_str(), "date '0001-01-01'"],
+        ),
+    ] {
+        let plan = plan(conn, statement, &parameters);
+        assert!(
+            plan.contains("events_by_day_and_person"),
+            "{statement}\n{plan}"
+        );
+    }
+}
+
+#[test]
 fn the_analysis_of_a_table_collects_no_statistics_of_shard_keys() {
     #[derive(QueryableByName)]
     struct AnalysedColumn {
