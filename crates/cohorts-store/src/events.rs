@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use diesel::dsl;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_types;
@@ -293,8 +294,8 @@ fn raise_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
         .get_result(conn)?)
 }
 
-/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them. Returns the names
-/// and days of the deleted events by ordinal.
+/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them, which are found
+/// day by day. Returns the names and days of the deleted events by ordinal.
 ///
 /// # Errors
 ///
@@ -305,29 +306,73 @@ pub fn delete_of_persons(
     ordinals: &[i64],
     after: i64,
 ) -> Result<BTreeMap<i64, EventDays>> {
-    type DeletedEvent = (i64, String, NaiveDate);
-    let returned = (events::ordinal, events::event, events::day);
-    let rows = events::table
-        .filter(events::shard_key.eq(shard_key.0))
-        .filter(events::ordinal.eq_any(ordinals));
-    let mut deleted: BTreeMap<i64, EventDays> = BTreeMap::new();
-    let mut add = |row: QueryResult<DeletedEvent>| {
-        let (ordinal, name, day) = row?;
-        let day = day.and_time(NaiveTime::MIN).and_utc().timestamp_micros() / DAY_MICROS;
-        deleted.entry(ordinal).or_default().insert((name, day));
-        Ok::<_, StoreError>(())
-    };
-    // Without a condition on `seq`, the planner takes the index on persons.
-    if after == 0 {
-        let rows = diesel::delete(rows).returning(returned);
+    let mut deleted = BTreeMap::new();
+    if after > 0 {
+        let rows = events::table
+            .filter(events::shard_key.eq(shard_key.0))
+            .filter(events::ordinal.eq_any(ordinals))
+            .filter(events::seq.gt(after));
+        let rows = diesel::delete(rows).returning(DeletedEvent::as_returning());
         rows.load_iter::<_, PgRowByRowLoadingMode>(conn)?
-            .try_for_each(&mut add)?;
-    } else {
-        let rows = diesel::delete(rows.filter(events::seq.gt(after))).returning(returned);
-        rows.load_iter::<_, PgRowByRowLoadingMode>(conn)?
-            .try_for_each(&mut add)?;
+            .try_for_each(|row| add_deleted(&mut deleted, row?))?;
+        return Ok(deleted);
+    }
+    let mut from = Some(start_of_day(i64::MIN).date_naive());
+    while let Some(first) = from {
+        let days = next_days(conn, shard_key, first)?;
+        diesel::sql_query(DELETE_OF_PERSONS)
+            .bind::<sql_types::BigInt, _>(shard_key.0)
+            .bind::<sql_types::Array<sql_types::Date>, _>(&days)
+            .bind::<sql_types::Array<sql_types::BigInt>, _>(ordinals)
+            .load_iter::<DeletedEvent, PgRowByRowLoadingMode>(conn)?
+            .try_for_each(|row| add_deleted(&mut deleted, row?))?;
+        from = days.last().and_then(NaiveDate::succ_opt);
     }
     Ok(deleted)
+}
+
+/// The person, the name and the day of a deleted event.
+#[derive(QueryableByName, Queryable, Selectable)]
+#[diesel(table_name = events)]
+struct DeletedEvent {
+    ordinal: i64,
+    event: String,
+    day: NaiveDate,
+}
+
+fn add_deleted(deleted: &mut BTreeMap<i64, EventDays>, row: DeletedEvent) -> Result<()> {
+    let day = row.day.and_time(NaiveTime::MIN).and_utc();
+    let day = day.timestamp_micros() / DAY_MICROS;
+    let days = deleted.entry(row.ordinal).or_default();
+    days.insert((row.event, day));
+    Ok(())
+}
+
+/// The most days that a statement names. Each costs a look-up per person.
+const DAYS_AT_ONCE: usize = 100;
+/// OFFSET 0 makes each pair of a day and a person a look-up in the index. Conditions with ANY would be compared with each
+/// row of the project.
+pub(crate) const DELETE_OF_PERSONS: &str = "\
+    delete from events e using ( \
+        select k.* from unnest($2) as d(day) cross join unnest($3) as o(ordinal) cross join lateral ( \
+            select uuid, identity, day from events \
+            where shard_key = $1 and day = d.day and ordinal = o.ordinal offset 0) k) old \
+    where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day \
+    returning e.ordinal, e.event, e.day";
+
+/// Consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty at the end.
+fn next_days(conn: &mut Conn, shard_key: ShardKey, from: NaiveDate) -> Result<Vec<NaiveDate>> {
+    let later = events::table
+        .filter(events::shard_key.eq(shard_key.0))
+        .filter(events::day.ge(from));
+    let ends: (Option<NaiveDate>, Option<NaiveDate>) = later
+        .select((dsl::min(events::day), dsl::max(events::day)))
+        .first(conn)?;
+    let (Some(first), Some(end)) = ends else {
+        return Ok(Vec::new());
+    };
+    let days = first.iter_days().take(DAYS_AT_ONCE);
+    Ok(days.take_while(|day| *day <= end).collect())
 }
 
 /// The last sequence number of the log; 0 before the first write.
@@ -379,6 +424,57 @@ pub fn delete_before(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProjectId;
+    use crate::testing::TestDatabase;
+
+    #[test]
+    fn all_events_of_a_person_are_deleted_whatever_their_days() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let (project, other) = (ProjectId(1).shard_key(), ProjectId(2).shard_key());
+        let days = [
+            (1, 1, 1),
+            (1970, 1, 1),
+            (1971, 6, 1),
+            (2026, 2, 28),
+            (2026, 3, 1),
+            (9999, 12, 31),
+        ];
+        let properties = JsonText("{}".to_owned());
+        for (shard_key, ordinal) in [(project, 7), (project, 8), (other, 7)] {
+            let event = |(year, month, day)| {
+                let day = NaiveDate::from_ymd_opt(year, month, day).unwrap();
+                NewEvent {
+                    shard_key: shard_key.0,
+                    uuid: Uuid::now_v7(),
+                    identity: 1,
+                    day,
+                    seq: 1,
+                    ordinal,
+                    event: "e",
+                    distinct_id: "d",
+                    timestamp: day.and_hms_opt(12, 0, 0).unwrap().and_utc(),
+                    properties: &properties,
+                }
+            };
+            append(conn, &days.map(event)).unwrap();
+        }
+        let delete = |conn: &mut Conn, ordinal: i64| {
+            let deleted = delete_of_persons(conn, project, &[ordinal], 0).unwrap();
+            deleted.get(&ordinal).map_or(0, EventDays::len)
+        };
+        assert_eq!(delete(conn, 7), 6);
+        assert_eq!(delete(conn, 7), 0);
+        let mut left: Vec<(i64, i64)> = events::table
+            .select((events::shard_key, events::ordinal))
+            .distinct()
+            .load(conn)
+            .unwrap();
+        left.sort_unstable();
+        assert_eq!(left, [(project.0, 8), (other.0, 7)]);
+        assert_eq!(delete(conn, 8), 6);
+    }
 
     #[test]
     fn the_identity_depends_on_the_boundary_between_name_and_id() {

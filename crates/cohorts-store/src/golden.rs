@@ -76,6 +76,7 @@ fn families() -> Vec<Family> {
                 ("events::SEND_LIMITS", events::SEND_LIMITS),
                 ("events::LIMIT_LOCK_WAIT", events::LIMIT_LOCK_WAIT),
                 ("events::LIMIT_DURATION", events::LIMIT_DURATION),
+                ("events::DELETE_OF_PERSONS", events::DELETE_OF_PERSONS),
                 ("events::DELETE_BEFORE", events::DELETE_BEFORE),
                 ("segments::SIZES", segments::SIZES),
                 ("segments::READ", segments::READ),

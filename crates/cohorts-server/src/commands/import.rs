@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::output::{counted, print};
 use super::progress::Progress;
 use crate::Data;
+use crate::config::quarter_of_memory;
 use crate::index::columns::write_all;
 use crate::ingest::{self, Item};
 use cohorts_store::{Lane, ProjectId, projects};
@@ -33,6 +34,8 @@ use summary::Imported;
 const BATCH_ITEMS: usize = if cfg!(test) { 400 } else { 40_000 };
 /// The most bytes of the lines of one commit.
 const BATCH_BYTES: usize = 24 << 20;
+/// The most memory of cached distinct ids: about nine million. Each id that is not cached costs a look-up in a large index.
+const MAX_ID_BYTES: u64 = 512 << 20;
 /// Bad lines that are printed. Further ones are only counted.
 const MAX_PRINTED_LINES: u64 = 20;
 
@@ -59,6 +62,8 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
     let project = ProjectId(project);
     let row = projects::find(&mut *data.store.connection()?, project)?;
     row.with_context(|| format!("there is no project {}", project.0))?;
+    let budget = MAX_ID_BYTES.min(quarter_of_memory() / 2);
+    data.store.caches.distinct_ids.set_budget(budget);
     let mut imported = Imported::default();
     let mut parser = LineParser::new(project);
     let mut segments = SegmentImport::begin(&data.store, project);

@@ -32,6 +32,18 @@ set local lock_timeout = '100ms';
 -- events::LIMIT_DURATION
 set local statement_timeout = '10s';
 
+-- events::DELETE_OF_PERSONS
+delete
+from events e
+using (select k.*
+    from unnest($2) as d(day)
+    cross join unnest($3) as o(ordinal)
+    cross join lateral (select uuid, identity, day
+        from events
+        where shard_key = $1 and day = d.day and ordinal = o.ordinal
+        offset 0) k) old
+where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day;
+
 -- events::DELETE_BEFORE
 delete
 from events e
