@@ -178,7 +178,7 @@ mod tests {
     use crate::index::segments::mismatched_events;
     use crate::ingest::{Arrival, commit};
 
-    struct Fixture {
+    struct ImportFixture {
         data: Data,
         project: ProjectId,
         directory: TempDir,
@@ -186,7 +186,7 @@ mod tests {
         _database: TestDatabase,
     }
 
-    impl Fixture {
+    impl ImportFixture {
         fn new() -> Self {
             let database = TestDatabase::create();
             let data = Data::open(&Database::Url(database.url())).unwrap();
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_event_of_an_import_is_in_a_segment_when_it_ends() {
-        let fixture = Fixture::new();
+        let fixture = ImportFixture::new();
         assert_eq!(fixture.import(0..900), 900);
         let (log, through) = fixture.heads();
         assert_eq!(through, 0, "a small project has no segments");
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn segments_are_complete_while_others_write_events_and_segments() {
-        let fixture = Fixture::new();
+        let fixture = ImportFixture::new();
         let is_importing = AtomicBool::new(true);
         // The other threads also end if this one panics.
         struct Stop<'a>(&'a AtomicBool);
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn an_import_that_was_killed_continues_with_valid_segments() {
-        let fixture = Fixture::new();
+        let fixture = ImportFixture::new();
         fixture.import(0..4_000);
         // A kill before the segments of the last writes: they are read from rows.
         fixture.change("delete from segments where seq > 0");

@@ -17,7 +17,7 @@ use super::writer::{SegmentWrite, SegmentWriter};
 const MAX_BYTES: usize = 64 << 20;
 /// The time after which a run leaves the rest to the next run.
 const RUN_LIMIT: Duration = Duration::from_secs(5);
-/// As [`RUN_LIMIT`], for compaction, which nobody waits for.
+/// As [`RUN_LIMIT`], for compaction, which no request waits for.
 const COMPACTION_LIMIT: Duration = Duration::from_secs(1);
 /// Crowded days that are found at once.
 const DAYS: i64 = 100;
