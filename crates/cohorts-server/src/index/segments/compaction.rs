@@ -114,7 +114,11 @@ pub fn rewrite_from_rows(
         scan::whole_events_of_day(conn, shard_key, event, day, through, |row| {
             builder.add(&row.name, row.ordinal, row.time, &row.properties)
         })?;
-        segments::insert(conn, shard_key, &builder.finish(through)?)
+        segments::insert(
+            conn,
+            shard_key,
+            &builder.finish(through, &RoaringBitmap::new())?,
+        )
     })
 }
 

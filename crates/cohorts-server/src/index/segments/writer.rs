@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use cohorts_engine::WideEventBuilder;
 use cohorts_store::segments::{self, Segment, SegmentPlace};
-use cohorts_store::{Conn, Error, ProjectId, events, projects, scan, transaction};
+use cohorts_store::{
+    Conn, Error, ProjectId, ShardKey, events, projects, scan, tombstones, transaction,
+};
 use rayon::prelude::*;
+use roaring::RoaringBitmap;
 
 use super::super::events::{MAX_SEGMENT_ROWS, day_of};
 use super::super::read::RetentionState;
@@ -80,8 +83,13 @@ impl SegmentBuilder {
         }
     }
 
-    /// The segments of all events, for a span of the log that ends at `seq`, in the order of their keys.
-    pub fn finish(self, seq: i64) -> Result<Vec<(String, Segment)>, Error> {
+    /// The segments of all events but those of `deleted` persons, for a span of the log that ends at `seq`, in the order of
+    /// their keys.
+    pub fn finish(
+        self,
+        seq: i64,
+        deleted: &RoaringBitmap,
+    ) -> Result<Vec<(String, Segment)>, Error> {
         let builders = self.names.into_iter().flat_map(|(name, days)| {
             let days = days.into_iter();
             days.map(move |(day, builder)| (name.clone(), day, builder))
@@ -93,6 +101,11 @@ impl SegmentBuilder {
         let last: Result<Vec<(String, Segment)>, Error> = last.collect();
         let mut segments = self.packed;
         segments.extend(last?);
+        let segments = segments.into_par_iter().filter_map(|(name, segment)| {
+            let segment = without(segment, deleted).transpose()?;
+            Some(segment.map(|segment| (name, segment)))
+        });
+        let mut segments = segments.collect::<Result<Vec<(String, Segment)>, Error>>()?;
         segments.sort_by(|(first, one), (second, other)| {
             (first, one.place.day).cmp(&(second, other.place.day))
         });
@@ -119,6 +132,32 @@ fn pack(builder: WideEventBuilder, day: i64) -> Result<Segment, Error> {
     format::pack(&builder.finish(), place)
 }
 
+/// A segment without the events of these persons; `None` if no event is left.
+fn without(segment: Segment, persons: &RoaringBitmap) -> Result<Option<Segment>, Error> {
+    if persons.is_empty() {
+        return Ok(Some(segment));
+    }
+    let wide = format::unpack_all(&segment);
+    let wide = wide.ok_or_else(|| Error::Corrupt("a segment in memory".to_owned()))?;
+    if wide.block.persons().is_disjoint(persons) {
+        return Ok(Some(segment));
+    }
+    let rest = wide.resolved(|ordinal| (!persons.contains(ordinal)).then_some(ordinal));
+    let is_empty = rest.block.rows() == 0;
+    (!is_empty)
+        .then(|| format::pack(&rest, segment.place))
+        .transpose()
+}
+
+/// The persons that were deleted after a sequence number.
+fn deleted_since(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<RoaringBitmap, Error> {
+    let tombstones = tombstones::between(conn, shard_key, (seq, i64::MAX))?;
+    let retired = tombstones.retired.iter();
+    Ok(retired
+        .filter(|ordinal| tombstones.resolve(*ordinal).is_none())
+        .collect())
+}
+
 /// The retention of a project; `None` if the project is deleted.
 fn retention(conn: &mut Conn, project: ProjectId) -> Result<Option<RetentionState>, Error> {
     let row = projects::find(conn, project)?;
@@ -132,7 +171,8 @@ fn retention(conn: &mut Conn, project: ProjectId) -> Result<Option<RetentionStat
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentWrite {
     Written,
-    /// Another writer was first. The events are discarded, and the writer continues at the new head.
+    /// Another writer was first, or a person was deleted meanwhile. The events are discarded, and the writer continues at the
+    /// head.
     Overtaken,
     /// The project has no segments any more, because its retention has changed or it is deleted.
     Ended,
@@ -219,16 +259,19 @@ impl SegmentWriter {
     }
 
     /// Writes the segments and the head. After an error, the events are discarded, and the writer continues at its last head.
+    ///
+    /// Persons that were deleted since the head may be erased from all segments already, so their events are not written.
     pub fn write(&mut self, conn: &mut Conn) -> Result<SegmentWrite, Error> {
-        let through = std::mem::replace(&mut self.through, self.base);
-        let segments = std::mem::take(&mut self.builder).finish(through)?;
         let shard_key = self.project.shard_key();
+        let through = std::mem::replace(&mut self.through, self.base);
+        let deleted = deleted_since(conn, shard_key, self.base)?;
+        let segments = std::mem::take(&mut self.builder).finish(through, &deleted)?;
         let (outcome, head) = transaction(conn, |conn| {
             let head = segments::lock_head(conn, shard_key)?.through_seq;
             if retention(conn, self.project)? != Some(self.retention) {
                 return Ok((SegmentWrite::Ended, head));
             }
-            if head != self.base {
+            if head != self.base || deleted_since(conn, shard_key, head)? != deleted {
                 return Ok((SegmentWrite::Overtaken, head));
             }
             segments::insert(conn, shard_key, &segments)?;

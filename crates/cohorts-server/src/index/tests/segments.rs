@@ -326,6 +326,20 @@ fn of_two_writers_one_wins_and_the_other_continues_at_its_head() {
 }
 
 #[test]
+fn a_writer_leaves_out_persons_that_were_deleted_after_it_took_their_events() {
+    let fixture = Fixture::with_events(2_000, 100);
+    let conn = &mut *fixture.conn();
+    let mut writer = fixture.writer();
+    assert!(writer.add_rows(conn, fixture.log_head()).unwrap());
+    fixture.delete_person("p3");
+    assert_eq!(writer.write(conn).unwrap(), SegmentWrite::Written);
+    let sizes = segments::sizes(conn, fixture.project.shard_key(), "x", i64::MIN, None).unwrap();
+    let rows: i64 = sizes.iter().map(|size| size.row_count).sum();
+    assert_eq!(rows, 1_980);
+    assert_eq!(fixture.mismatched(), Vec::<String>::new());
+}
+
+#[test]
 fn segments_that_an_import_has_claimed_are_left_to_it() {
     let fixture = Fixture::with_events(2_000, 100);
     let shard_key = fixture.project.shard_key();
