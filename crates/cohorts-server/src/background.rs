@@ -7,7 +7,7 @@ use std::time::Duration;
 use cohorts_store::Lane;
 
 use crate::calculation::{Calculator, Turns};
-use crate::upkeep::{HistoryLimits, Upkeep};
+use crate::upkeep::{HistoryLimits, Upkeep, WorkerWatch};
 
 /// The fewest and the most threads that calculate. With two, a long calculation does not stop all others.
 const MIN_WORKERS: usize = 2;
@@ -65,6 +65,15 @@ impl Workers {
             Box::new(move |signals| {
                 while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
                     upkeep.run();
+                }
+            }),
+        )?;
+        let mut watch = WorkerWatch::new(&calculator.store, &calculator.metrics);
+        start(
+            "worker-watch",
+            Box::new(move |signals| {
+                while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+                    watch.run();
                 }
             }),
         )?;

@@ -193,7 +193,9 @@ fn families() -> Vec<Family> {
                     "distribution::TABLES_WITH_LOCAL_ROWS",
                     distribution::TABLES_WITH_LOCAL_ROWS,
                 ),
-                ("distribution::ASK_WORKERS", distribution::ASK_WORKERS),
+                ("distribution::WORKERS", distribution::WORKERS),
+                ("distribution::ASK_WORKER", distribution::ASK_WORKER),
+                ("distribution::PLACEMENTS", distribution::PLACEMENTS),
                 (
                     "distribution::RECOVERY_INTERVAL",
                     distribution::RECOVERY_INTERVAL,
@@ -218,6 +220,7 @@ fn families() -> Vec<Family> {
                     "distribution::HANGING_OF_WORKER",
                     distribution::HANGING_OF_WORKER,
                 ),
+                ("migrate::HAS_TRIGRAMS", migrate::HAS_TRIGRAMS),
                 ("migrate::CREATE_TRIGRAMS", migrate::CREATE_TRIGRAMS),
                 ("migrate::TRY_LOCK", migrate::TRY_LOCK),
                 ("migrate::SERVER_VERSION", migrate::SERVER_VERSION),

@@ -29,6 +29,8 @@ const LOCK_WAIT: LockWait = LockWait {
     total: Duration::from_secs(600),
 };
 
+pub(crate) const HAS_TRIGRAMS: &str =
+    "select exists (select from pg_extension where extname = 'pg_trgm') as has_trigrams";
 pub(crate) const CREATE_TRIGRAMS: &str = "create extension if not exists pg_trgm";
 pub(crate) const TRY_LOCK: &str = "select pg_try_advisory_lock($1) as is_locked";
 pub(crate) const SERVER_VERSION: &str =
@@ -47,11 +49,27 @@ pub(crate) fn migrate(url: &str) -> anyhow::Result<bool> {
     if count > 0 {
         log::info!("ran {count} migrations");
     }
-    let created = diesel::sql_query(CREATE_TRIGRAMS).execute(&mut conn);
+    let created = create_trigrams(&mut conn);
     if let Err(cause) = &created {
         log::warn!("pg_trgm is missing, so searches find no misspelt names: {cause}");
     }
     Ok(created.is_ok())
+}
+
+/// Creates the extension if it does not exist. A distributed Postgres sends each `create extension` to its workers, also
+/// one without effect, and fails if one of them is not available.
+fn create_trigrams(conn: &mut PgConnection) -> QueryResult<()> {
+    let row: TrigramsRow = diesel::sql_query(HAS_TRIGRAMS).get_result(conn)?;
+    if !row.has_trigrams {
+        diesel::sql_query(CREATE_TRIGRAMS).execute(conn)?;
+    }
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct TrigramsRow {
+    #[diesel(sql_type = Bool)]
+    has_trigrams: bool,
 }
 
 fn not_migrated(cause: Box<dyn std::error::Error + Send + Sync>) -> anyhow::Error {

@@ -53,6 +53,7 @@ impl Default for WorkShares {
                 work,
                 total,
                 per_owner,
+                per_node: total.div_ceil(3) * 2,
                 waiting,
                 wait: WAIT,
             })
@@ -133,12 +134,21 @@ impl Service {
         project: ProjectId,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        // A request for a worker that does not respond would hold the permit for as long as its time limit.
+        self.store.outages.check(project)?;
         let permit = self
             .shares
             .requests
-            .acquire(ShareOwner::Project(project))
+            .acquire_on(
+                ShareOwner::Project(project),
+                self.store.outages.worker_of(project),
+            )
             .await?;
-        blocking::read(&self.store, holding(permit, work)).await
+        let result = blocking::read(&self.store, holding(permit, work)).await;
+        if matches!(result, Err(Error::Unavailable | Error::TimedOut)) {
+            self.store.uncertain.add(project);
+        }
+        result
     }
 
     /// Runs `work` in one transaction on a connection of the project's share; an error rolls everything back.

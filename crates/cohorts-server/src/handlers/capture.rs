@@ -237,6 +237,9 @@ impl Service {
             peer,
         };
         let batch = self.read_batch(sent).await?;
+        for project in batch.items.keys() {
+            self.store.outages.check(*project)?;
+        }
         let reservation = Arc::new(batch.reservations);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);

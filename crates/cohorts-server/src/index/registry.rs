@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cohorts_store::outages::Outages;
 use cohorts_store::{Conn, Error as StoreError, ProjectId};
 use parking_lot::Mutex;
 
@@ -192,10 +193,13 @@ impl IndexCache {
         }
     }
 
-    /// Writes the checkpoints that are due, and drops the indexes of deleted projects and the stored columns that no live
+    /// Writes the checkpoints that are due, except of projects with an outage, and drops the indexes of deleted projects and the stored columns that no live
     /// cohort reads.
-    pub fn write_checkpoints(&self, conn: &mut Conn) {
+    pub fn write_checkpoints(&self, conn: &mut Conn, outages: &Outages) {
         for (project, index) in self.all() {
+            if outages.affect(project) {
+                continue;
+            }
             let written = index.write_checkpoints(conn, project);
             if matches!(written, Err(StoreError::ProjectGone)) {
                 self.projects.lock().remove(&project);

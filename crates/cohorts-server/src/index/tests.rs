@@ -8,6 +8,7 @@ mod memory;
 use std::time::Duration;
 
 use cohorts_engine::{Filter, LeafCache, Moment, plan};
+use cohorts_store::outages::Outages;
 use cohorts_store::segments::{self, SegmentKey, SegmentManifest};
 use cohorts_store::testing::TestDatabase;
 use cohorts_store::tombstones::{self, NewTombstone};
@@ -138,7 +139,7 @@ impl Fixture {
     }
 
     fn write_checkpoints(&self, cache: &IndexCache) {
-        cache.write_checkpoints(&mut self.conn());
+        cache.write_checkpoints(&mut self.conn(), &Outages::default());
     }
 
     /// The manifest of the segments of `x`.
