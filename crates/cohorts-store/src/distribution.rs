@@ -30,6 +30,8 @@ pub const TABLES: [&str; 11] = [
 const WORKER_LIMIT: Duration = Duration::from_secs(2);
 /// The longest interval after which Citus ends transactions that were left prepared, in milliseconds.
 const LONGEST_RECOVERY_INTERVAL: i64 = 5_000;
+/// The setting that ends connections to a worker that cannot be reached.
+const WORKER_TIMEOUT: &str = "tcp_user_timeout";
 /// The fewest prepared transactions that a worker must accept.
 const FEWEST_PREPARED: i64 = 100;
 
@@ -57,6 +59,10 @@ pub(crate) const PLACEMENTS: &str = "\
     join pg_dist_shard_placement p on p.shardid = get_shard_id_for_distribution_column('persons', key)";
 pub(crate) const RECOVERY_INTERVAL: &str =
     "select setting::bigint as number from pg_settings where name = 'citus.recover_2pc_interval'";
+pub(crate) const NODE_CONNINFO: &str = "select current_setting('citus.node_conninfo') as name";
+/// A coordinator without workers has group 0 too; `citus_is_coordinator` is false for it.
+pub(crate) const IS_WORKER: &str =
+    "select exists (select from pg_dist_local_group where groupid <> 0) as is_true";
 pub(crate) const SEQUENTIAL: &str = "set local citus.multi_shard_modify_mode = 'sequential'";
 pub(crate) const NO_LIMIT: &str = "set local statement_timeout = 0";
 pub(crate) const DISTRIBUTE_FIRST: &str = "\
@@ -156,6 +162,15 @@ pub fn is_possible(conn: &mut Conn) -> Result<bool> {
     Ok(row.is_true)
 }
 
+/// Whether the database is on a worker of Citus.
+pub(crate) fn is_worker(conn: &mut Conn) -> Result<bool> {
+    if !is_possible(conn)? {
+        return Ok(false);
+    }
+    let row: Truth = diesel::sql_query(IS_WORKER).get_result(conn)?;
+    Ok(row.is_true)
+}
+
 fn names(conn: &mut Conn, statement: &str) -> Result<Vec<&'static str>> {
     let rows: Vec<TableName> = diesel::sql_query(statement)
         .bind::<Array<Text>, _>(TABLES.to_vec())
@@ -247,6 +262,13 @@ pub fn obstacles(conn: &mut Conn) -> Result<Vec<String>> {
         obstacles.push(format!(
             "citus.recover_2pc_interval of the coordinator is {} ms, so a crash may lock rows for that long; set it to 5s",
             interval.number
+        ));
+    }
+    let settings: TableName = diesel::sql_query(NODE_CONNINFO).get_result(conn)?;
+    if !settings.name.contains(WORKER_TIMEOUT) {
+        obstacles.push(format!(
+            "citus.node_conninfo of the coordinator has no {WORKER_TIMEOUT}, so a worker that cannot be reached holds \
+             connections for minutes; add `{WORKER_TIMEOUT}=10000 keepalives_idle=5 keepalives_interval=2 keepalives_count=3`"
         ));
     }
     let workers = ask_workers(conn, EXTENSION_OF_WORKER)?;

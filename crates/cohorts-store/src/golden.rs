@@ -200,6 +200,8 @@ fn families() -> Vec<Family> {
                     "distribution::RECOVERY_INTERVAL",
                     distribution::RECOVERY_INTERVAL,
                 ),
+                ("distribution::NODE_CONNINFO", distribution::NODE_CONNINFO),
+                ("distribution::IS_WORKER", distribution::IS_WORKER),
                 ("distribution::SEQUENTIAL", distribution::SEQUENTIAL),
                 ("distribution::NO_LIMIT", distribution::NO_LIMIT),
                 (

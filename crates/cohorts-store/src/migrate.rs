@@ -14,6 +14,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use crate::distribution;
 use crate::pool::request_english;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
@@ -42,6 +43,10 @@ pub(crate) fn migrate(url: &str) -> anyhow::Result<bool> {
         .map_err(|cause| anyhow::anyhow!("cannot connect to the database: {cause}"))?;
     request_english(&mut conn);
     check_server_version(&mut conn)?;
+    anyhow::ensure!(
+        !distribution::is_worker(&mut conn)?,
+        "the database is on a worker of Citus; use the URL of the same database on the coordinator"
+    );
     lock_migrations(&mut conn)?;
     refuse_development_build(&mut conn)?;
     drop_invalid_indexes(&mut conn)?;

@@ -98,6 +98,11 @@ impl Outages {
         self.0.lock().workers.get(&project).cloned()
     }
 
+    /// Whether any worker does not respond.
+    pub fn has_silent(&self) -> bool {
+        !self.0.lock().silent.is_empty()
+    }
+
     /// Whether the worker of a project does not respond.
     pub fn affect(&self, project: ProjectId) -> bool {
         self.check(project).is_err()

@@ -51,6 +51,14 @@ select setting::bigint as number
 from pg_settings
 where name = 'citus.recover_2pc_interval';
 
+-- distribution::NODE_CONNINFO
+select current_setting('citus.node_conninfo') as name;
+
+-- distribution::IS_WORKER
+select exists (select
+    from pg_dist_local_group
+    where groupid <> 0) as is_true;
+
 -- distribution::SEQUENTIAL
 set local citus.multi_shard_modify_mode = 'sequential';
 
