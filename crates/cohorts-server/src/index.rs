@@ -27,6 +27,7 @@ pub mod ranking;
 pub mod read;
 pub mod references;
 pub mod registry;
+pub mod segments;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;

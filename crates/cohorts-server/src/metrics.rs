@@ -44,7 +44,7 @@ pub struct Metrics {
 pub struct IndexFigures {
     /// The memory of all indexes, in bytes.
     pub bytes: u64,
-    /// Bytes of segments read from checkpoints.
+    /// Bytes of segments read.
     pub segment_bytes_read: u64,
     /// Indexes that were built from checkpoints and rows.
     pub builds: u64,
@@ -136,11 +136,11 @@ impl Metrics {
             )?,
             segment_bytes_read: IntCounter::new(
                 "cohorts_segment_bytes_read_total",
-                "Bytes of segments read from checkpoints instead of rows.",
+                "Bytes of segments read instead of rows.",
             )?,
             index_builds: IntCounter::new(
                 "cohorts_index_builds_total",
-                "Indexes built from checkpoints and rows, instead of from an earlier index.",
+                "Indexes built from segments, checkpoints and rows, instead of from an earlier index.",
             )?,
             waiting: IntGauge::new(
                 "cohorts_waiting",

@@ -21,7 +21,7 @@ pub const TABLES: [&str; 11] = [
     "log_heads",
     "member_chunks",
     "segments",
-    "segment_manifests",
+    "segment_heads",
     "person_checkpoints",
     "property_checkpoints",
 ];

@@ -92,6 +92,36 @@ fn count_between(
     Ok(row.count)
 }
 
+/// Whether more than `limit` events have sequence numbers above `after`, up to `through`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn are_more_between(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    span: (i64, i64),
+    limit: i64,
+) -> Result<bool> {
+    Ok(count_between(conn, shard_key, span, limit + 1)? > limit)
+}
+
+pub(crate) const HAS_FROM: &str = "select count(*) as count from (select from events where shard_key = $1 and seq >= $2 limit 1) e";
+
+/// Whether there is an event with sequence number `seq` or a higher one. A write of two halves that was interrupted leaves
+/// such events.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn has_from(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<bool> {
+    let row: CountRow = diesel::sql_query(HAS_FROM)
+        .bind::<sql_types::BigInt, _>(shard_key.0)
+        .bind::<sql_types::BigInt, _>(seq)
+        .get_result(conn)?;
+    Ok(row.count > 0)
+}
+
 /// How many events of a name are in the log up to sequence number `through_seq`, from a UTC day on.
 ///
 /// # Errors
@@ -124,7 +154,7 @@ pub fn names_since(
     after: i64,
     limit: i64,
 ) -> Result<Option<HashSet<String>>> {
-    if count_between(conn, shard_key, (after, i64::MAX), limit + 1)? > limit {
+    if are_more_between(conn, shard_key, (after, i64::MAX), limit)? {
         return Ok(None);
     }
     let names: Vec<String> = events::table

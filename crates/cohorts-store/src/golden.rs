@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, distribution, events, health, history, members, migrate, persons, purge,
-    scan,
+    ProjectId, activity, distribution, event_segments, events, health, history, members, migrate,
+    persons, purge, scan,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -77,8 +77,15 @@ fn families() -> Vec<Family> {
                 ("events::LIMIT_LOCK_WAIT", events::LIMIT_LOCK_WAIT),
                 ("events::LIMIT_DURATION", events::LIMIT_DURATION),
                 ("events::DELETE_BEFORE", events::DELETE_BEFORE),
+                ("event_segments::SIZES", event_segments::SIZES),
+                ("event_segments::READ", event_segments::READ),
+                ("event_segments::NEXT_NAME", event_segments::NEXT_NAME),
+                ("event_segments::CROWDED_DAYS", event_segments::CROWDED_DAYS),
+                ("events::HAS_FROM", events::HAS_FROM),
                 ("scan::EVENTS", scan::EVENTS),
                 ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
+                ("scan::WHOLE_EVENTS", scan::WHOLE_EVENTS),
+                ("scan::WHOLE_EVENTS_OF_DAY", scan::WHOLE_EVENTS_OF_DAY),
                 ("scan::AFTER_STEP", scan::AFTER_STEP),
                 ("scan::NEXT_NAME", scan::NEXT_NAME),
             ],

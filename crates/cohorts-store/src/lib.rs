@@ -20,6 +20,7 @@ pub mod cohorts;
 pub mod definition;
 pub mod distribution;
 mod error;
+pub mod event_segments;
 pub mod events;
 pub mod frames;
 #[cfg(test)]

@@ -11,7 +11,10 @@ use uuid::Uuid;
 
 use crate::purge::{self, CohortRows};
 use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
-use crate::{Conn, ProjectId, Result, ShardKey, events, keys as key_rows, segments, transaction};
+use crate::{
+    Conn, ProjectId, Result, ShardKey, event_segments, events, keys as key_rows, segments,
+    transaction,
+};
 
 #[cfg(test)]
 mod tests;
@@ -252,6 +255,7 @@ impl ProjectDeletion {
             }
             Part::Segments => ("segment", delete_segments(conn, shard_key)?),
             Part::Checkpoints => {
+                event_segments::drop_all(conn, shard_key)?;
                 segments::drop_all(conn, shard_key)?;
                 return Ok(None);
             }
@@ -295,8 +299,8 @@ fn delete_numbered(
 
 pub(crate) const DELETE_SEGMENTS: &str = "\
     delete from segments s using ( \
-        select event, properties, day from segments where shard_key = $1 limit $2) old \
-    where s.shard_key = $1 and s.event = old.event and s.properties = old.properties and s.day = old.day";
+        select event, day, seq, part from segments where shard_key = $1 limit $2) old \
+    where s.shard_key = $1 and s.event = old.event and s.day = old.day and s.seq = old.seq and s.part = old.part";
 
 fn delete_segments(conn: &mut Conn, shard_key: ShardKey) -> Result<usize> {
     Ok(diesel::sql_query(DELETE_SEGMENTS)

@@ -6,7 +6,7 @@ use chrono::{DateTime, Days, Utc};
 use diesel::prelude::*;
 
 use crate::schema::projects;
-use crate::{Conn, ProjectId, Result, StoreError, segments, transaction};
+use crate::{Conn, ProjectId, Result, StoreError, event_segments, transaction};
 
 /// A row of `projects`.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -83,7 +83,7 @@ pub fn set_retention(conn: &mut Conn, id: ProjectId, days: Option<i32>) -> Resul
             ))
             .execute(conn)?;
         // Segments may contain events that were deleted, or that the new retention deletes.
-        segments::drop_all(conn, id.shard_key())?;
+        event_segments::drop_all(conn, id.shard_key())?;
         Ok(changed == 1)
     })
 }

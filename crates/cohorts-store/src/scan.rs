@@ -2,6 +2,8 @@
 //!
 //! Large results are passed to a closure row by row, so that the caller bounds the memory.
 
+mod whole;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,6 +15,10 @@ use roaring::RoaringBitmap;
 
 use crate::schema::{distinct_ids, persons};
 use crate::{Conn, Result, ShardKey, StoreError};
+
+#[cfg(test)]
+pub(crate) use whole::{WHOLE_EVENTS, WHOLE_EVENTS_OF_DAY};
+pub use whole::{WholeEvent, whole_events, whole_events_of_day};
 
 /// Microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;

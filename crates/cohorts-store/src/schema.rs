@@ -139,24 +139,23 @@ diesel::table! {
 }
 
 diesel::table! {
-    segments (shard_key, event, properties, day) {
+    segments (shard_key, event, day, seq, part) {
         shard_key -> Int8,
         event -> Text,
-        properties -> Text,
         day -> Int8,
-        through_seq -> Int8,
+        seq -> Int8,
+        part -> Int8,
+        row_count -> Int8,
         data -> Bytea,
+        properties -> Bytea,
     }
 }
 
 diesel::table! {
-    segment_manifests (shard_key, event, properties) {
+    segment_heads (shard_key) {
         shard_key -> Int8,
-        event -> Text,
-        properties -> Text,
         through_seq -> Int8,
-        from_day -> Int8,
-        days -> Int8,
+        claimed_until -> Nullable<Timestamptz>,
     }
 }
 
@@ -279,7 +278,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     log_heads,
     segments,
     member_chunks,
-    segment_manifests,
+    segment_heads,
     person_checkpoints,
     property_checkpoints,
     ordinal_counters,

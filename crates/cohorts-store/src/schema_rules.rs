@@ -33,7 +33,7 @@ pub(crate) const PERSON: [&str; 11] = [
     "person_checkpoints",
     "persons",
     "property_checkpoints",
-    "segment_manifests",
+    "segment_heads",
     "segments",
     "tombstones",
 ];

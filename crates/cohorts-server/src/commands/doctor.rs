@@ -12,11 +12,13 @@ use chrono::{TimeDelta, Utc};
 
 use cohorts_store::distribution::{self, Worker};
 use cohorts_store::outages::Outages;
-use cohorts_store::{Conn, Error, ProjectId, health, project_deletion, projects, queue, segments};
+use cohorts_store::{
+    Conn, Error, ProjectId, event_segments, health, project_deletion, projects, queue,
+};
 
 use super::output::{counted, print};
 use crate::Data;
-use crate::index::checkpoint::mismatched_events;
+use crate::index::segments::mismatched_events;
 
 /// With a larger difference between clocks, leases of other replicas seem to have ended.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(2);
@@ -347,7 +349,7 @@ fn drop_mismatched(conn: &mut Conn, project: ProjectId) -> Result<Vec<String>, E
         projects::lock(conn, project)?;
         let events = mismatched_events(conn, shard_key)?;
         if !events.is_empty() {
-            segments::drop_all(conn, shard_key)?;
+            event_segments::drop_all(conn, shard_key)?;
         }
         Ok(events)
     })
@@ -494,7 +496,7 @@ mod tests {
         // The last commit follows while the doctor waits.
         let finish = || {
             let conn = &mut *data.store.connection().unwrap();
-            segments::drop_all(conn, project.shard_key()).unwrap();
+            event_segments::drop_all(conn, project.shard_key()).unwrap();
         };
         for repair in [false, true] {
             let passing = check_segments(conn, &projects, repair, finish).unwrap();

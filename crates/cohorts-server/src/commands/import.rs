@@ -13,6 +13,7 @@ use crate::ingest::{self, Item};
 use cohorts_store::{Lane, ProjectId, projects};
 
 mod amplitude;
+mod columns;
 mod formats;
 mod mixpanel;
 mod parser;
@@ -22,12 +23,13 @@ mod record;
 mod segment;
 mod summary;
 
+use columns::{CommittedBatch, SegmentImport};
 use parser::LineParser;
 use reader::Lines;
 use summary::Imported;
 
 /// The most items of one commit.
-const BATCH_ITEMS: usize = 40_000;
+const BATCH_ITEMS: usize = if cfg!(test) { 400 } else { 40_000 };
 /// The most bytes of the lines of one commit.
 const BATCH_BYTES: usize = 24 << 20;
 /// Bad lines that are printed. Further ones are only counted.
@@ -58,10 +60,13 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
     row.with_context(|| format!("there is no project {}", project.0))?;
     let mut imported = Imported::default();
     let mut parser = LineParser::new(project);
+    let mut segments = SegmentImport::begin(&data.store, project);
     for file in files {
         let lines = reader::open(file)?;
-        import_lines(data, project, lines, &mut parser, &mut imported)?;
+        let parts = (&mut parser, &mut segments);
+        import_lines(data, project, lines, parts, &mut imported)?;
     }
+    segments.finish();
     imported.deleted_persons = parser.deleted_persons();
     Ok(imported)
 }
@@ -72,12 +77,12 @@ struct ParsedBatch {
     formats: Option<String>,
 }
 
-/// Reads and parses on one thread, and commits on this one.
+/// Reads and parses on one thread, commits on this one, and builds segments on another.
 fn import_lines(
     data: &Data,
     project: ProjectId,
     lines: Lines,
-    parser: &mut LineParser,
+    (parser, segments): (&mut LineParser, &mut SegmentImport),
     imported: &mut Imported,
 ) -> anyhow::Result<()> {
     let name = lines.name().to_owned();
@@ -94,10 +99,20 @@ fn import_lines(
             };
             read_lines(lines, &mut *parser, send, refuse)
         });
+        let (send_committed, committed_batches) = mpsc::sync_channel::<CommittedBatch>(1);
+        scope.spawn(|| {
+            committed_batches
+                .into_iter()
+                .for_each(|batch| segments.add(&batch));
+        });
         let store = data.store.in_lane(Lane::Writers);
         for ParsedBatch { items, formats } in batches {
-            let committed = ingest::commit_in_halves(&store, project, &items)?;
+            let mut written = Vec::new();
+            let committed = ingest::commit_in_halves(&store, project, &items, &mut written)?;
             imported.add(&items, &committed);
+            send_committed
+                .send(CommittedBatch { items, written })
+                .map_err(|_| anyhow!("the thread of the segments panicked"))?;
             let messages = [Some(imported.progress_message()), formats];
             let messages: Vec<String> = messages.into_iter().flatten().collect();
             progress.lock().set(read.read(), messages.join(", "));

@@ -53,6 +53,7 @@ pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<P
         properties: advance_properties(properties, &touched, changes.values),
         events,
         property_checkpoints: Arc::clone(&index.property_checkpoints),
+        damaged_days: Arc::clone(&index.damaged_days),
         ..ProjectIndex::empty(
             end,
             index.retention,

@@ -2,7 +2,7 @@
 //!
 //! An index is never changed. A successor replaces it: see `advance`. Blocks are loaded on first use: see `load`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,6 +53,8 @@ pub struct ProjectIndex {
     pub event_names: Cache<(), Vec<String>>,
     /// Properties with a checkpoint that was looked at, shared by an index and its successors.
     pub property_checkpoints: Arc<Mutex<HashMap<String, PropertyCheckpoint>>>,
+    /// Days of names with a damaged segment, shared by an index and its successors.
+    pub damaged_days: Arc<Mutex<BTreeSet<(String, i64)>>>,
     /// The columns that live cohorts read, shared by all indexes of the project.
     pub live: Arc<SharedLiveColumns>,
 }
@@ -98,6 +100,7 @@ impl ProjectIndex {
             distinct_ids: Cache::default(),
             event_names: Cache::default(),
             property_checkpoints: Arc::default(),
+            damaged_days: Arc::default(),
             live,
         }
     }
@@ -111,14 +114,17 @@ impl ProjectIndex {
             ordinals,
             merged: merged.into_iter().map(i64::from).collect(),
         };
-        Self::empty(
-            self.seq,
-            self.retention,
-            range,
-            Arc::new(persons & &*self.persons),
-            Arc::clone(&self.tombstones),
-            Arc::clone(&self.live),
-        )
+        Self {
+            damaged_days: Arc::clone(&self.damaged_days),
+            ..Self::empty(
+                self.seq,
+                self.retention,
+                range,
+                Arc::new(persons & &*self.persons),
+                Arc::clone(&self.tombstones),
+                Arc::clone(&self.live),
+            )
+        }
     }
 
     /// Whether this index has properties or events that `other` lacks.
@@ -132,6 +138,7 @@ impl ProjectIndex {
         let missing = Self {
             is_behind: self.is_behind,
             property_checkpoints: Arc::clone(&self.property_checkpoints),
+            damaged_days: Arc::clone(&self.damaged_days),
             ..Self::empty(
                 self.seq,
                 self.retention,

@@ -23,11 +23,12 @@ use super::live::{SharedLiveColumns, drop_unread_columns};
 use super::memory::MemoryUse;
 use super::project::ProjectIndex;
 use super::read::ReadTx;
+use super::segments::{SegmentUpkeep, rewrite_from_rows};
 
 /// The memory budget if none is set, in bytes.
 pub const DEFAULT_BUDGET: u64 = 1 << 30;
 
-/// The pause between two searches for stored columns that no live cohort reads.
+/// The pause between two searches for checkpoints of properties that no live cohort reads.
 const DROP_EVERY: Duration = Duration::from_secs(600);
 
 /// What the cache knows of a project.
@@ -47,6 +48,7 @@ pub struct IndexCache {
     /// The other memory under the budget.
     pub memory: Arc<MemoryUse>,
     columns_dropped: Mutex<Instant>,
+    segments: SegmentUpkeep,
     builds: AtomicU64,
 }
 
@@ -57,6 +59,7 @@ impl Default for IndexCache {
             budget: AtomicU64::new(DEFAULT_BUDGET),
             memory: Arc::default(),
             columns_dropped: Mutex::new(Instant::now()),
+            segments: SegmentUpkeep::default(),
             builds: AtomicU64::new(0),
         }
     }
@@ -193,8 +196,8 @@ impl IndexCache {
         }
     }
 
-    /// Writes the checkpoints that are due, except of projects with an outage, and drops the indexes of deleted projects and the stored columns that no live
-    /// cohort reads.
+    /// Writes the checkpoints and the segments that are due, except of projects with an outage, and drops the indexes of
+    /// deleted projects and the checkpoints of properties that no live cohort reads.
     pub fn write_checkpoints(&self, conn: &mut Conn, outages: &Outages) {
         for (project, index) in self.all() {
             if outages.affect(project) {
@@ -209,6 +212,10 @@ impl IndexCache {
                     project.0
                 );
             }
+            rewrite_damaged(conn, project, &index);
+        }
+        if let Err(cause) = self.segments.run(conn) {
+            log::warn!("segments were not written, will retry: {cause}");
         }
         let mut dropped = self.columns_dropped.lock();
         if dropped.elapsed() >= DROP_EVERY {
@@ -258,4 +265,15 @@ fn catch_up(index: &mut Arc<ProjectIndex>, tx: &ReadTx<'_>, seq: i64) -> IndexRe
         *index = Arc::new(advance(index, tx, seq)?);
     }
     Ok(())
+}
+
+/// Builds the days again that readers have found damaged.
+fn rewrite_damaged(conn: &mut Conn, project: ProjectId, index: &ProjectIndex) {
+    let damaged = std::mem::take(&mut *index.damaged_days.lock());
+    for (event, day) in damaged {
+        if let Err(cause) = rewrite_from_rows(conn, project, &event, day) {
+            let project = project.0;
+            log::warn!("project {project}: a damaged segment was not written again: {cause}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::person_state::MAX_PROPERTIES_BYTES;
-use super::{Committed, Item, commit_part, next_limit};
+use super::{Attempt, Committed, Item, commit_part, next_limit};
 use crate::index::IndexedStore;
 use crate::metrics::Metrics;
 
@@ -334,7 +334,7 @@ fn commit_turn(
 ) -> Vec<PendingRequest> {
     // A commit on a worker that does not respond would hold one of the few writers.
     let result = (store.outages.check(project))
-        .and_then(|()| commit_part(store, project, &mut || turn.items(), false));
+        .and_then(|()| commit_part(store, project, &mut || turn.items(), Attempt::default()));
     match result {
         Ok(part) => {
             count(metrics, project, &part.committed);

@@ -33,7 +33,7 @@ fn rows_of(conn: &mut PgConnection, project: i64) -> i64 {
         "tombstones",
         "member_chunks",
         "segments",
-        "segment_manifests",
+        "segment_heads",
         "person_checkpoints",
         "property_checkpoints",
         "log_heads",

@@ -66,8 +66,8 @@ where shard_key = $1 and cohort_id > $2 and cohort_id <= $3;
 -- project_deletion::DELETE_SEGMENTS
 delete
 from segments s
-using (select event, properties, day
+using (select event, day, seq, part
     from segments
     where shard_key = $1
     limit $2) old
-where s.shard_key = $1 and s.event = old.event and s.properties = old.properties and s.day = old.day;
+where s.shard_key = $1 and s.event = old.event and s.day = old.day and s.seq = old.seq and s.part = old.part;
