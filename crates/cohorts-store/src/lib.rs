@@ -113,7 +113,7 @@ pub struct Store {
     lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
     pub ordinals: Arc<ordinals::Ordinals>,
-    /// Projects whose worker of a distributed Postgres does not respond.
+    /// The workers of a distributed Postgres that do not respond.
     pub outages: Arc<outages::Outages>,
     /// Projects with a transaction of unknown outcome.
     pub uncertain: Arc<uncertain::UncertainProjects>,

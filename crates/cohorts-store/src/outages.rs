@@ -21,10 +21,10 @@ pub type WorkerName = Arc<str>;
 
 /// The workers as they were last seen. On plain Postgres there are none.
 #[derive(Default)]
-pub struct Outages(Mutex<Seen>);
+pub struct Outages(Mutex<WorkerStates>);
 
 #[derive(Default)]
-struct Seen {
+struct WorkerStates {
     /// `None` before the first look.
     counts: Option<WorkerCounts>,
     /// The workers that did not respond at the last look.

@@ -291,7 +291,7 @@ fn fitting_items<'a>(requests: impl IntoIterator<Item = &'a PendingRequest>) -> 
 }
 
 impl Queues {
-    /// Removes and returns the first ready project whose node has a writer left.
+    /// Removes and returns the first ready project on a node with a writer left.
     fn next_ready(&mut self, outages: &Outages) -> Option<ProjectId> {
         let is_free = |project: &ProjectId| {
             let Some(node) = outages.worker_of(*project) else {
