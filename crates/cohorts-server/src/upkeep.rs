@@ -6,11 +6,12 @@ mod due;
 mod eraser;
 mod pruning;
 mod retention;
+mod watch;
 
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_store::{Error, Store, distribution, keys, queue};
+use cohorts_store::{Error, Store, keys, queue};
 
 use crate::calculation::Calculator;
 use counts::Counts;
@@ -18,6 +19,7 @@ use eraser::Eraser;
 pub use pruning::HistoryLimits;
 use pruning::Pruner;
 use retention::Sweeper;
+pub use watch::WorkerWatch;
 
 /// The longest pause between two runs.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -63,35 +65,27 @@ impl Upkeep {
         }
         let erased = self.eraser.run(store, metrics);
         report("deleted persons were not erased, will retry", erased);
-        if self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL) {
+        let is_tidying = self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL);
+        if is_tidying || !store.uncertain.is_empty() {
+            let checked = self.counts.check(store);
+            report("counts were not checked, will retry", checked);
+        }
+        if is_tidying {
             self.tidied = Some(Instant::now());
-            report("workers were not counted", self.count_workers());
             report("expired keys were not voided, will retry", void_keys(store));
             let swept = self.sweeper.sweep(store);
             report("old events were not deleted, will retry", swept);
-            report(
-                "counts were not checked, will retry",
-                self.counts.check(store),
-            );
             let pruned = self.pruner.prune(store);
             report("histories were not shortened, will retry", pruned);
             let conn = store.connection();
-            let written = conn.map(|mut conn| store.caches.index.write_checkpoints(&mut conn));
+            let written = conn.map(|mut conn| {
+                store
+                    .caches
+                    .index
+                    .write_checkpoints(&mut conn, &store.outages)
+            });
             report("checkpoint failed, will retry", written);
         }
-    }
-
-    /// Counts the workers of Citus. On plain Postgres, the metric does not exist.
-    fn count_workers(&self) -> Result<(), Error> {
-        let store: &Store = &self.calculator.store;
-        let conn = &mut *store.connection()?;
-        if distribution::is_possible(conn)? {
-            let workers = distribution::workers(conn)?;
-            let responding = workers.iter().filter(|worker| worker.is_available).count();
-            let others = workers.len() - responding;
-            self.calculator.metrics.workers(responding, others);
-        }
-        Ok(())
     }
 
     fn count_waiting(&self) -> Result<(), Error> {

@@ -34,6 +34,7 @@ mod lanes;
 pub mod members;
 mod migrate;
 pub mod ordinals;
+pub mod outages;
 pub mod pages;
 pub mod persons;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub mod segments;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tombstones;
+pub mod uncertain;
 pub mod uploads;
 
 pub use error::{Result, StoreError, StoreError as Error};
@@ -113,6 +115,10 @@ pub struct Store {
     lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
     pub ordinals: Arc<ordinals::Ordinals>,
+    /// The workers of a distributed Postgres that do not respond.
+    pub outages: Arc<outages::Outages>,
+    /// Projects with a transaction of unknown outcome.
+    pub uncertain: Arc<uncertain::UncertainProjects>,
     tokens: Arc<Cache<String, (ProjectId, Instant)>>,
     /// Whether the database has pg_trgm, so that searches also find similar names.
     pub has_trigrams: bool,
@@ -149,6 +155,8 @@ impl Store {
             lanes: Lanes::open(url, &statements, lane)?,
             lane,
             ordinals: Arc::default(),
+            outages: Arc::default(),
+            uncertain: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             has_trigrams,
             statements,

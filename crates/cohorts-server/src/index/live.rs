@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use cohorts_engine::reads::EventRead;
 use cohorts_engine::{Action, Reads};
+use cohorts_store::outages::Outages;
 use cohorts_store::{Conn, Error, ProjectId, cohorts, projects};
 use parking_lot::Mutex;
 
@@ -189,8 +190,11 @@ impl SharedLiveColumns {
 }
 
 /// Drops the stored columns of all projects that no live cohort reads.
-pub fn drop_unread_columns(conn: &mut Conn) -> Result<(), Error> {
+pub fn drop_unread_columns(conn: &mut Conn, outages: &Outages) -> Result<(), Error> {
     for project in projects::all(conn)? {
+        if outages.affect(project) {
+            continue;
+        }
         let properties = columns::with_checkpoints(conn, project)?;
         if !properties.is_empty() {
             let live = LiveColumns::read(conn, project)?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cohorts_store::outages::Outages;
 use cohorts_store::{Conn, Error as StoreError, ProjectId, ShardKey};
 use parking_lot::Mutex;
 
@@ -250,10 +251,13 @@ impl IndexCache {
         bytes
     }
 
-    /// Writes the checkpoints and the segments that are due, and drops the indexes of deleted projects and the checkpoints of
-    /// properties that no live cohort reads.
-    pub fn write_checkpoints(&self, conn: &mut Conn) {
+    /// Writes the checkpoints and the segments that are due, except of projects with an outage, and drops the indexes of
+    /// deleted projects and the checkpoints of properties that no live cohort reads.
+    pub fn write_checkpoints(&self, conn: &mut Conn, outages: &Outages) {
         for (project, index) in self.all() {
+            if outages.affect(project) {
+                continue;
+            }
             let written = index.write_checkpoints(conn, project);
             if matches!(written, Err(StoreError::ProjectGone)) {
                 self.projects.lock().remove(&project);
@@ -265,17 +269,17 @@ impl IndexCache {
             }
             rewrite_damaged(conn, project, &index);
         }
-        if let Err(cause) = self.segments.run(conn) {
+        if let Err(cause) = self.segments.run(conn, outages) {
             log::warn!("segments were not written, will retry: {cause}");
         }
         let indexed = self.all().into_iter();
         let indexed = indexed.map(|(project, index)| (project.shard_key(), index.persons.len()));
         self.rankings
-            .write_checkpoints(conn, self.budget(), &indexed.collect());
+            .write_checkpoints(conn, self.budget(), &indexed.collect(), outages);
         let mut dropped = self.columns_dropped.lock();
         if dropped.elapsed() >= DROP_EVERY {
             *dropped = Instant::now();
-            if let Err(cause) = drop_unread_columns(conn) {
+            if let Err(cause) = drop_unread_columns(conn, outages) {
                 log::warn!("unread columns were not dropped, will retry: {cause}");
             }
         }

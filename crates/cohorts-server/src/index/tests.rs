@@ -11,6 +11,7 @@ mod segments;
 use std::time::Duration;
 
 use cohorts_engine::{Filter, LeafCache, Moment, plan};
+use cohorts_store::outages::Outages;
 use cohorts_store::segments as stored_segments;
 use cohorts_store::testing::TestDatabase;
 use cohorts_store::tombstones::{self, NewTombstone};
@@ -136,7 +137,7 @@ impl Fixture {
     }
 
     fn write_checkpoints(&self, cache: &IndexCache) {
-        cache.write_checkpoints(&mut self.conn());
+        cache.write_checkpoints(&mut self.conn(), &Outages::default());
     }
 
     /// The sequence number up to which events are in segments.

@@ -32,7 +32,8 @@ impl Eraser {
         let conn = &mut *store.connection()?;
         if is_idle {
             self.looked_at = Some(Instant::now());
-            let projects = projects::all(conn)?;
+            let mut projects = projects::all(conn)?;
+            projects.retain(|project| !store.outages.affect(*project));
             let keys: Vec<_> = projects.iter().map(|project| project.shard_key()).collect();
             metrics.erasures(erasures::count(conn, &keys)?.pending);
             let pending = erasures::shard_keys(conn, &keys)?;

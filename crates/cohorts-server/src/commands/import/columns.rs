@@ -291,7 +291,7 @@ mod tests {
                 while is_importing.load(Ordering::Relaxed) {
                     // As if the import had stopped for a minute.
                     segments::claim(conn, shard_key, None).unwrap();
-                    cache.write_checkpoints(conn);
+                    cache.write_checkpoints(conn, &Default::default());
                 }
             });
             assert_eq!(fixture.import(0..16_000), 16_000);

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cohorts_store::outages::Outages;
 use cohorts_store::rankings::{self, Begin, RankKey, StoredBucket, StoredRanking};
 use cohorts_store::{
     Conn, Error as StoreError, ShardKey, persons as person_rows, projects, tombstones,
@@ -54,11 +55,15 @@ impl RankingCache {
         conn: &mut Conn,
         memory: u64,
         indexed: &HashMap<ShardKey, u64>,
+        outages: &Outages,
     ) {
         for shard_key in indexed.keys() {
             self.project(*shard_key);
         }
         for project in self.all() {
+            if outages.affect(project.orders.shard_key.project()) {
+                continue;
+            }
             let indexed = indexed.get(&project.orders.shard_key).copied();
             let rows_read = Arc::default();
             let limits = RankingLimits {

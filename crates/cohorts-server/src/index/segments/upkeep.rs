@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use cohorts_store::outages::Outages;
 use cohorts_store::segments::{self, SegmentHead};
 use cohorts_store::tombstones::{self, Tombstones};
 use cohorts_store::{Conn, Error, ProjectId, ShardKey, events, projects, scan, transaction};
@@ -35,11 +36,14 @@ struct Seen {
 
 impl SegmentUpkeep {
     /// Writes and compacts the segments of all projects that are due. A project that fails is due again at the next time.
-    pub fn run(&self, conn: &mut Conn) -> Result<(), Error> {
+    pub fn run(&self, conn: &mut Conn, outages: &Outages) -> Result<(), Error> {
         let start = Instant::now();
         let all = projects::all(conn)?;
         self.0.lock().retain(|project, _| all.contains(project));
         for project in all {
+            if outages.affect(project) {
+                continue;
+            }
             let seen = self.0.lock().get(&project).copied().unwrap_or_default();
             match run_project(conn, project, seen, start) {
                 Ok(seen) => drop(self.0.lock().insert(project, seen)),

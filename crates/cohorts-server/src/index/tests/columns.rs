@@ -61,12 +61,12 @@ fn only_person_properties_that_live_cohorts_read_are_stored() {
     fixture.write_checkpoints(&cache);
     let stored = (all.clone(), vec!["a".to_owned()]);
     assert_eq!(fixture.stored_names(), stored);
-    drop_unread_columns(&mut fixture.conn()).unwrap();
+    drop_unread_columns(&mut fixture.conn(), &Outages::default()).unwrap();
     assert_eq!(fixture.stored_names(), stored);
 
     fixture.change("update cohorts set deleted = true");
     fixture.add_cohort(&has_property("b"));
-    drop_unread_columns(&mut fixture.conn()).unwrap();
+    drop_unread_columns(&mut fixture.conn(), &Outages::default()).unwrap();
     // Properties of persons stay, as long as there are not too many.
     assert_eq!(fixture.stored_names(), (all, vec!["a".to_owned()]));
     assert_eq!(evaluate(&IndexCache::default()), expected);

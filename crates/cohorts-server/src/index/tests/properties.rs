@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use cohorts_store::columns as stored_columns;
+use cohorts_store::outages::Outages;
 use cohorts_store::tombstones::Tombstones;
 use cohorts_store::{erasures, events, frames, persons};
 use diesel::sql_types::{BigInt, Bytea};
@@ -437,7 +438,7 @@ fn the_most_frequent_properties_are_written_and_an_unread_one_stays() {
         (0..6).all(|nth| stored.contains(&format!("a{nth}"))),
         "{stored:?}"
     );
-    super::super::live::drop_unread_columns(&mut fixture.conn()).unwrap();
+    super::super::live::drop_unread_columns(&mut fixture.conn(), &Outages::default()).unwrap();
     assert_eq!(names(), stored);
     // A loaded property with a checkpoint is refreshed, whether a live cohort reads it or not.
     let items: Vec<Item> = (0..2_000).map(|nth| set_plan(nth, 1)).collect();
