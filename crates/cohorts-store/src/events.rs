@@ -307,6 +307,9 @@ pub fn delete_of_persons(
     after: i64,
 ) -> Result<BTreeMap<i64, EventDays>> {
     let mut deleted = BTreeMap::new();
+    if ordinals.is_empty() {
+        return Ok(deleted);
+    }
     if after > 0 {
         let rows = events::table
             .filter(events::shard_key.eq(shard_key.0))

@@ -1,5 +1,6 @@
 //! Which columns are stored, and which are loaded together.
 
+use cohorts_store::outages::Outages;
 use diesel::RunQueryDsl;
 use serde_json::{Value, json};
 

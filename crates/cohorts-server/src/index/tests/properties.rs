@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use cohorts_store::columns as stored_columns;
-use cohorts_store::outages::Outages;
 use cohorts_store::tombstones::Tombstones;
 use cohorts_store::{erasures, events, frames, persons};
 use diesel::sql_types::{BigInt, Bytea};
