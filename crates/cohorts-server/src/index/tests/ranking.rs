@@ -13,9 +13,9 @@ use crate::index::ranking::{RankedPersons, Ranking, stored};
 use crate::index::read::RowCount;
 
 /// A small generator of random numbers, so that each history can be repeated.
-struct Numbers(u64);
+struct SeedNumbers(u64);
 
-impl Numbers {
+impl SeedNumbers {
     fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -89,7 +89,7 @@ impl History {
         });
     }
 
-    fn create(&mut self, numbers: &mut Numbers, count: u64, times: u64) {
+    fn create(&mut self, numbers: &mut SeedNumbers, count: u64, times: u64) {
         let persons: Vec<(u32, i64)> = (0..count)
             .map(|_| {
                 // Some ordinals are never used.
@@ -100,7 +100,7 @@ impl History {
         self.put(&persons);
     }
 
-    fn some(&self, numbers: &mut Numbers, count: u64) -> Vec<u32> {
+    fn some(&self, numbers: &mut SeedNumbers, count: u64) -> Vec<u32> {
         let all: Vec<u32> = self.persons.keys().copied().collect();
         if all.is_empty() {
             return Vec::new();
@@ -172,7 +172,7 @@ impl History {
     }
 
     /// Compares all persons, a part of them, and pages at random positions with a sorted list.
-    fn check(&self, caches: &Arc<Caches>, numbers: &mut Numbers) {
+    fn check(&self, caches: &Arc<Caches>, numbers: &mut SeedNumbers) {
         assert_eq!(self.listed(caches, None), self.expected(|_| true));
         let divisor = numbers.below(40) as u32 + 2;
         let is_member = |ordinal: u32| ordinal % divisor == 1;
@@ -210,7 +210,7 @@ impl History {
         self.fixture.write_checkpoints(&caches.index);
     }
 
-    fn damage(&self, numbers: &mut Numbers) {
+    fn damage(&self, numbers: &mut SeedNumbers) {
         let bucket = "where (start_time, start_ordinal) = (select start_time, start_ordinal from ranking_buckets \
                       order by md5(start_time::text || start_ordinal) limit 1)";
         self.run(&match numbers.below(4) {
@@ -240,7 +240,7 @@ fn ranking(conn: &mut Conn, caches: &Caches, shard_key: ShardKey) -> Arc<Ranking
 }
 
 /// A random step of a history.
-fn change(history: &mut History, numbers: &mut Numbers) {
+fn change(history: &mut History, numbers: &mut SeedNumbers) {
     match numbers.below(7) {
         0 => history.create(numbers, 400, 1_000_000),
         // Many persons of one instant.
@@ -274,7 +274,7 @@ fn change(history: &mut History, numbers: &mut Numbers) {
 #[test]
 fn lists_equal_sorted_persons_after_any_history_with_any_checkpoint() {
     for seed in 1..4 {
-        let (mut numbers, mut history) = (Numbers(seed * 0x9E37_79B9), History::new());
+        let (mut numbers, mut history) = (SeedNumbers(seed * 0x9E37_79B9), History::new());
         // Two processes with one database.
         let mut processes = [Arc::new(Caches::default()), Arc::new(Caches::default())];
         for _ in 0..40 {
@@ -304,7 +304,7 @@ fn lists_equal_sorted_persons_after_any_history_with_any_checkpoint() {
 
 #[test]
 fn a_reader_of_an_older_snapshot_leaves_no_wrong_order_behind() {
-    let (mut numbers, mut history) = (Numbers(11), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(11), History::new());
     history.create(&mut numbers, 900, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
@@ -340,7 +340,7 @@ fn a_reader_of_an_older_snapshot_leaves_no_wrong_order_behind() {
 
 #[test]
 fn a_start_reads_checkpoints_and_the_persons_written_after_them() {
-    let (mut numbers, mut history) = (Numbers(3), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(3), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
@@ -362,7 +362,7 @@ fn a_start_reads_checkpoints_and_the_persons_written_after_them() {
 
 #[test]
 fn the_ranking_of_an_indexed_project_is_stored_before_its_persons_are_listed() {
-    let (mut numbers, mut history) = (Numbers(29), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(29), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.fixture.persons_of_x(&caches.index);
@@ -381,7 +381,7 @@ fn the_ranking_of_an_indexed_project_is_stored_before_its_persons_are_listed() {
 
 #[test]
 fn only_buckets_with_changes_are_written_again() {
-    let (mut numbers, mut history) = (Numbers(5), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(5), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
@@ -409,7 +409,7 @@ fn only_buckets_with_changes_are_written_again() {
 
 #[test]
 fn a_round_that_ends_early_leaves_a_valid_checkpoint() {
-    let (mut numbers, mut history) = (Numbers(8), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(8), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
@@ -440,7 +440,7 @@ fn a_round_that_ends_early_leaves_a_valid_checkpoint() {
 
 #[test]
 fn erased_persons_are_in_no_stored_bucket() {
-    let (mut numbers, mut history) = (Numbers(9), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(9), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
@@ -463,7 +463,7 @@ fn erased_persons_are_in_no_stored_bucket() {
 
 #[test]
 fn rankings_count_in_the_memory_budget_and_are_evicted() {
-    let (mut numbers, mut history) = (Numbers(7), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(7), History::new());
     history.create(&mut numbers, 3_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
@@ -487,7 +487,7 @@ fn rankings_count_in_the_memory_budget_and_are_evicted() {
 
 #[test]
 fn a_build_without_memory_for_the_keys_gives_the_same_order() {
-    let (mut numbers, mut history) = (Numbers(13), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(13), History::new());
     history.create(&mut numbers, 2_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     caches.index.set_budget(10_000);
@@ -496,7 +496,7 @@ fn a_build_without_memory_for_the_keys_gives_the_same_order() {
 
 #[test]
 fn a_build_continues_where_a_caller_ran_out_of_time() {
-    let (mut numbers, mut history) = (Numbers(17), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(17), History::new());
     history.create(&mut numbers, 2_000, 1_000_000);
     let store = &history.fixture.store;
     let conn = &mut *history.fixture.conn();
@@ -511,7 +511,7 @@ fn a_build_continues_where_a_caller_ran_out_of_time() {
 
 #[test]
 fn a_step_of_a_catch_up_hides_no_person_from_an_older_reader() {
-    let (mut numbers, mut history) = (Numbers(23), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(23), History::new());
     history.create(&mut numbers, 300, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
@@ -540,7 +540,7 @@ fn a_step_of_a_catch_up_hides_no_person_from_an_older_reader() {
 
 #[test]
 fn creation_times_come_from_the_stored_ranking_and_later_rows() {
-    let (mut numbers, mut history) = (Numbers(19), History::new());
+    let (mut numbers, mut history) = (SeedNumbers(19), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
     let caches = Arc::new(Caches::default());
     history.check(&caches, &mut numbers);
