@@ -78,7 +78,8 @@ pub fn burst(
     let checking = Instant::now();
     let now = Utc::now();
     for expected in counts.expected() {
-        let filter = expected.filter_since(from);
+        // Events at the instant itself do not count.
+        let filter = expected.filter_since(from - TimeDelta::milliseconds(1));
         let preview = service.preview_when_loaded(access, &filter, now)?;
         ensure!(
             preview.count == expected.persons,

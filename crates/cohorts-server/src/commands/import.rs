@@ -78,18 +78,21 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
     Ok(imported)
 }
 
-/// Writes the checkpoints of persons and properties. Without them, the first question on a property takes longer.
+/// Writes the checkpoints of persons, their properties and their order. Without them, the first question on a property and
+/// the first page take longer.
 fn write_checkpoints(data: &Data, project: ProjectId) {
-    let mut progress = Progress::new("properties", None);
+    let mut progress = Progress::new("persons", None);
     let written = data.store.connection().map_err(Into::into);
     let written = written.and_then(|mut conn| {
         write_all(&mut conn, project, |done, all| {
             progress.set(done as u64, format!("{done} of {all} parts of the persons"));
-        })
+        })?;
+        progress.set(0, "the order of the persons".to_owned());
+        data.store.caches.index.store_ranking(&mut conn, project)
     });
     if let Err(cause) = written {
         progress.print(&format!(
-            "the import is complete, but checkpoints of properties were not written, so first questions take longer: {cause}"
+            "the import is complete, but checkpoints of persons were not written, so first questions take longer: {cause}"
         ));
     }
 }

@@ -285,6 +285,12 @@ impl IndexCache {
         }
     }
 
+    /// Stores the order of the persons of a project, if much of it has changed.
+    pub fn store_ranking(&self, conn: &mut Conn, project: ProjectId) -> IndexResult<()> {
+        let memory = self.budget();
+        self.rankings.store(conn, project.shard_key(), memory)
+    }
+
     /// The memory of all indexes and rankings, in bytes.
     pub fn bytes(&self) -> u64 {
         let bytes_of = |(_, index): &(ProjectId, Arc<ProjectIndex>)| {

@@ -287,7 +287,13 @@ fn merges_and_deletions_after_a_segment_was_written_are_followed() {
         merged_into: None,
     };
     let shard_key = fixture.project.shard_key();
-    tombstones::record(&mut fixture.conn(), shard_key, i64::MAX, &[deletion]).unwrap();
+    tombstones::record(
+        &mut fixture.conn(),
+        shard_key,
+        fixture.log_head(),
+        &[deletion],
+    )
+    .unwrap();
     assert_eq!(fixture.after_start().len(), 98);
 }
 

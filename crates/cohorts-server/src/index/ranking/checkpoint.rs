@@ -34,6 +34,8 @@ const CHECK_EVERY: Duration = if cfg!(test) {
 };
 /// The time of one call for each project.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
+/// The time to store a ranking as a whole.
+const STORE_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Whether a round goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,18 @@ impl RankingCache {
                 ),
             }
         }
+    }
+
+    /// Brings the ranking of a project to the end of the log, and writes it to its end if it is due.
+    pub fn store(&self, conn: &mut Conn, shard_key: ShardKey, memory: u64) -> IndexResult<()> {
+        let rows_read = Arc::default();
+        let limits = RankingLimits {
+            deadline: Instant::now() + STORE_LIMIT,
+            memory,
+            rows_read: &rows_read,
+        };
+        cohorts_store::snapshot(conn, |conn| self.get(conn, shard_key, &limits))?;
+        self.write_checkpoint(conn, &self.project(shard_key), None, &limits)
     }
 
     fn write_checkpoint(

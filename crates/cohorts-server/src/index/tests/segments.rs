@@ -147,7 +147,7 @@ impl Fixture {
         writer.unwrap().unwrap()
     }
 
-    fn log_head(&self) -> i64 {
+    pub(super) fn log_head(&self) -> i64 {
         events::log_head(&mut self.conn(), self.project.shard_key()).unwrap()
     }
 
