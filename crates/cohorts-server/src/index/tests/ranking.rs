@@ -380,6 +380,21 @@ fn the_ranking_of_an_indexed_project_is_stored_before_its_persons_are_listed() {
 }
 
 #[test]
+fn an_import_stores_a_ranking_that_no_process_has_in_memory() {
+    let (mut numbers, mut history) = (SeedNumbers(31), History::new());
+    history.create(&mut numbers, 1_000, 1_000_000);
+    let (project, conn) = (history.fixture.project, &mut *history.fixture.conn());
+    let store = |conn: &mut _| Caches::default().index.store_ranking(conn, project);
+    store(conn).unwrap();
+    assert_eq!(history.stored().unwrap(), history.persons);
+    // Another import without changes writes nothing.
+    history.run("update rankings set version = 99");
+    store(conn).unwrap();
+    let stored = rankings::find(conn, history.shard_key()).unwrap();
+    assert_eq!(stored.unwrap().version, 99);
+}
+
+#[test]
 fn only_buckets_with_changes_are_written_again() {
     let (mut numbers, mut history) = (SeedNumbers(5), History::new());
     history.create(&mut numbers, 1_000, 1_000_000);
