@@ -7,6 +7,7 @@
 mod bitmap;
 mod codes;
 mod column;
+mod derived;
 mod dictionary;
 mod encode;
 mod events;

@@ -99,6 +99,7 @@ pub mod chunks;
 mod condition;
 pub mod condition_type;
 mod date;
+pub mod delta;
 mod error;
 mod eval;
 pub mod filter;

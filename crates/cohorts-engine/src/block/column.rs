@@ -1,11 +1,15 @@
 //! A column: a dictionary, and a code for each row.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::TimeSpan;
 use super::codes::{Codes, MISSING, code_of, index_of};
+use super::derived::{DateOrder, Derived};
 use super::dictionary::{Dictionary, value_bytes};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
@@ -16,12 +20,21 @@ use crate::value::Stored;
 pub(super) struct Column {
     pub dictionary: Dictionary,
     pub codes: Codes,
+    by_date: Derived<DateOrder>,
 }
 
 impl Column {
     pub fn new(dictionary: Dictionary, codes: impl Iterator<Item = u32>) -> Column {
         let codes = Codes::new(codes, dictionary.len());
-        Column { dictionary, codes }
+        Column::from_parts(dictionary, codes)
+    }
+
+    pub fn from_parts(dictionary: Dictionary, codes: Codes) -> Column {
+        Column {
+            dictionary,
+            codes,
+            by_date: Derived::default(),
+        }
     }
 
     /// Evaluates `predicate` for each row.
@@ -55,12 +68,63 @@ impl Column {
 
     /// The memory that the column takes, in bytes, approximately.
     pub fn bytes(&self) -> usize {
-        self.dictionary.bytes() + self.codes.bytes()
+        let by_date = self.by_date.get().map_or(0, DateOrder::bytes);
+        self.dictionary.bytes() + self.codes.bytes() + by_date
     }
 
     /// Replaces the rows by `rows`, in this order.
     pub fn reorder(&mut self, rows: &[u32]) {
         self.codes = self.codes.take(rows);
+    }
+
+    /// The column of `rows`, in this order, without values that none of them has. The cost depends
+    /// on the number of rows only.
+    pub fn taken(&self, rows: &[u32]) -> Column {
+        let codes = self.codes.take(rows);
+        let mut dictionary = Dictionary::default();
+        let mut new_codes = HashMap::from([(MISSING, MISSING)]);
+        let codes = codes.iter().map(|code| {
+            *new_codes.entry(code).or_insert_with(|| {
+                dictionary.push(self.dictionary.value(code as usize - 1));
+                dictionary.len() as u32
+            })
+        });
+        let codes: Vec<u32> = codes.collect();
+        Column::new(dictionary, codes.into_iter())
+    }
+
+    /// The rows with a date in any of `spans`, in rising order.
+    pub fn rows_with_dates(&self, spans: &[TimeSpan], time_zone: &TimeZone) -> Vec<u32> {
+        let dates = self.dates(time_zone);
+        let mut has_date = vec![false; self.dictionary.len() + 1];
+        let indexes = spans.iter().flat_map(|span| dates.within(*span));
+        let mut count = 0;
+        for index in indexes {
+            has_date[code_of(index) as usize] = true;
+            count += 1;
+        }
+        if count == 0 {
+            return Vec::new();
+        }
+        let rows = (0..).zip(self.codes.iter());
+        let rows = rows.filter(|(_, code)| has_date[*code as usize]);
+        rows.map(|(row, _)| row).collect()
+    }
+
+    /// The first date from `instant` on.
+    pub fn first_date_from(&self, instant: i64, time_zone: &TimeZone) -> Option<i64> {
+        self.dates(time_zone).first_from(instant)
+    }
+
+    /// The values by date; kept for the first time zone.
+    fn dates(&self, time_zone: &TimeZone) -> Cow<'_, DateOrder> {
+        let make = || self.dictionary.dates(time_zone);
+        let dates = self.by_date.get_or_make(make);
+        if dates.is_for(time_zone) {
+            Cow::Borrowed(dates)
+        } else {
+            Cow::Owned(make())
+        }
     }
 
     /// The column without values that no row has.

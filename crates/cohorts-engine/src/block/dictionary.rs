@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use rayon::prelude::*;
 use serde_json::Value;
 
+use super::derived::DateOrder;
+use crate::date;
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::{Predicate, Texts};
 use crate::value::Stored;
@@ -58,6 +61,25 @@ impl Dictionary {
 
     pub fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
         (0..self.len()).map(|index| self.value(index))
+    }
+
+    /// The indexes of the values that are dates, by date.
+    pub fn dates(&self, time_zone: &TimeZone) -> DateOrder {
+        let values = self.iter().zip(0..);
+        let dates = values.filter_map(|(value, index)| {
+            let instant = date::stored_instant(value, time_zone)?;
+            Some((instant, index))
+        });
+        DateOrder::new(time_zone, dates.collect())
+    }
+
+    /// The dictionary of the values with these indexes, which must be distinct.
+    pub fn taken(&self, indexes: &[u32]) -> Dictionary {
+        let mut dictionary = Dictionary::default();
+        for index in indexes {
+            dictionary.push(self.value(*index as usize));
+        }
+        dictionary
     }
 
     /// Adds a value at the end. The dictionary must not contain it yet.

@@ -131,7 +131,7 @@ fn column(reader: &mut BlockReader, version: u8, rows: usize) -> Option<Column> 
     }
     Some(match version {
         WIDE_EVENTS => Column::new(dictionary, codes.iter()),
-        _ => Column { dictionary, codes },
+        _ => Column::from_parts(dictionary, codes),
     })
 }
 

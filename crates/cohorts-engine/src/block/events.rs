@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::bitmap::from_sorted;
+use super::bitmap::{from_sorted, from_sorted_iter};
 use super::column::{Column, ColumnBuilder, RowMatches};
+use super::derived::{Derived, seek};
 use super::times::{TimeSpan, Times};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
@@ -25,6 +27,8 @@ pub struct EventBlock {
     persons: RoaringBitmap,
     span: TimeSpan,
     columns: HashMap<String, Column>,
+    /// The rows by time.
+    by_time: Derived<Vec<u32>>,
 }
 
 impl EventBlock {
@@ -55,7 +59,8 @@ impl EventBlock {
     pub fn bytes(&self) -> usize {
         let columns = self.columns.values().map(Column::bytes).sum::<usize>();
         let rows = self.ordinals.len() * size_of::<u32>() + self.times.bytes();
-        rows + self.persons.serialized_size() + columns + size_of::<EventBlock>()
+        let by_time = self.by_time.get().map_or(0, |rows| size_of_val(&rows[..]));
+        rows + self.persons.serialized_size() + columns + by_time + size_of::<EventBlock>()
     }
 
     pub(super) fn columns(&self) -> &HashMap<String, Column> {
@@ -102,6 +107,113 @@ impl EventBlock {
     pub fn with_columns(mut self, properties: &[String]) -> EventBlock {
         self.columns.retain(|key, _| properties.contains(key));
         self
+    }
+
+    /// The persons with an event in `span`. A block without rows counts with its whole time span.
+    /// The first call for a part of the block sorts its rows by time.
+    pub fn persons_between(&self, span: TimeSpan) -> RoaringBitmap {
+        if !self.span.overlaps(span) {
+            return RoaringBitmap::new();
+        }
+        if span.contains(self.span) || self.rows() == 0 {
+            return self.persons.clone();
+        }
+        let rows = self.by_time();
+        let start = rows.partition_point(|row| self.times.at(*row as usize) < span.first);
+        let rows = rows[start..].iter().map(|row| self.row(*row as usize));
+        let inside = rows.take_while(|(_, time)| *time <= span.last);
+        inside.map(|(ordinal, _)| ordinal).collect()
+    }
+
+    /// The time of the first event from `instant` on. The first call may sort the rows by time.
+    pub fn first_from(&self, instant: i64) -> Option<i64> {
+        if instant <= self.span.first {
+            return (self.span.first <= self.span.last).then_some(self.span.first);
+        }
+        if instant > self.span.last {
+            return None;
+        }
+        let rows = self.by_time();
+        let start = rows.partition_point(|row| self.times.at(*row as usize) < instant);
+        let first = rows.get(start);
+        first.map(|row| self.times.at(*row as usize))
+    }
+
+    fn by_time(&self) -> &[u32] {
+        self.by_time.get_or_make(|| {
+            let mut rows: Vec<u32> = (0..self.rows() as u32).collect();
+            rows.sort_unstable_by_key(|row| self.times.at(*row as usize));
+            rows
+        })
+    }
+
+    /// The persons with an event with a date as `property` in any of `spans`. Dates without an
+    /// offset are local to `time_zone`. The first call sorts the dates.
+    pub fn persons_with_dates(
+        &self,
+        property: &str,
+        spans: &[TimeSpan],
+        time_zone: &TimeZone,
+    ) -> RoaringBitmap {
+        let column = self.columns.get(property);
+        let rows = column.map(|column| column.rows_with_dates(spans, time_zone));
+        let rows = rows.iter().flatten();
+        from_sorted_iter(rows.map(|row| self.ordinals[*row as usize]))
+    }
+
+    /// The first date from `instant` on that an event has as `property`.
+    pub fn first_date_from(
+        &self,
+        property: &str,
+        instant: i64,
+        time_zone: &TimeZone,
+    ) -> Option<i64> {
+        let column = self.columns.get(property)?;
+        column.first_date_from(instant, time_zone)
+    }
+
+    /// Returns the events of `persons` only. The cost depends on the number of these persons and
+    /// of their events.
+    pub fn narrowed(&self, persons: &RoaringBitmap) -> EventBlock {
+        let persons = &self.persons & persons;
+        if persons.is_empty() {
+            return EventBlock::default();
+        }
+        if self.rows() == 0 {
+            return EventBlock {
+                persons,
+                span: self.span,
+                ..EventBlock::default()
+            };
+        }
+        let rows = self.rows_of(&persons);
+        let columns = self.columns.iter();
+        let columns = columns.map(|(key, column)| (key.clone(), column.taken(&rows)));
+        let columns = columns.collect();
+        let (ordinals, times) = rows.iter().map(|row| self.row(*row as usize)).unzip();
+        EventBlock::new(ordinals, Times::new(times), columns)
+    }
+
+    /// As [`EventBlock::narrowed`], without rows.
+    pub(crate) fn narrowed_to_persons(&self, persons: &RoaringBitmap) -> EventBlock {
+        EventBlock {
+            persons: &self.persons & persons,
+            span: self.span,
+            ..EventBlock::default()
+        }
+    }
+
+    /// The rows of `persons`.
+    fn rows_of(&self, persons: &RoaringBitmap) -> Vec<u32> {
+        let (mut rows, mut start) = (Vec::new(), 0);
+        for person in persons {
+            start += seek(&self.ordinals[start..], |ordinal| *ordinal < person);
+            while self.ordinals.get(start) == Some(&person) {
+                rows.push(start as u32);
+                start += 1;
+            }
+        }
+        rows
     }
 
     /// Combines the persons and the time span of `blocks`, without the events.
@@ -203,6 +315,7 @@ impl EventBlock {
             ordinals,
             times,
             columns,
+            by_time: Derived::default(),
         }
     }
 }

@@ -1,12 +1,17 @@
 //! One property of persons.
 
+use std::borrow::Cow;
+
+use jiff::tz::TimeZone;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::bitmap::{from_sorted, select};
+use super::bitmap::{from_sorted, from_sorted_iter, select};
 use super::codes::code_of;
 use super::column::{Column, ColumnBuilder};
+use super::derived::{DateOrder, Derived, seek};
 use super::dictionary::Dictionary;
+use super::times::{SPARSE, TimeSpan};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
@@ -21,6 +26,9 @@ pub struct PropertyBlock {
     /// The persons with a value, without those of the layer.
     present: RoaringBitmap,
     layer: Option<Box<Layer>>,
+    /// The dates of this block without the layer: indexes of the dictionary if there is a bitmap
+    /// per value, or else ordinals.
+    by_date: Derived<DateOrder>,
 }
 
 /// The values of some persons, in a block of their own.
@@ -117,6 +125,7 @@ impl PropertyBlock {
             dictionary,
             postings,
             layer: None,
+            by_date: Derived::default(),
         }
     }
 
@@ -193,8 +202,12 @@ impl PropertyBlock {
         universe: &RoaringBitmap,
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
-        let by_index = self.dictionary.evaluate(predicate, meter)?;
-        let mut matches = self.postings.persons_with(&by_index) & universe;
+        let mut matches = if self.is_sparse(universe) {
+            self.sparse_matching(predicate, universe, meter)?
+        } else {
+            let by_index = self.dictionary.evaluate(predicate, meter)?;
+            self.postings.persons_with(&by_index) & universe
+        };
         if predicate.matches_missing() {
             matches |= universe - &self.present;
         }
@@ -204,6 +217,77 @@ impl PropertyBlock {
             matches |= layer.block.matching(predicate, &universe, meter)?;
         }
         Ok(matches)
+    }
+
+    /// Whether few of the persons with a value are in `universe`.
+    fn is_sparse(&self, universe: &RoaringBitmap) -> bool {
+        universe.len() < self.present.len() / SPARSE as u64
+    }
+
+    /// As [`PropertyBlock::matching`] without the layer, for few persons: tests their values only.
+    fn sparse_matching<I: Interrupt>(
+        &self,
+        predicate: &Predicate,
+        universe: &RoaringBitmap,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let pairs = match &self.postings {
+            Postings::Bitmaps(bitmaps) => {
+                let by_index = self.dictionary.evaluate(predicate, meter)?;
+                let bitmaps = bitmaps.iter().zip(by_index);
+                let matching = bitmaps.filter(|(_, matches)| *matches);
+                return Ok(matching.map(|(bitmap, _)| bitmap & universe).union());
+            }
+            Postings::Pairs(pairs) => pairs_of(pairs, universe),
+        };
+        let mut indexes: Vec<u32> = pairs.iter().map(|(_, index)| *index).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let matches = self.dictionary.taken(&indexes).evaluate(predicate, meter)?;
+        let is_match = |index: &u32| indexes.binary_search(index).is_ok_and(|nth| matches[nth]);
+        let pairs = pairs.iter().filter(|(_, index)| is_match(index));
+        Ok(from_sorted_iter(pairs.map(|(ordinal, _)| *ordinal)))
+    }
+
+    /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The
+    /// first call sorts the dates.
+    pub fn persons_with_dates(&self, span: TimeSpan, time_zone: &TimeZone) -> RoaringBitmap {
+        let dates = self.dates(time_zone);
+        let found = dates.within(span);
+        let mut persons: RoaringBitmap = match &self.postings {
+            Postings::Bitmaps(bitmaps) => found.map(|index| &bitmaps[index as usize]).union(),
+            Postings::Pairs(_) => found.collect(),
+        };
+        if let Some(layer) = &self.layer {
+            persons -= &layer.persons;
+            persons |= layer.block.persons_with_dates(span, time_zone);
+        }
+        persons
+    }
+
+    /// The first date from `instant` on. The date may belong to a person with a newer value.
+    pub fn first_date_from(&self, instant: i64, time_zone: &TimeZone) -> Option<i64> {
+        let first = self.dates(time_zone).first_from(instant);
+        let layer = self.layer.as_ref();
+        let later = layer.and_then(|layer| layer.block.first_date_from(instant, time_zone));
+        first.into_iter().chain(later).min()
+    }
+
+    /// The dates of this block; kept for the first time zone.
+    fn dates(&self, time_zone: &TimeZone) -> Cow<'_, DateOrder> {
+        let make = || {
+            let dates = self.dictionary.dates(time_zone);
+            match &self.postings {
+                Postings::Bitmaps(_) => dates,
+                Postings::Pairs(pairs) => dates.by_ordinal(self.dictionary.len(), pairs),
+            }
+        };
+        let dates = self.by_date.get_or_make(make);
+        if dates.is_for(time_zone) {
+            Cow::Borrowed(dates)
+        } else {
+            Cow::Owned(make())
+        }
     }
 
     /// The number of persons with a value, without those of the layers.
@@ -217,8 +301,20 @@ impl PropertyBlock {
             layer.persons.serialized_size() + layer.block.bytes()
         });
         let values = self.dictionary.bytes() + self.postings.bytes();
-        values + self.present.serialized_size() + layer
+        let by_date = self.by_date.get().map_or(0, DateOrder::bytes);
+        values + self.present.serialized_size() + layer + by_date
     }
+}
+
+/// The pairs of `persons`.
+fn pairs_of(pairs: &[(u32, u32)], persons: &RoaringBitmap) -> Vec<(u32, u32)> {
+    let (mut found, mut start) = (Vec::new(), 0);
+    for person in persons {
+        start += seek(&pairs[start..], |pair| pair.0 < person);
+        let of_person = pairs[start..].iter().take_while(|pair| pair.0 == person);
+        found.extend(of_person);
+    }
+    found
 }
 
 /// Collects the values of a property.
