@@ -343,4 +343,4 @@ fn is_empty(range: &Range) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,0 +1,163 @@
+//! Restricted evaluation over many persons: the members among the set, at a cost that depends on
+//! the set.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use roaring::RoaringBitmap;
+use serde_json::json;
+
+use super::histories::Random;
+use super::world::World;
+use super::{HOUR, now, settings};
+use crate::{Filter, LeafCache, PropertyBlockBuilder, plan};
+
+/// Persons with sparse ordinals, so that sets of them are sparse.
+fn world(random: &mut Random) -> World {
+    let mut world = World::default();
+    for nth in 0..2_000 {
+        let mut properties = random.properties(now());
+        properties["p"] = json!(nth % 700);
+        world.create(nth * 61, properties);
+        let created_at = random.time(now());
+        world.change(nth * 61, |person| person.created_at = created_at);
+    }
+    for _ in 0..4_000 {
+        let person = random.below(2_000) as u32 * 61;
+        let (name, time) = (random.one_of(&["e", "f"]), random.time(now()));
+        let properties = random.properties(now());
+        world.event(person, name, time, properties);
+    }
+    world
+}
+
+#[test]
+fn restricted_evaluation_finds_the_members_among_the_set() {
+    let mut random = Random(7);
+    let mut world = world(&mut random);
+    world.upload(1, (0..500).map(|nth| nth * 61));
+    world.upload(2, (300..900).map(|nth| nth * 61));
+    for id in [1, 2] {
+        world.actions.insert(id, random.action());
+    }
+    for id in [3, 4] {
+        world.filters.insert(id, random.filter(id - 1));
+    }
+    let at = settings("UTC").moment(now()).unwrap();
+    for nth in 0..60 {
+        let filter = Filter::parse(&random.filter(4)).unwrap();
+        let plan = plan(&filter, &at).unwrap();
+        let Ok(all) = plan.evaluate(&world);
+        for size in [3, 40, 600] {
+            let set: RoaringBitmap = (0..size).map(|_| random.below(2_000) as u32 * 61).collect();
+            let cache = LeafCache::within([&plan, &plan], set.clone());
+            for _ in 0..2 {
+                let Ok(members) = plan.evaluate_with(&world, &cache);
+                assert_eq!(members, &all & &set, "{nth} {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn restricted_evaluation_reads_the_events_of_the_set_only() {
+    let mut random = Random(11);
+    let world = world(&mut random);
+    let set = RoaringBitmap::from([61, 610, 6_100]);
+    let properties = ["p".to_owned()];
+    let query = crate::EventQuery {
+        event: "e".to_owned(),
+        from: None,
+        to: i64::MAX,
+        properties: properties.to_vec(),
+        persons_only: false,
+    };
+    let Ok(blocks) = crate::Source::events(&world, &query);
+    let mut rows = BTreeSet::new();
+    for block in &blocks {
+        let narrowed = block.narrowed(&set);
+        let expected: Vec<(u32, i64)> = (0..block.rows())
+            .map(|row| block.row(row))
+            .filter(|(person, _)| set.contains(*person))
+            .collect();
+        let found: Vec<(u32, i64)> = (0..narrowed.rows()).map(|row| narrowed.row(row)).collect();
+        assert_eq!(found, expected);
+        rows.extend(found);
+    }
+    assert!(!rows.is_empty());
+}
+
+#[test]
+fn few_persons_of_a_property_are_tested_one_by_one() {
+    let block = |values: u32, shift: u32| {
+        let mut block = PropertyBlockBuilder::new();
+        for ordinal in 0..5_000 {
+            block.push(ordinal, &json!((ordinal + shift) % values));
+        }
+        block.finish()
+    };
+    let at = settings("UTC").moment(now()).unwrap();
+    let changed: RoaringBitmap = (0..3_000).step_by(7).collect();
+    for (values, operator) in [(5, "exact"), (900, "exact"), (5, "is_not"), (900, "is_not")] {
+        let value = json!([1, 2, 3, 4, 850]);
+        let predicate =
+            crate::predicate::Predicate::compile("", Some(operator), Some(&value), &at).unwrap();
+        let mut changes = PropertyBlockBuilder::new();
+        changed
+            .iter()
+            .for_each(|person| changes.push(person, &json!(person % 3)));
+        let plain = block(values, 0);
+        let layered = plain.with_changes(&changed, changes.finish());
+        let source = Calls(Cell::new(0));
+        let meter = crate::interrupt::Meter::new(&source);
+        let all: RoaringBitmap = (0..6_000).collect();
+        let few: RoaringBitmap = (0..6_000).step_by(97).collect();
+        for block in [plain, layered] {
+            let Ok(expected) = block.matching(&predicate, &all, &meter);
+            let Ok(found) = block.matching(&predicate, &few, &meter);
+            assert_eq!(found, expected & &few, "{values} {operator}");
+        }
+    }
+}
+
+/// Counts interrupts.
+struct Calls(Cell<u32>);
+
+impl crate::Interrupt for Calls {
+    type Error = std::convert::Infallible;
+
+    fn interrupt(&self) -> Result<(), Self::Error> {
+        self.0.set(self.0.get() + 1);
+        Ok(())
+    }
+}
+
+#[test]
+fn times_and_dates_of_blocks_are_found_by_order() {
+    let mut random = Random(3);
+    let world = world(&mut random);
+    let at = settings("UTC").moment(now()).unwrap();
+    let Ok(created) = crate::Source::created_at(&world);
+    let Ok(dates) = crate::Source::person_property(&world, "d");
+    for _ in 0..50 {
+        let first = now() - random.within(0, 90) * 24 * HOUR;
+        let span = crate::TimeSpan {
+            first,
+            last: first + random.within(0, 30) * HOUR,
+        };
+        let is_inside = |time: i64| span.first <= time && time <= span.last;
+        let persons = world.persons.iter();
+        let by_creation = persons
+            .clone()
+            .filter(|(_, person)| is_inside(person.created_at));
+        let by_creation: RoaringBitmap = by_creation.map(|(ordinal, _)| *ordinal).collect();
+        assert_eq!(created.persons_between(span), by_creation);
+        let date = |properties: &serde_json::Value| {
+            let date = properties["d"].as_str();
+            date.is_some_and(|date| is_inside(crate::cases::micros(date)))
+        };
+        let by_date = persons.filter(|(_, person)| date(&person.properties));
+        let by_date: RoaringBitmap = by_date.map(|(ordinal, _)| *ordinal).collect();
+        assert_eq!(dates.persons_with_dates(span, &at.time_zone), by_date);
+    }
+}
