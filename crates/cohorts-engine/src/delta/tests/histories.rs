@@ -492,7 +492,7 @@ fn run_share(share: u64) {
     }
     let share = coverage.passes / 100;
     assert!(
-        coverage.with_changes > 10 * share,
+        coverage.with_changes > 4 * share,
         "{}",
         coverage.with_changes
     );
