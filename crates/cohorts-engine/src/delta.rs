@@ -20,17 +20,20 @@
 //! - `T` may contain too many persons, but never too few.
 
 mod advance;
+mod changes;
 mod definitions;
 mod lookup;
 mod next;
 mod pass;
 mod source;
 mod state;
+mod wanted;
 
 pub use advance::Advance;
+pub use changes::Changes;
 pub use definitions::{Definition, Definitions};
-pub use pass::{Changes, Needs, Pass};
-pub use source::{ChangeSource, DateColumn, LogSpan, VersionSpan};
+pub use pass::{Needs, Pass};
+pub use source::{ChangeSource, DateColumn, DateQuery, LogSpan, VersionSpan};
 pub use state::{EvaluationState, Fingerprint, FullReason, Position, SEMANTICS, Settings};
 
 #[cfg(test)]

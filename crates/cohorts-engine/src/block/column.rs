@@ -93,38 +93,49 @@ impl Column {
         Column::new(dictionary, codes.into_iter())
     }
 
-    /// The rows with a date in any of `spans`, in rising order.
-    pub fn rows_with_dates(&self, spans: &[TimeSpan], time_zone: &TimeZone) -> Vec<u32> {
-        let dates = self.dates(time_zone);
+    /// The rows with a date in `span`, in rising order.
+    pub fn rows_with_dates<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Vec<u32>, I::Error> {
+        let dates = self.dates(time_zone, meter)?;
+        let mut indexes = dates.within(span).peekable();
+        if indexes.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        meter.spend(self.codes.len() as u64)?;
         let mut has_date = vec![false; self.dictionary.len() + 1];
-        let indexes = spans.iter().flat_map(|span| dates.within(*span));
-        let mut count = 0;
-        for index in indexes {
-            has_date[code_of(index) as usize] = true;
-            count += 1;
-        }
-        if count == 0 {
-            return Vec::new();
-        }
+        indexes.for_each(|index| has_date[code_of(index) as usize] = true);
         let rows = (0..).zip(self.codes.iter());
         let rows = rows.filter(|(_, code)| has_date[*code as usize]);
-        rows.map(|(row, _)| row).collect()
+        Ok(rows.map(|(row, _)| row).collect())
     }
 
     /// The first date from `instant` on.
-    pub fn first_date_from(&self, instant: i64, time_zone: &TimeZone) -> Option<i64> {
-        self.dates(time_zone).first_from(instant)
+    pub fn first_date_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        Ok(self.dates(time_zone, meter)?.first_from(instant))
     }
 
     /// The values by date; kept for the first time zone.
-    fn dates(&self, time_zone: &TimeZone) -> Cow<'_, DateOrder> {
-        let make = || self.dictionary.dates(time_zone);
-        let dates = self.by_date.get_or_make(make);
-        if dates.is_for(time_zone) {
+    fn dates<I: Interrupt>(
+        &self,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Cow<'_, DateOrder>, I::Error> {
+        let make = || self.dictionary.dates(time_zone, meter);
+        let dates = self.by_date.get_or_make(make)?;
+        Ok(if dates.is_for(time_zone) {
             Cow::Borrowed(dates)
         } else {
-            Cow::Owned(make())
-        }
+            Cow::Owned(make()?)
+        })
     }
 
     /// The column without values that no row has.

@@ -13,8 +13,12 @@ use super::TimeSpan;
 pub(super) struct Derived<T>(Arc<OnceLock<T>>);
 
 impl<T> Derived<T> {
-    pub fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
-        self.0.get_or_init(make)
+    pub fn get_or_make<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        if let Some(value) = self.0.get() {
+            return Ok(value);
+        }
+        let value = make()?;
+        Ok(self.0.get_or_init(|| value))
     }
 
     /// The value, if it was made.

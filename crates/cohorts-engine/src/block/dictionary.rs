@@ -64,13 +64,19 @@ impl Dictionary {
     }
 
     /// The indexes of the values that are dates, by date.
-    pub fn dates(&self, time_zone: &TimeZone) -> DateOrder {
-        let values = self.iter().zip(0..);
-        let dates = values.filter_map(|(value, index)| {
-            let instant = date::stored_instant(value, time_zone)?;
-            Some((instant, index))
-        });
-        DateOrder::new(time_zone, dates.collect())
+    pub fn dates<I: Interrupt>(
+        &self,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<DateOrder, I::Error> {
+        let mut dates = Vec::new();
+        for (value, index) in self.iter().zip(0..) {
+            meter.spend(WORK_OF_DATE)?;
+            if let Some(instant) = date::stored_instant(value, time_zone) {
+                dates.push((instant, index));
+            }
+        }
+        Ok(DateOrder::new(time_zone, dates))
     }
 
     /// The dictionary of the values with these indexes, which must be distinct.
@@ -145,6 +151,8 @@ pub(super) fn value_bytes(value: &Value) -> usize {
     size_of::<Value>() + parts
 }
 
+/// The work of parsing a date, in units of [`Meter`].
+const WORK_OF_DATE: u64 = 30;
 /// The values of one part. Parts are smaller if their work exceeds `MAX_PART_WORK`.
 const PART_VALUES: usize = 4_096;
 const MAX_PART_WORK: u64 = 200_000;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
@@ -111,70 +112,91 @@ impl EventBlock {
 
     /// The persons with an event in `span`. A block without rows counts with its whole time span.
     /// The first call for a part of the block sorts its rows by time.
-    pub fn persons_between(&self, span: TimeSpan) -> RoaringBitmap {
+    pub(crate) fn persons_between<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        meter.spend(100)?;
         if !self.span.overlaps(span) {
-            return RoaringBitmap::new();
+            return Ok(RoaringBitmap::new());
         }
         if span.contains(self.span) || self.rows() == 0 {
-            return self.persons.clone();
+            return Ok(self.persons.clone());
         }
-        let rows = self.by_time();
-        let start = rows.partition_point(|row| self.times.at(*row as usize) < span.first);
-        let rows = rows[start..].iter().map(|row| self.row(*row as usize));
-        let inside = rows.take_while(|(_, time)| *time <= span.last);
-        inside.map(|(ordinal, _)| ordinal).collect()
+        let rows = self.by_time(meter)?;
+        let time = |row: &u32| self.times.at(*row as usize);
+        let rows = &rows[rows.partition_point(|row| time(row) < span.first)..];
+        let rows = &rows[..seek(rows, |row| time(row) <= span.last)];
+        meter.spend(rows.len() as u64)?;
+        Ok(rows
+            .iter()
+            .map(|row| self.ordinals[*row as usize])
+            .collect())
     }
 
     /// The time of the first event from `instant` on. The first call may sort the rows by time.
-    pub fn first_from(&self, instant: i64) -> Option<i64> {
+    pub(crate) fn first_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
         if instant <= self.span.first {
-            return (self.span.first <= self.span.last).then_some(self.span.first);
+            return Ok((self.span.first <= self.span.last).then_some(self.span.first));
         }
         if instant > self.span.last {
-            return None;
+            return Ok(None);
         }
-        let rows = self.by_time();
+        let rows = self.by_time(meter)?;
         let start = rows.partition_point(|row| self.times.at(*row as usize) < instant);
         let first = rows.get(start);
-        first.map(|row| self.times.at(*row as usize))
+        Ok(first.map(|row| self.times.at(*row as usize)))
     }
 
-    fn by_time(&self) -> &[u32] {
-        self.by_time.get_or_make(|| {
+    fn by_time<I: Interrupt>(&self, meter: &Meter<I>) -> Result<&[u32], I::Error> {
+        let rows = self.by_time.get_or_make(|| {
+            meter.spend(self.rows() as u64)?;
             let mut rows: Vec<u32> = (0..self.rows() as u32).collect();
-            rows.sort_unstable_by_key(|row| self.times.at(*row as usize));
-            rows
-        })
+            rows.par_sort_unstable_by_key(|row| self.times.at(*row as usize));
+            Ok(rows)
+        })?;
+        Ok(rows)
     }
 
-    /// The persons with an event with a date as `property` in any of `spans`. Dates without an
-    /// offset are local to `time_zone`. The first call sorts the dates.
-    pub fn persons_with_dates(
+    /// The persons with an event with a date in `span` as `property`. Dates without an offset are
+    /// local to `time_zone`. The first call sorts the dates.
+    pub(crate) fn persons_with_dates<I: Interrupt>(
         &self,
         property: &str,
-        spans: &[TimeSpan],
+        span: TimeSpan,
         time_zone: &TimeZone,
-    ) -> RoaringBitmap {
-        let column = self.columns.get(property);
-        let rows = column.map(|column| column.rows_with_dates(spans, time_zone));
-        let rows = rows.iter().flatten();
-        from_sorted_iter(rows.map(|row| self.ordinals[*row as usize]))
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let Some(column) = self.columns.get(property) else {
+            return Ok(RoaringBitmap::new());
+        };
+        let rows = column.rows_with_dates(span, time_zone, meter)?;
+        let persons = rows.iter().map(|row| self.ordinals[*row as usize]);
+        Ok(from_sorted_iter(persons))
     }
 
     /// The first date from `instant` on that an event has as `property`.
-    pub fn first_date_from(
+    pub(crate) fn first_date_from<I: Interrupt>(
         &self,
         property: &str,
         instant: i64,
         time_zone: &TimeZone,
-    ) -> Option<i64> {
-        let column = self.columns.get(property)?;
-        column.first_date_from(instant, time_zone)
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        match self.columns.get(property) {
+            Some(column) => column.first_date_from(instant, time_zone, meter),
+            None => Ok(None),
+        }
     }
 
     /// Returns the events of `persons` only. The cost depends on the number of these persons and
     /// of their events.
-    pub fn narrowed(&self, persons: &RoaringBitmap) -> EventBlock {
+    pub(crate) fn narrowed(&self, persons: &RoaringBitmap) -> EventBlock {
         let persons = &self.persons & persons;
         if persons.is_empty() {
             return EventBlock::default();

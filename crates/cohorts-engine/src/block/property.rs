@@ -251,8 +251,13 @@ impl PropertyBlock {
 
     /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The
     /// first call sorts the dates.
-    pub fn persons_with_dates(&self, span: TimeSpan, time_zone: &TimeZone) -> RoaringBitmap {
-        let dates = self.dates(time_zone);
+    pub(crate) fn persons_with_dates<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let dates = self.dates(time_zone, meter)?;
         let found = dates.within(span);
         let mut persons: RoaringBitmap = match &self.postings {
             Postings::Bitmaps(bitmaps) => found.map(|index| &bitmaps[index as usize]).union(),
@@ -260,34 +265,45 @@ impl PropertyBlock {
         };
         if let Some(layer) = &self.layer {
             persons -= &layer.persons;
-            persons |= layer.block.persons_with_dates(span, time_zone);
+            persons |= layer.block.persons_with_dates(span, time_zone, meter)?;
         }
-        persons
+        Ok(persons)
     }
 
     /// The first date from `instant` on. The date may belong to a person with a newer value.
-    pub fn first_date_from(&self, instant: i64, time_zone: &TimeZone) -> Option<i64> {
-        let first = self.dates(time_zone).first_from(instant);
-        let layer = self.layer.as_ref();
-        let later = layer.and_then(|layer| layer.block.first_date_from(instant, time_zone));
-        first.into_iter().chain(later).min()
+    pub(crate) fn first_date_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        let first = self.dates(time_zone, meter)?.first_from(instant);
+        let later = match &self.layer {
+            Some(layer) => layer.block.first_date_from(instant, time_zone, meter)?,
+            None => None,
+        };
+        Ok(first.into_iter().chain(later).min())
     }
 
     /// The dates of this block; kept for the first time zone.
-    fn dates(&self, time_zone: &TimeZone) -> Cow<'_, DateOrder> {
+    fn dates<I: Interrupt>(
+        &self,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Cow<'_, DateOrder>, I::Error> {
         let make = || {
-            let dates = self.dictionary.dates(time_zone);
-            match &self.postings {
+            let dates = self.dictionary.dates(time_zone, meter)?;
+            Ok(match &self.postings {
                 Postings::Bitmaps(_) => dates,
                 Postings::Pairs(pairs) => dates.by_ordinal(self.dictionary.len(), pairs),
-            }
+            })
         };
-        let dates = self.by_date.get_or_make(make);
-        if dates.is_for(time_zone) {
+        let dates = self.by_date.get_or_make(make)?;
+        Ok(if dates.is_for(time_zone) {
             Cow::Borrowed(dates)
         } else {
-            Cow::Owned(make())
-        }
+            Cow::Owned(make()?)
+        })
     }
 
     /// The number of persons with a value, without those of the layers.

@@ -1,5 +1,6 @@
 //! Instants: one per person, or one per event.
 
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::bitmap::{from_sorted, from_sorted_iter};
@@ -52,28 +53,39 @@ impl TimesBlock {
         size_of_val(self.rows.as_slice()) + by_time
     }
 
-    fn by_time(&self) -> &[(i64, u32)] {
-        self.by_time.get_or_make(|| {
+    fn by_time<I: Interrupt>(&self, meter: &Meter<I>) -> Result<&[(i64, u32)], I::Error> {
+        let rows = self.by_time.get_or_make(|| {
+            meter.spend(self.rows.len() as u64)?;
             let rows = self.rows.iter().map(|(ordinal, time)| (*time, *ordinal));
             let mut rows = Vec::from_iter(rows);
-            rows.sort_unstable();
-            rows
-        })
+            rows.par_sort_unstable();
+            Ok(rows)
+        })?;
+        Ok(rows)
     }
 
     /// The persons with an instant in `span`. The first call sorts the rows.
-    pub fn persons_between(&self, span: TimeSpan) -> RoaringBitmap {
-        let rows = self.by_time();
+    pub(crate) fn persons_between<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let rows = self.by_time(meter)?;
         let rows = &rows[rows.partition_point(|row| row.0 < span.first)..];
         let rows = &rows[..seek(rows, |row| row.0 <= span.last)];
-        rows.iter().map(|row| row.1).collect()
+        meter.spend(1 + rows.len() as u64)?;
+        Ok(rows.iter().map(|row| row.1).collect())
     }
 
     /// The first instant from `instant` on. The first call sorts the rows.
-    pub fn first_from(&self, instant: i64) -> Option<i64> {
-        let rows = self.by_time();
+    pub(crate) fn first_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        let rows = self.by_time(meter)?;
         let first = rows.get(rows.partition_point(|row| row.0 < instant));
-        first.map(|row| row.0)
+        Ok(first.map(|row| row.0))
     }
 
     /// The rows of `persons`.

@@ -9,10 +9,9 @@ use jiff::Timestamp;
 
 use super::definitions::{Definitions, PlannedSlots};
 use super::lookup;
-use super::source::{ChangeSource, DateColumn};
+use super::source::{ChangeSource, DateColumn, DateQuery};
 use crate::block::TimeSpan;
 use crate::plan::{Slot, Subject, Turn};
-use crate::source::Source;
 use crate::window::{Moment, day_start};
 
 const SECOND: i64 = 1_000_000;
@@ -172,21 +171,26 @@ impl<'a> Piece<'a> {
         slot: &Slot,
         span: TimeSpan,
     ) -> Result<Option<i64>, S::Error> {
-        let date = |column: DateColumn| lookup::first_date(source, &column, span, self.at);
+        let date = |column: DateColumn| {
+            let query = DateQuery {
+                column: &column,
+                spans: &[span],
+                from: slot.from,
+                at: self.at,
+            };
+            lookup::first_date(source, &query, span)
+        };
         match &slot.subject {
             Subject::Times(names) => {
-                let names = names.clone().map(Vec::from_iter);
-                let events = each_name(source, names)?.into_iter();
-                first_of(events.map(|event| lookup::first_event(source, &event, span)))
+                let events = lookup::each_name(source, names)?.into_iter();
+                lookup::first_of(events.map(|event| lookup::first_event(source, &event, span)))
             }
             Subject::EventDate(names, property) => {
-                let names = names.clone().map(Vec::from_iter);
-                let events = each_name(source, names)?.into_iter();
-                first_of(events.map(|event| {
+                let events = lookup::each_name(source, names)?.into_iter();
+                lookup::first_of(events.map(|event| {
                     date(DateColumn::Event {
                         event,
                         property: property.clone(),
-                        from: slot.from,
                     })
                 }))
             }
@@ -197,21 +201,6 @@ impl<'a> Piece<'a> {
             Subject::EventName => Ok(Some(span.first)),
         }
     }
-}
-
-fn each_name<S: Source>(source: &S, names: Option<Vec<String>>) -> Result<Vec<String>, S::Error> {
-    match names {
-        Some(names) => Ok(names),
-        None => source.event_names(),
-    }
-}
-
-fn first_of<E>(instants: impl Iterator<Item = Result<Option<i64>, E>>) -> Result<Option<i64>, E> {
-    let mut first = None;
-    for instant in instants {
-        first = first.into_iter().chain(instant?).min();
-    }
-    Ok(first)
 }
 
 /// The start of the step that contains `instant`. Steps begin on the full local hour.

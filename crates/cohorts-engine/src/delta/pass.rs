@@ -3,28 +3,23 @@
 //! First each cohort adds what it needs to know, then the pass looks up each name, property and
 //! cohort once, and finally each cohort gets its set of persons.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use roaring::RoaringBitmap;
 
-use super::definitions::{Definitions, SlotPairs};
-use super::source::{ChangeSource, DateColumn, LogSpan, VersionSpan};
+use super::changes::Changes;
+use super::definitions::Definitions;
+use super::lookup;
+use super::source::{ChangeSource, DateColumn, DateQuery, LogSpan, VersionSpan};
 use super::state::{CohortState, EvaluationState, FullReason, Position, Settings};
+use super::wanted::{Spans, Wanted};
 use crate::block::TimeSpan;
-use crate::plan::{Names, Slot, Subject};
-use crate::source::PlannedReads;
+use crate::plan::Subject;
 use crate::window::Moment;
-
-/// A full evaluation is cheaper if more than one in this number of persons is touched.
-const MAX_TOUCHED_SHARE: u64 = 10;
-/// Up to this number of touched persons, no full evaluation is needed in small projects.
-const MIN_TOUCHED: u64 = 1_000;
 
 /// One advance of the cohorts of a project from one position to another.
 ///
 /// ```text
 /// let mut pass = Pass::new(&source, from, to, &settings);
-/// let needs = pass.add(&definitions, Some(&state), next_change)?;   // for each cohort
+/// let needs = pass.add(&definitions, Some(&state), next_change);    // for each cohort
 /// let changes = pass.find()?;
 /// match changes.touched(&needs) {                                   // for each cohort
 ///     Ok(touched) => plan.advance(&members, &touched, &source, &cache)?,
@@ -43,7 +38,7 @@ pub struct Pass<'a, S> {
 #[derive(Clone, Debug)]
 pub struct Needs {
     state: EvaluationState,
-    wanted: Result<Wanted, FullReason>,
+    pub(super) wanted: Result<Wanted, FullReason>,
 }
 
 impl Needs {
@@ -51,42 +46,6 @@ impl Needs {
     pub fn state(&self) -> &EvaluationState {
         &self.state
     }
-}
-
-/// The questions of one cohort, or of all.
-#[derive(Clone, Debug)]
-struct Wanted {
-    /// The names of events with new performers.
-    names: Names,
-    /// Whether changed persons count.
-    persons: bool,
-    /// Spans of the times of events, by name; `None` means every name.
-    times: BTreeMap<Option<String>, BTreeSet<TimeSpan>>,
-    dates: BTreeMap<DateColumn, BTreeSet<TimeSpan>>,
-    members: BTreeSet<(i64, VersionSpan)>,
-    /// Columns of dates of every name, by property, with the earliest event.
-    dates_of_every_event: BTreeMap<String, DatesOfEvents>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct DatesOfEvents {
-    from: i64,
-    spans: BTreeSet<TimeSpan>,
-}
-
-/// What changed between two positions.
-pub struct Changes {
-    /// The number of persons of the project.
-    persons: u64,
-    performers: BTreeMap<String, RoaringBitmap>,
-    /// Persons that count for every cohort.
-    identities: RoaringBitmap,
-    changed_persons: RoaringBitmap,
-    times: BTreeMap<(Option<String>, TimeSpan), RoaringBitmap>,
-    /// `None` means that the persons cannot be identified.
-    dates: BTreeMap<(DateColumn, TimeSpan), Option<RoaringBitmap>>,
-    members: BTreeMap<(i64, VersionSpan), Option<RoaringBitmap>>,
-    dates_of_every_event: BTreeMap<(String, TimeSpan), Option<RoaringBitmap>>,
 }
 
 impl<'a, S: ChangeSource> Pass<'a, S> {
@@ -143,7 +102,7 @@ impl<'a, S: ChangeSource> Pass<'a, S> {
                 slots.map_err(|_| FullReason::Plan)
             };
             let (earlier, later) = (slots(at(self.from.now)?)?, slots(at(self.to.now)?)?);
-            wanted.add_slivers(earlier.paired(&later)?)?;
+            wanted.add_slivers(earlier.paired(&later)?);
         }
         Ok(wanted)
     }
@@ -154,22 +113,14 @@ impl<'a, S: ChangeSource> Pass<'a, S> {
     ///
     /// Returns the error of the source if data cannot be read.
     pub fn find(self) -> Result<Changes, S::Error> {
-        let source = self.source;
         let mut changes = Changes {
-            persons: source.persons()?.len(),
-            performers: BTreeMap::new(),
-            identities: RoaringBitmap::new(),
-            changed_persons: RoaringBitmap::new(),
-            times: BTreeMap::new(),
-            dates: BTreeMap::new(),
-            members: BTreeMap::new(),
-            dates_of_every_event: BTreeMap::new(),
+            persons: self.source.persons()?.len(),
+            ..Changes::default()
         };
         self.find_written(&mut changes)?;
-        self.find_times(&mut changes)?;
-        self.find_dates(&mut changes)?;
+        self.find_spans(&mut changes)?;
         for (id, versions) in self.wanted.members {
-            let persons = source.changed_members(id, versions)?;
+            let persons = self.source.changed_members(id, versions)?;
             changes.members.insert((id, versions), persons);
         }
         Ok(changes)
@@ -189,83 +140,75 @@ impl<'a, S: ChangeSource> Pass<'a, S> {
         if self.wanted.persons {
             changes.changed_persons = self.source.changed_persons(span)?;
         }
-        if self
-            .wanted
-            .names
-            .as_ref()
-            .is_none_or(|names| !names.is_empty())
-        {
-            changes.performers = self.source.performers(span, self.wanted.names.as_ref())?;
+        let names = self.wanted.names.as_ref();
+        if names.is_none_or(|names| !names.is_empty()) {
+            changes.performers = self.source.performers(span, names)?;
         }
         Ok(())
     }
 
-    fn find_times(&self, changes: &mut Changes) -> Result<(), S::Error> {
-        self.source.expect(self.wanted.reads());
-        for (name, spans) in &self.wanted.times {
-            let spans = Vec::from_iter(spans.iter().copied());
-            let mut found = vec![RoaringBitmap::new(); spans.len()];
-            for event in self.names_of(name)? {
-                let persons = self.source.persons_between(&event, &spans)?;
-                add_each(&mut found, persons);
-            }
-            let keys = spans.into_iter().map(|span| (name.clone(), span));
-            changes.times.extend(keys.zip(found));
-        }
-        Ok(())
-    }
-
-    fn names_of(&self, name: &Option<String>) -> Result<Vec<String>, S::Error> {
-        match name {
-            Some(name) => Ok(vec![name.clone()]),
-            None => self.source.event_names(),
-        }
-    }
-
-    fn find_dates(&self, changes: &mut Changes) -> Result<(), S::Error> {
-        let Some(at) = self.settings.moment(self.to.now) else {
+    fn find_spans(&self, changes: &mut Changes) -> Result<(), S::Error> {
+        if self.wanted.spans.is_empty() {
             return Ok(());
-        };
-        for (column, spans) in &self.wanted.dates {
-            let spans = Vec::from_iter(spans.iter().copied());
-            let found = self.source.persons_with_dates(column, &spans, &at)?;
-            let keys = spans.iter().map(|span| (column.clone(), *span));
-            changes.dates.extend(keys.zip(each(found, spans.len())));
         }
-        for (property, wanted) in &self.wanted.dates_of_every_event {
+        self.source.expect(self.wanted.reads());
+        for (subject, wanted) in &self.wanted.spans {
             let spans = Vec::from_iter(wanted.spans.iter().copied());
-            let mut found = Some(vec![RoaringBitmap::new(); spans.len()]);
-            for event in self.source.event_names()? {
-                let column = DateColumn::Event {
-                    event,
-                    property: property.clone(),
-                    from: wanted.from,
-                };
-                let persons = self.source.persons_with_dates(&column, &spans, &at)?;
-                match (&mut found, persons) {
-                    (Some(found), Some(persons)) => add_each(found, persons),
-                    _ => found = None,
-                }
-            }
-            let keys = spans.iter().map(|span| (property.clone(), *span));
-            let found = each(found, spans.len());
-            changes.dates_of_every_event.extend(keys.zip(found));
+            let found = self.persons_in(subject, wanted, &spans)?;
+            let found = found.map(|found| spans.into_iter().zip(found).collect());
+            changes.spans.insert(subject.clone(), found);
         }
         Ok(())
     }
-}
 
-fn add_each(all: &mut [RoaringBitmap], more: Vec<RoaringBitmap>) {
-    all.iter_mut()
-        .zip(more)
-        .for_each(|(all, more)| *all |= more);
-}
-
-/// One answer per span.
-fn each(found: Option<Vec<RoaringBitmap>>, spans: usize) -> Vec<Option<RoaringBitmap>> {
-    match found {
-        Some(found) => found.into_iter().map(Some).collect(),
-        None => vec![None; spans],
+    /// For each span, the persons with a value of the subject in it; `None` if they are unknown.
+    fn persons_in(
+        &self,
+        subject: &Subject,
+        wanted: &Spans,
+        spans: &[TimeSpan],
+    ) -> Result<Option<Vec<RoaringBitmap>>, S::Error> {
+        let Some(at) = &self.settings.moment(self.to.now) else {
+            return Ok(None);
+        };
+        let of_persons = |column: &DateColumn| {
+            self.source.persons_with_dates(&DateQuery {
+                column,
+                spans,
+                from: i64::MIN,
+                at,
+            })
+        };
+        let (names, property) = match subject {
+            Subject::Times(names) => (names, None),
+            Subject::EventDate(names, property) => (names, Some(property)),
+            Subject::EventName => return Ok(None),
+            Subject::PersonDate(key) => return of_persons(&DateColumn::Person(key.clone())),
+            Subject::CreatedAt => return of_persons(&DateColumn::CreatedAt),
+            Subject::DistinctId => return of_persons(&DateColumn::DistinctId),
+        };
+        let mut all = vec![RoaringBitmap::new(); spans.len()];
+        for event in lookup::each_name(self.source, names)? {
+            let found = match property {
+                None => Some(self.source.persons_between(&event, spans)?),
+                Some(property) => self.source.persons_with_dates(&DateQuery {
+                    column: &DateColumn::Event {
+                        event,
+                        property: property.clone(),
+                    },
+                    spans,
+                    from: wanted.from,
+                    at,
+                })?,
+            };
+            let Some(found) = found else {
+                return Ok(None);
+            };
+            all.iter_mut()
+                .zip(found)
+                .for_each(|(all, more)| *all |= more);
+        }
+        Ok(Some(all))
     }
 }
 
@@ -283,213 +226,4 @@ fn changed_versions(
             }
             _ => None,
         })
-}
-
-impl Default for Wanted {
-    fn default() -> Wanted {
-        Wanted {
-            names: Some(BTreeSet::new()),
-            persons: false,
-            times: BTreeMap::new(),
-            dates: BTreeMap::new(),
-            members: BTreeSet::new(),
-            dates_of_every_event: BTreeMap::new(),
-        }
-    }
-}
-
-impl Wanted {
-    fn add(&mut self, other: &Wanted) {
-        self.names = match (self.names.take(), &other.names) {
-            (Some(names), Some(more)) => Some(&names | more),
-            _ => None,
-        };
-        self.persons |= other.persons;
-        for (name, spans) in &other.times {
-            self.times.entry(name.clone()).or_default().extend(spans);
-        }
-        for (column, spans) in &other.dates {
-            self.dates.entry(column.clone()).or_default().extend(spans);
-        }
-        self.members.extend(&other.members);
-        for (property, wanted) in &other.dates_of_every_event {
-            for span in &wanted.spans {
-                self.add_dates_of_every_event(property, wanted.from, *span);
-            }
-        }
-    }
-
-    /// Adds the spans between the instants of two moments.
-    fn add_slivers(&mut self, slots: SlotPairs) -> Result<(), FullReason> {
-        let mut slivers: BTreeMap<&Subject, (i64, Vec<TimeSpan>)> = BTreeMap::new();
-        for (then, now) in slots {
-            if let Some(sliver) = sliver(then, now) {
-                let from = then.from.min(now.from);
-                let (earliest, spans) = slivers.entry(&now.subject).or_insert((from, Vec::new()));
-                *earliest = from.min(*earliest);
-                spans.push(sliver);
-            }
-        }
-        for (subject, (from, spans)) in slivers {
-            for span in merged(spans) {
-                self.add_sliver(subject, from, span)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn add_sliver(
-        &mut self,
-        subject: &Subject,
-        from: i64,
-        span: TimeSpan,
-    ) -> Result<(), FullReason> {
-        let column = match subject {
-            Subject::Times(None) => {
-                self.times.entry(None).or_default().insert(span);
-                return Ok(());
-            }
-            Subject::Times(Some(names)) => {
-                for name in names {
-                    let spans = self.times.entry(Some(name.clone())).or_default();
-                    spans.insert(span);
-                }
-                return Ok(());
-            }
-            Subject::EventDate(None, property) => {
-                self.add_dates_of_every_event(property, from, span);
-                return Ok(());
-            }
-            Subject::EventDate(Some(names), property) => {
-                for event in names {
-                    let column = DateColumn::Event {
-                        event: event.clone(),
-                        property: property.clone(),
-                        from,
-                    };
-                    self.dates.entry(column).or_default().insert(span);
-                }
-                return Ok(());
-            }
-            Subject::PersonDate(key) => DateColumn::Person(key.clone()),
-            Subject::CreatedAt => DateColumn::CreatedAt,
-            Subject::DistinctId => DateColumn::DistinctId,
-            Subject::EventName => return Err(FullReason::Dates),
-        };
-        self.dates.entry(column).or_default().insert(span);
-        Ok(())
-    }
-
-    fn add_dates_of_every_event(&mut self, property: &str, from: i64, span: TimeSpan) {
-        let first = || DatesOfEvents {
-            from,
-            spans: BTreeSet::new(),
-        };
-        let wanted = self.dates_of_every_event.entry(property.to_owned());
-        let wanted = wanted.or_insert_with(first);
-        wanted.from = from.min(wanted.from);
-        wanted.spans.insert(span);
-    }
-
-    /// The events that the source will be asked for.
-    fn reads(&self) -> PlannedReads {
-        let mut reads = PlannedReads::default();
-        for (name, spans) in &self.times {
-            if let (Some(name), Some(first)) = (name, spans.first()) {
-                reads.events.insert((name.clone(), Vec::new()), first.first);
-            }
-        }
-        reads
-    }
-}
-
-/// The closed span between an instant at two moments; `None` if it is the same. At the end of
-/// summer time, and at the end of a month, the later moment may have the smaller instant.
-fn sliver(then: &Slot, now: &Slot) -> Option<TimeSpan> {
-    let span = TimeSpan {
-        first: then.instant.min(now.instant),
-        last: then.instant.max(now.instant),
-    };
-    (span.first < span.last).then_some(span)
-}
-
-/// The spans in rising order; those that touch are one.
-fn merged(mut spans: Vec<TimeSpan>) -> Vec<TimeSpan> {
-    spans.sort_unstable();
-    let mut merged: Vec<TimeSpan> = Vec::new();
-    for span in spans {
-        match merged.last_mut() {
-            Some(last) if span.first <= last.last.saturating_add(1) => {
-                last.last = last.last.max(span.last);
-            }
-            _ => merged.push(span),
-        }
-    }
-    merged
-}
-
-impl Changes {
-    /// The touched persons of a cohort: all whose membership may differ, and others.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason why the cohort must be evaluated fully.
-    pub fn touched(&self, needs: &Needs) -> Result<RoaringBitmap, FullReason> {
-        let wanted = needs.wanted.as_ref().map_err(|reason| *reason)?;
-        let mut touched = self.identities.clone();
-        if wanted.persons {
-            touched |= &self.changed_persons;
-        }
-        let is_wanted = |name: &str| {
-            wanted
-                .names
-                .as_ref()
-                .is_none_or(|names| names.contains(name))
-        };
-        for (name, persons) in &self.performers {
-            if is_wanted(name) {
-                touched |= persons;
-            }
-        }
-        for (name, spans) in &wanted.times {
-            for span in spans {
-                if let Some(persons) = self.times.get(&(name.clone(), *span)) {
-                    touched |= persons;
-                }
-            }
-        }
-        self.add_dates(wanted, &mut touched)?;
-        for key in &wanted.members {
-            let persons = self.members.get(key).and_then(Option::as_ref);
-            touched |= persons.ok_or(FullReason::Reference)?;
-        }
-        if is_large(touched.len(), self.persons) {
-            return Err(FullReason::Touched);
-        }
-        Ok(touched)
-    }
-
-    fn add_dates(&self, wanted: &Wanted, touched: &mut RoaringBitmap) -> Result<(), FullReason> {
-        let mut add = |persons: Option<&Option<RoaringBitmap>>| {
-            let persons = persons.and_then(Option::as_ref);
-            *touched |= persons.ok_or(FullReason::Dates)?;
-            Ok(())
-        };
-        for (column, spans) in &wanted.dates {
-            for span in spans {
-                add(self.dates.get(&(column.clone(), *span)))?;
-            }
-        }
-        for (property, wanted) in &wanted.dates_of_every_event {
-            for span in &wanted.spans {
-                add(self.dates_of_every_event.get(&(property.clone(), *span)))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether so large a part of the persons is touched that a full evaluation is cheaper.
-pub(super) fn is_large(touched: u64, persons: u64) -> bool {
-    touched > MIN_TOUCHED && touched > persons / MAX_TOUCHED_SHARE
 }

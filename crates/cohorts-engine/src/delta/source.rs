@@ -38,13 +38,24 @@ pub enum DateColumn {
         event: String,
         /// The property.
         property: String,
-        /// The earliest event that counts, in microseconds since the Unix epoch.
-        from: i64,
     },
     /// The creation times of persons.
     CreatedAt,
     /// The distinct ids of persons.
     DistinctId,
+}
+
+/// A query for the persons with dates in spans of time.
+#[derive(Clone, Debug)]
+pub struct DateQuery<'a> {
+    /// The column with the dates.
+    pub column: &'a DateColumn,
+    /// The spans.
+    pub spans: &'a [TimeSpan],
+    /// The earliest event that counts, in microseconds since the Unix epoch.
+    pub from: i64,
+    /// Dates without an offset are local to the time zone of this moment.
+    pub at: &'a Moment,
 }
 
 /// The data of a project, and what changed in it.
@@ -100,18 +111,16 @@ pub trait ChangeSource: Source {
         lookup::persons_between(self, event, spans)
     }
 
-    /// Returns, for each of `spans`, the persons with a date in it. Dates without an offset are
-    /// local to the time zone of `at`. `None` means that they cannot be identified; then each
-    /// evaluation of a cohort with such dates is full. The default reads the blocks of the column.
+    /// Returns, for each span of `query`, the persons with a date in it. `None` means that they
+    /// cannot be identified; then each evaluation of a cohort with such dates is full. The default
+    /// reads the blocks of the column.
     fn persons_with_dates(
         &self,
-        column: &DateColumn,
-        spans: &[TimeSpan],
-        at: &Moment,
+        query: &DateQuery,
     ) -> Result<Option<Vec<RoaringBitmap>>, Self::Error>
     where
         Self: Sized,
     {
-        lookup::persons_with_dates(self, column, spans, at).map(Some)
+        lookup::persons_with_dates(self, query).map(Some)
     }
 }

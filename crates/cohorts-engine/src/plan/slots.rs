@@ -52,6 +52,24 @@ pub(crate) enum Subject {
     EventName,
 }
 
+impl Subject {
+    /// The subject for each name of its events.
+    pub fn by_name(&self) -> Vec<Subject> {
+        let one = |name: &String| Some(BTreeSet::from([name.clone()]));
+        match self {
+            Subject::Times(Some(names)) => {
+                let names = names.iter();
+                names.map(|name| Subject::Times(one(name))).collect()
+            }
+            Subject::EventDate(Some(names), property) => {
+                let date = |name| Subject::EventDate(one(name), property.clone());
+                names.iter().map(date).collect()
+            }
+            other => vec![other.clone()],
+        }
+    }
+}
+
 impl Turn {
     fn of(comparison: Comparison) -> Turn {
         match comparison {

@@ -148,6 +148,26 @@ fn a_referenced_cohort_that_fails_or_recovers_needs_a_full_evaluation() {
 }
 
 #[test]
+fn a_referenced_cohort_that_recovers_as_time_passes_needs_a_full_evaluation() {
+    let mut world = world();
+    let window = json!({"time_value": 12_024, "time_interval": "year"});
+    let inner = behavior("performed_event_multiple", window);
+    world.filters.insert(2, all_of(json!([inner])));
+    world.event(0, "e", now() - 1_000 * HOUR, json!({}));
+    // The window begins before the first day of the calendar, and later on its third day.
+    let early = crate::cases::micros("2025-01-01T12:00:00Z");
+    let late = crate::cases::micros("2025-01-03T12:00:00Z");
+    let settings = settings("UTC");
+    let filter = all_of(json!([cohort(2)]));
+    let mut follower = Follower::new(&world, &filter, &settings, early);
+    assert!(follower.next_change <= late);
+    assert_eq!(
+        follower.pass(&world, &settings, late),
+        Err(FullReason::Reference)
+    );
+}
+
+#[test]
 fn a_changed_time_zone_needs_a_full_evaluation() {
     let mut world = world();
     world.event(0, "e", now() - 16 * HOUR, json!({}));

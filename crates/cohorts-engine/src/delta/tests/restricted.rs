@@ -1,7 +1,6 @@
 //! Restricted evaluation over many persons: the members among the set, at a cost that depends on
 //! the set.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use roaring::RoaringBitmap;
@@ -88,6 +87,18 @@ fn restricted_evaluation_reads_the_events_of_the_set_only() {
 }
 
 #[test]
+fn an_advance_beyond_the_set_of_the_cache_is_evaluated_without_the_cache() {
+    let world = World::of(&[json!({"p": 1}), json!({"p": 1})]);
+    let at = settings("UTC").moment(now()).unwrap();
+    let filter = super::all_of(json!([super::person("p", "exact", json!(1))]));
+    let plan = plan(&Filter::parse(&filter).unwrap(), &at).unwrap();
+    let cache = LeafCache::within([&plan], RoaringBitmap::from([0]));
+    let (members, touched) = (RoaringBitmap::new(), RoaringBitmap::from([0, 1]));
+    let Ok(advance) = plan.advance(&members, &touched, &world, &cache);
+    assert_eq!(advance.entered, touched);
+}
+
+#[test]
 fn few_persons_of_a_property_are_tested_one_by_one() {
     let block = |values: u32, shift: u32| {
         let mut block = PropertyBlockBuilder::new();
@@ -108,8 +119,8 @@ fn few_persons_of_a_property_are_tested_one_by_one() {
             .for_each(|person| changes.push(person, &json!(person % 3)));
         let plain = block(values, 0);
         let layered = plain.with_changes(&changed, changes.finish());
-        let source = Calls(Cell::new(0));
-        let meter = crate::interrupt::Meter::new(&source);
+        let world = World::default();
+        let meter = crate::interrupt::Meter::new(&world);
         let all: RoaringBitmap = (0..6_000).collect();
         let few: RoaringBitmap = (0..6_000).step_by(97).collect();
         for block in [plain, layered] {
@@ -120,18 +131,6 @@ fn few_persons_of_a_property_are_tested_one_by_one() {
     }
 }
 
-/// Counts interrupts.
-struct Calls(Cell<u32>);
-
-impl crate::Interrupt for Calls {
-    type Error = std::convert::Infallible;
-
-    fn interrupt(&self) -> Result<(), Self::Error> {
-        self.0.set(self.0.get() + 1);
-        Ok(())
-    }
-}
-
 #[test]
 fn times_and_dates_of_blocks_are_found_by_order() {
     let mut random = Random(3);
@@ -139,6 +138,7 @@ fn times_and_dates_of_blocks_are_found_by_order() {
     let at = settings("UTC").moment(now()).unwrap();
     let Ok(created) = crate::Source::created_at(&world);
     let Ok(dates) = crate::Source::person_property(&world, "d");
+    let meter = crate::interrupt::Meter::new(&world);
     for _ in 0..50 {
         let first = now() - random.within(0, 90) * 24 * HOUR;
         let span = crate::TimeSpan {
@@ -151,13 +151,15 @@ fn times_and_dates_of_blocks_are_found_by_order() {
             .clone()
             .filter(|(_, person)| is_inside(person.created_at));
         let by_creation: RoaringBitmap = by_creation.map(|(ordinal, _)| *ordinal).collect();
-        assert_eq!(created.persons_between(span), by_creation);
+        let Ok(found) = created.persons_between(span, &meter);
+        assert_eq!(found, by_creation);
         let date = |properties: &serde_json::Value| {
             let date = properties["d"].as_str();
             date.is_some_and(|date| is_inside(crate::cases::micros(date)))
         };
         let by_date = persons.filter(|(_, person)| date(&person.properties));
         let by_date: RoaringBitmap = by_date.map(|(ordinal, _)| *ordinal).collect();
-        assert_eq!(dates.persons_with_dates(span, &at.time_zone), by_date);
+        let Ok(found) = dates.persons_with_dates(span, &at.time_zone, &meter);
+        assert_eq!(found, by_date);
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::world::{Follower, World, advance};
 use super::{DAY, HOUR, SECOND, all_of, behavior, cohort, now, person, settings};
 use crate::cases::micros;
-use crate::delta::pass::is_large;
+use crate::delta::changes::is_large;
 use crate::delta::{Definition, FullReason};
 
 /// Persons without properties.

@@ -11,19 +11,21 @@ use serde_json::{Value, json};
 
 use crate::cases::{Event, Person, answer, day_blocks};
 use crate::delta::{
-    ChangeSource, Changes, DateColumn, Definition, Definitions, EvaluationState, FullReason,
+    ChangeSource, Changes, DateQuery, Definition, Definitions, EvaluationState, FullReason,
     LogSpan, Needs, Pass, Position, Settings, VersionSpan, lookup,
 };
 use crate::eval::tests::naive::{self, NaiveEvent, NaivePerson, Population};
 use crate::{
-    Action, EventBlock, EventQuery, Filter, Interrupt, LeafCache, Moment, PropertyBlock,
+    Action, EventBlock, EventQuery, Filter, Interrupt, LeafCache, PropertyBlock,
     PropertyBlockBuilder, Reference, Source, TimeSpan, TimesBlock,
 };
 
 /// Writes of one kind: sequence numbers and persons.
 type Writes = Vec<(i64, u32)>;
 
-/// A project whose log is kept, so that changes between any two positions are known.
+type Blocks = Vec<Arc<EventBlock>>;
+
+/// A project with its log, so that changes between any two positions are known.
 #[derive(Clone, Default)]
 pub struct World {
     pub seq: i64,
@@ -40,7 +42,7 @@ pub struct World {
     pub filters: BTreeMap<i64, Value>,
     pub actions: BTreeMap<i64, Value>,
     /// The blocks of events since the last write, by name and properties.
-    blocks: RefCell<HashMap<(String, Vec<String>), Vec<Arc<EventBlock>>>>,
+    blocks: RefCell<HashMap<(String, Vec<String>), Blocks>>,
     /// Whether the persons with a date cannot be identified.
     pub hides_dates: bool,
     /// The names that were looked up.
@@ -359,11 +361,9 @@ impl ChangeSource for World {
 
     fn persons_with_dates(
         &self,
-        column: &DateColumn,
-        spans: &[TimeSpan],
-        at: &Moment,
+        query: &DateQuery,
     ) -> Result<Option<Vec<RoaringBitmap>>, Infallible> {
-        let Ok(found) = lookup::persons_with_dates(self, column, spans, at);
+        let Ok(found) = lookup::persons_with_dates(self, query);
         Ok((!self.hides_dates).then_some(found))
     }
 }
