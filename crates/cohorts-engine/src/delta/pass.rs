@@ -62,7 +62,8 @@ impl<'a, S: ChangeSource> Pass<'a, S> {
 
     /// Adds a cohort with its definitions as of the end of the pass, and the state of its members.
     /// `next_change` is [`Definitions::next_change`] of that state, if it is known: until then, time
-    /// alone changes no member.
+    /// alone changes no member. It stays valid after a pass before that instant that touched no
+    /// person of the cohort.
     pub fn add(
         &mut self,
         definitions: &Definitions,
