@@ -14,7 +14,7 @@ mod events;
 mod property;
 mod times;
 
-pub(crate) use bitmap::{from_sorted, select};
+pub(crate) use bitmap::{from_sorted, intersection, select};
 pub(crate) use column::RowMatches;
 pub use events::{EventBlock, EventBlockBuilder};
 pub use property::{PropertyBlock, PropertyBlockBuilder};

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::bitmap::{from_sorted, from_sorted_iter};
+use super::bitmap::{from_sorted, from_sorted_iter, intersection};
 use super::column::{Column, ColumnBuilder, RowMatches};
 use super::derived::{Derived, seek};
 use super::times::{TimeSpan, Times};
@@ -197,7 +197,7 @@ impl EventBlock {
     /// Returns the events of `persons` only. The cost depends on the number of these persons and
     /// of their events.
     pub(crate) fn narrowed(&self, persons: &RoaringBitmap) -> EventBlock {
-        let persons = &self.persons & persons;
+        let persons = intersection(&self.persons, persons);
         if persons.is_empty() {
             return EventBlock::default();
         }
@@ -219,7 +219,7 @@ impl EventBlock {
     /// As [`EventBlock::narrowed`], without rows.
     pub(crate) fn narrowed_to_persons(&self, persons: &RoaringBitmap) -> EventBlock {
         EventBlock {
-            persons: &self.persons & persons,
+            persons: intersection(&self.persons, persons),
             span: self.span,
             ..EventBlock::default()
         }

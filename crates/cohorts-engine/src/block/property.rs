@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::bitmap::{from_sorted, from_sorted_iter, select};
+use super::bitmap::{from_sorted, from_sorted_iter, intersection, select};
 use super::codes::code_of;
 use super::column::{Column, ColumnBuilder};
 use super::derived::{DateOrder, Derived, seek};
@@ -236,7 +236,9 @@ impl PropertyBlock {
                 let by_index = self.dictionary.evaluate(predicate, meter)?;
                 let bitmaps = bitmaps.iter().zip(by_index);
                 let matching = bitmaps.filter(|(_, matches)| *matches);
-                return Ok(matching.map(|(bitmap, _)| bitmap & universe).union());
+                return Ok(matching
+                    .map(|(bitmap, _)| intersection(bitmap, universe))
+                    .union());
             }
             Postings::Pairs(pairs) => pairs_of(pairs, universe),
         };

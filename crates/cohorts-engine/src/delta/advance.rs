@@ -2,6 +2,7 @@
 
 use roaring::RoaringBitmap;
 
+use crate::block::intersection;
 use crate::eval::LeafCache;
 use crate::plan::Plan;
 use crate::source::Source;
@@ -53,7 +54,7 @@ impl Plan {
         } else {
             self.evaluate_with(source, &LeafCache::within([], touched.clone()))?
         };
-        let then = members & touched;
+        let then = intersection(members, touched);
         Ok(Advance {
             entered: &now - &then,
             left: then - now,

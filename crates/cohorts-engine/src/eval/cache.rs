@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use roaring::RoaringBitmap;
 
 use super::{LeafResult, bytes_of};
-use crate::block::EventBlock;
+use crate::block::{EventBlock, intersection};
 use crate::interrupt::{Interrupt, Meter};
 use crate::plan::{Criterion, Plan};
 use crate::source::{EventQuery, Source};
@@ -116,7 +116,7 @@ impl LeafCache {
     /// The persons of `all` that the plans are evaluated for.
     pub(super) fn universe(&self, all: Arc<RoaringBitmap>) -> Arc<RoaringBitmap> {
         match &self.persons {
-            Some(persons) => Arc::new(&**persons & &*all),
+            Some(persons) => Arc::new(intersection(persons, &all)),
             None => all,
         }
     }
