@@ -11,14 +11,18 @@ mod derived;
 mod dictionary;
 mod encode;
 mod events;
+mod part;
+mod postings;
 mod property;
 mod times;
+mod wide;
 
 pub(crate) use bitmap::{from_sorted, intersection, select};
 pub(crate) use column::RowMatches;
 pub use events::{EventBlock, EventBlockBuilder};
 pub use property::{PropertyBlock, PropertyBlockBuilder};
 pub use times::{TimeSpan, TimesBlock};
+pub use wide::{LeftOut, WideEventBlock, WideEventBuilder};
 
 #[cfg(test)]
 mod tests;

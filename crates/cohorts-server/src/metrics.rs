@@ -34,6 +34,7 @@ pub struct Metrics {
     waiting: IntGauge,
     longest_wait: Gauge,
     workers: IntGaugeVec,
+    erasures: IntGauge,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
     exposing: Arc<Mutex<()>>,
@@ -44,7 +45,7 @@ pub struct Metrics {
 pub struct IndexFigures {
     /// The memory of all indexes, in bytes.
     pub bytes: u64,
-    /// Bytes of segments read from checkpoints.
+    /// Bytes of segments read.
     pub segment_bytes_read: u64,
     /// Indexes that were built from checkpoints and rows.
     pub builds: u64,
@@ -136,11 +137,11 @@ impl Metrics {
             )?,
             segment_bytes_read: IntCounter::new(
                 "cohorts_segment_bytes_read_total",
-                "Bytes of segments read from checkpoints instead of rows.",
+                "Bytes of segments read instead of rows.",
             )?,
             index_builds: IntCounter::new(
                 "cohorts_index_builds_total",
-                "Indexes built from checkpoints and rows, instead of from an earlier index.",
+                "Indexes built from segments, checkpoints and rows, instead of from an earlier index.",
             )?,
             waiting: IntGauge::new(
                 "cohorts_waiting",
@@ -157,13 +158,17 @@ impl Metrics {
                 ),
                 &["responds"],
             )?,
+            erasures: IntGauge::new(
+                "cohorts_erasures_pending",
+                "Deleted persons that are still in checkpoints.",
+            )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 18] = [
+        let collectors: [Box<dyn Collector>; 19] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -181,6 +186,7 @@ impl Metrics {
             Box::new(metrics.waiting.clone()),
             Box::new(metrics.longest_wait.clone()),
             Box::new(metrics.workers.clone()),
+            Box::new(metrics.erasures.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for collector in collectors {
@@ -214,6 +220,11 @@ impl Metrics {
             let gauge = self.workers.with_label_values(&[label]);
             gauge.set(count.try_into().unwrap_or(i64::MAX));
         }
+    }
+
+    /// Sets the number of deleted persons that are still in checkpoints.
+    pub fn erasures(&self, pending: i64) {
+        self.erasures.set(pending);
     }
 
     pub fn failed(&self, code: &str) {

@@ -17,8 +17,10 @@ use quick_cache::sync::Cache;
 pub mod actions;
 pub mod activity;
 pub mod cohorts;
+pub mod columns;
 pub mod definition;
 pub mod distribution;
+pub mod erasures;
 mod error;
 pub mod events;
 pub mod frames;
@@ -32,6 +34,7 @@ mod lanes;
 pub mod members;
 mod migrate;
 pub mod ordinals;
+pub mod outages;
 pub mod pages;
 pub mod persons;
 #[cfg(test)]
@@ -41,6 +44,7 @@ pub mod project_deletion;
 pub mod projects;
 pub mod purge;
 pub mod queue;
+pub mod rankings;
 pub mod scan;
 mod schema;
 #[cfg(test)]
@@ -49,6 +53,7 @@ pub mod segments;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tombstones;
+pub mod uncertain;
 pub mod uploads;
 
 pub use error::{Result, StoreError, StoreError as Error};
@@ -89,7 +94,7 @@ pub struct ShardKey(pub i64);
 
 impl ShardKey {
     /// The project of the shard key.
-    pub(crate) fn project(self) -> ProjectId {
+    pub fn project(self) -> ProjectId {
         ProjectId(self.0.div_euclid(STRIPES))
     }
 }
@@ -110,6 +115,10 @@ pub struct Store {
     lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
     pub ordinals: Arc<ordinals::Ordinals>,
+    /// The workers of a distributed Postgres that do not respond.
+    pub outages: Arc<outages::Outages>,
+    /// Projects with a transaction of unknown outcome.
+    pub uncertain: Arc<uncertain::UncertainProjects>,
     tokens: Arc<Cache<String, (ProjectId, Instant)>>,
     /// Whether the database has pg_trgm, so that searches also find similar names.
     pub has_trigrams: bool,
@@ -146,6 +155,8 @@ impl Store {
             lanes: Lanes::open(url, &statements, lane)?,
             lane,
             ordinals: Arc::default(),
+            outages: Arc::default(),
+            uncertain: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             has_trigrams,
             statements,

@@ -24,8 +24,9 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-pub(crate) const PERSON: [&str; 11] = [
+pub(crate) const PERSON: [&str; 14] = [
     "distinct_ids",
+    "erasures",
     "events",
     "log_heads",
     "member_chunks",
@@ -33,7 +34,9 @@ pub(crate) const PERSON: [&str; 11] = [
     "person_checkpoints",
     "persons",
     "property_checkpoints",
-    "segment_manifests",
+    "ranking_buckets",
+    "rankings",
+    "segment_heads",
     "segments",
     "tombstones",
 ];

@@ -1,34 +1,44 @@
 //! One property of persons.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::bitmap::{from_sorted, from_sorted_iter, intersection, select};
-use super::codes::code_of;
-use super::column::{Column, ColumnBuilder};
-use super::derived::{DateOrder, Derived, seek};
-use super::dictionary::Dictionary;
-use super::times::{SPARSE, TimeSpan};
+use super::column::ColumnBuilder;
+use super::part::PartValues;
+use super::times::TimeSpan;
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
 /// The values of one person property. A person may have several values.
 ///
-/// A block is immutable. [`PropertyBlock::with_changes`] adds a layer with the new values of some
-/// persons, and [`PropertyBlock::flattened`] merges the layers.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// A block is immutable. The persons are divided into parts by their ordinals, each with values of
+/// its own, which blocks share. [`PropertyBlock::with_changes`] adds a layer with the new values of
+/// some persons, and [`PropertyBlock::flattened`] merges the layers.
+#[derive(Clone, Debug, PartialEq)]
 pub struct PropertyBlock {
-    dictionary: Dictionary,
-    postings: Postings,
-    /// The persons with a value, without those of the layer.
-    present: RoaringBitmap,
+    /// The number of the lowest bits of an ordinal that do not decide its part.
+    part_bits: u32,
+    /// Parts that have values, by their number.
+    parts: BTreeMap<u32, Arc<PartValues>>,
     layer: Option<Box<Layer>>,
-    /// The dates of this block without the layer: indexes of the dictionary if there is a bitmap
-    /// per value, or else ordinals.
-    by_date: Derived<DateOrder>,
+}
+
+/// The bits of a block with a single part.
+const ONE_PART: u32 = u32::BITS;
+
+/// If the layers have more than one in this many of the persons, they are merged into the parts.
+const PERSONS_PER_CHANGE: u64 = 8;
+
+impl Default for PropertyBlock {
+    fn default() -> PropertyBlock {
+        PropertyBlock::of_parts(ONE_PART, BTreeMap::new())
+    }
 }
 
 /// The values of some persons, in a block of their own.
@@ -38,111 +48,99 @@ struct Layer {
     block: PropertyBlock,
 }
 
-/// The persons with each value of a dictionary.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Postings {
-    /// A bitmap of persons per value, if the dictionary is small.
-    Bitmaps(Vec<RoaringBitmap>),
-    /// Pairs of an ordinal and an index of the dictionary, sorted by ordinal.
-    Pairs(Vec<(u32, u32)>),
-}
-
-impl Default for Postings {
-    fn default() -> Postings {
-        Postings::Pairs(Vec::new())
-    }
-}
-
-/// The largest dictionary with a bitmap per value.
-const MAX_BITMAPS: usize = 256;
-
-impl Postings {
-    fn new(values: usize, mut pairs: Vec<(u32, u32)>) -> Postings {
-        if !pairs.is_sorted() {
-            pairs.sort_unstable();
-        }
-        if values > MAX_BITMAPS {
-            return Postings::Pairs(pairs);
-        }
-        let mut bitmaps = vec![RoaringBitmap::new(); values];
-        for (ordinal, index) in pairs {
-            bitmaps[index as usize].insert(ordinal);
-        }
-        Postings::Bitmaps(bitmaps)
-    }
-
-    fn persons(&self) -> RoaringBitmap {
-        match self {
-            Postings::Bitmaps(bitmaps) => bitmaps.union(),
-            Postings::Pairs(pairs) => {
-                let ordinals: Vec<u32> = pairs.iter().map(|(ordinal, _)| *ordinal).collect();
-                from_sorted(&ordinals)
-            }
-        }
-    }
-
-    /// The persons with a value that matches, given the matches by index.
-    fn persons_with(&self, matches: &[bool]) -> RoaringBitmap {
-        match self {
-            Postings::Bitmaps(bitmaps) => {
-                let bitmaps = bitmaps.iter().zip(matches);
-                bitmaps
-                    .filter(|(_, matches)| **matches)
-                    .map(|(bitmap, _)| bitmap)
-                    .union()
-            }
-            Postings::Pairs(pairs) => {
-                let pairs = pairs.iter();
-                from_sorted(&select(
-                    pairs.map(|(ordinal, index)| (*ordinal, matches[*index as usize])),
-                ))
-            }
-        }
-    }
-
-    fn pairs(&self) -> Vec<(u32, u32)> {
-        match self {
-            Postings::Pairs(pairs) => pairs.clone(),
-            Postings::Bitmaps(bitmaps) => (0..)
-                .zip(bitmaps)
-                .flat_map(|(index, bitmap)| bitmap.iter().map(move |ordinal| (ordinal, index)))
-                .collect(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Postings::Bitmaps(bitmaps) => bitmaps.iter().map(RoaringBitmap::serialized_size).sum(),
-            Postings::Pairs(pairs) => size_of_val(pairs.as_slice()),
-        }
-    }
-}
-
 impl PropertyBlock {
-    pub(super) fn new(dictionary: Dictionary, postings: Postings) -> PropertyBlock {
+    fn of_parts(part_bits: u32, mut parts: BTreeMap<u32, Arc<PartValues>>) -> PropertyBlock {
+        parts.retain(|_, values| !values.present().is_empty());
         PropertyBlock {
-            present: postings.persons(),
-            dictionary,
-            postings,
+            part_bits,
+            parts,
             layer: None,
-            by_date: Derived::default(),
         }
     }
 
-    /// From pairs of an ordinal and an index of the dictionary, in any order.
-    fn from_pairs(dictionary: Dictionary, pairs: Vec<(u32, u32)>) -> PropertyBlock {
-        let postings = Postings::new(dictionary.len(), pairs);
-        PropertyBlock::new(dictionary, postings)
+    /// A block with a single part.
+    pub(super) fn of_values(values: PartValues) -> PropertyBlock {
+        PropertyBlock::of_parts(ONE_PART, BTreeMap::from([(0, Arc::new(values))]))
     }
 
-    /// The values of this block, without the layer.
-    pub(super) fn dictionary(&self) -> &Dictionary {
-        &self.dictionary
+    /// A block of parts with 2^`part_bits` ordinals each, from the values of each part. The persons of
+    /// a block must belong to its part: see [`PropertyBlock::is_within`].
+    pub fn from_parts(
+        part_bits: u32,
+        parts: impl IntoIterator<Item = (u32, PropertyBlock)>,
+    ) -> PropertyBlock {
+        let parts = parts.into_iter();
+        let parts = parts.map(|(number, block)| (number, block.values()));
+        PropertyBlock::of_parts(part_bits, parts.collect())
     }
 
-    /// The postings of this block, without the layer.
-    pub(super) fn postings(&self) -> &Postings {
-        &self.postings
+    /// The values of the persons of a range, in a block with a single part.
+    pub fn within(&self, ordinals: &RangeInclusive<u32>) -> PropertyBlock {
+        let values = self.values_within(ordinals);
+        PropertyBlock::of_parts(ONE_PART, BTreeMap::from([(0, values)]))
+    }
+
+    /// Whether all persons belong to the range.
+    pub fn is_within(&self, ordinals: &RangeInclusive<u32>) -> bool {
+        let layer = self.layer.as_ref();
+        let is_inside = |persons: &RoaringBitmap| {
+            let ends = [persons.min(), persons.max()];
+            ends.into_iter()
+                .flatten()
+                .all(|end| ordinals.contains(&end))
+        };
+        self.parts
+            .values()
+            .all(|values| is_inside(values.present()))
+            && layer.is_none_or(|layer| is_inside(&layer.persons))
+    }
+
+    /// The values of all persons, with the layers merged.
+    pub(super) fn values(&self) -> Arc<PartValues> {
+        self.values_within(&(0..=u32::MAX))
+    }
+
+    fn values_within(&self, ordinals: &RangeInclusive<u32>) -> Arc<PartValues> {
+        let parts = self.parts.values().map(|values| values.within(ordinals));
+        let mut parts = parts.filter(|values| !values.present().is_empty());
+        let first = parts.next().unwrap_or_default();
+        let none = RoaringBitmap::new();
+        let values = parts.fold(first, |values, more| {
+            Arc::new(values.with_changes(&none, &more))
+        });
+        match &self.layer {
+            Some(layer) if layer.persons.range_cardinality(ordinals.clone()) > 0 => {
+                let changes = layer.block.values_within(ordinals);
+                Arc::new(values.with_changes(&layer.persons, &changes))
+            }
+            _ => values,
+        }
+    }
+
+    /// The number of the part of an ordinal.
+    fn part_of(&self, ordinal: u32) -> u32 {
+        part_of(self.part_bits, ordinal)
+    }
+
+    /// The numbers of the parts with these persons, sorted.
+    fn parts_of(&self, persons: &RoaringBitmap) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        let mut next = persons.min();
+        while let Some(ordinal) = next {
+            numbers.push(self.part_of(ordinal));
+            let last = *self.ordinals(self.part_of(ordinal)).end();
+            next = last
+                .checked_add(1)
+                .and_then(|first| persons.range(first..).next());
+        }
+        numbers
+    }
+
+    /// The ordinals of a part.
+    fn ordinals(&self, number: u32) -> RangeInclusive<u32> {
+        let size = 1_u64 << self.part_bits;
+        let first = u64::from(number) * size;
+        first as u32..=(first + size - 1).min(u64::from(u32::MAX)) as u32
     }
 
     /// Returns the block with all layers merged. Values without a person are removed.
@@ -150,23 +148,43 @@ impl PropertyBlock {
         let Some(layer) = &self.layer else {
             return self.clone();
         };
-        let changes = layer.block.flattened();
-        let mut dictionary = self.dictionary.clone();
-        let indexes = dictionary.merge_dictionary(&changes.dictionary);
-        let unchanged = self.postings.pairs().into_iter();
-        let unchanged = unchanged.filter(|(ordinal, _)| !layer.persons.contains(*ordinal));
-        let changed = changes.postings.pairs().into_iter();
-        let changed = changed.map(|(ordinal, index)| (ordinal, indexes[index as usize]));
-        let (ordinals, indexes): (Vec<u32>, Vec<u32>) = unchanged.chain(changed).unzip();
-        let column = Column::new(dictionary, indexes.into_iter().map(code_of)).compact();
-        PropertyBlock::from_column(&ordinals, column)
+        let changed = self.parts_of(&layer.persons).into_par_iter();
+        let changed = changed.map(|number| (number, self.values_within(&self.ordinals(number))));
+        let mut parts = self.parts.clone();
+        parts.extend(changed.collect::<Vec<_>>());
+        PropertyBlock::of_parts(self.part_bits, parts)
     }
 
-    /// From a column without missing values, and the person of each row.
-    fn from_column(ordinals: &[u32], column: Column) -> PropertyBlock {
-        let indexes = column.codes.iter().map(|code| code - 1);
-        let pairs = ordinals.iter().copied().zip(indexes).collect();
-        PropertyBlock::from_pairs(column.dictionary, pairs)
+    /// Returns the block with its layers merged into one, or into the parts if they have many persons. So the cost depends
+    /// on the number of changes, whatever the size of the block.
+    pub fn compacted(&self) -> PropertyBlock {
+        match &self.layer {
+            Some(layer)
+                if layer.persons.len() < self.person_count() as u64 / PERSONS_PER_CHANGE =>
+            {
+                let mut block = self.clone();
+                block.layer = Some(Box::new(Layer {
+                    persons: layer.persons.clone(),
+                    block: layer.block.flattened(),
+                }));
+                block
+            }
+            _ => self.flattened(),
+        }
+    }
+
+    /// Returns the block without the values of `persons`, and with all layers merged.
+    pub fn without(&self, persons: &RoaringBitmap) -> PropertyBlock {
+        self.with_changes(persons, PropertyBlock::default())
+            .flattened()
+    }
+
+    /// Whether one of `persons` has a value, or had one before a layer.
+    pub fn has_any_of(&self, persons: &RoaringBitmap) -> bool {
+        let mut parts = self.parts.values();
+        let layer = self.layer.as_ref();
+        parts.any(|values| !values.present().is_disjoint(persons))
+            || layer.is_some_and(|layer| layer.block.has_any_of(persons))
     }
 
     /// Returns the block with the values of `persons` replaced by those in `changes`. A person
@@ -187,6 +205,12 @@ impl PropertyBlock {
         block
     }
 
+    /// Whether both blocks have the same memory for a part.
+    #[cfg(test)]
+    pub(super) fn shares_part_with(&self, other: &PropertyBlock, number: u32) -> bool {
+        Arc::ptr_eq(&self.parts[&number], &other.parts[&number])
+    }
+
     /// The number of layers. Each layer makes reads slower.
     pub fn layers(&self) -> usize {
         self.layer
@@ -202,15 +226,19 @@ impl PropertyBlock {
         universe: &RoaringBitmap,
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
-        let mut matches = if self.is_sparse(universe) {
-            self.sparse_matching(predicate, universe, meter)?
-        } else {
-            let by_index = self.dictionary.evaluate(predicate, meter)?;
-            self.postings.persons_with(&by_index) & universe
-        };
+        let mut matches = RoaringBitmap::new();
+        let mut missing = RoaringBitmap::new();
         if predicate.matches_missing() {
-            matches |= universe - &self.present;
+            missing.clone_from(universe);
         }
+        for number in self.parts_of(universe) {
+            if let Some(values) = self.parts.get(&number) {
+                let ordinals = self.ordinals(number);
+                matches |= values.matching(predicate, universe, &ordinals, meter)?;
+                missing -= values.present();
+            }
+        }
+        matches |= missing;
         if let Some(layer) = &self.layer {
             matches -= &layer.persons;
             let universe = universe & &layer.persons;
@@ -219,52 +247,17 @@ impl PropertyBlock {
         Ok(matches)
     }
 
-    /// Whether few of the persons with a value are in `universe`.
-    fn is_sparse(&self, universe: &RoaringBitmap) -> bool {
-        universe.len() < self.present.len() / SPARSE as u64
-    }
-
-    /// As [`PropertyBlock::matching`] without the layer, for few persons: tests their values only.
-    fn sparse_matching<I: Interrupt>(
-        &self,
-        predicate: &Predicate,
-        universe: &RoaringBitmap,
-        meter: &Meter<I>,
-    ) -> Result<RoaringBitmap, I::Error> {
-        let pairs = match &self.postings {
-            Postings::Bitmaps(bitmaps) => {
-                let by_index = self.dictionary.evaluate(predicate, meter)?;
-                let bitmaps = bitmaps.iter().zip(by_index);
-                let matching = bitmaps.filter(|(_, matches)| *matches);
-                return Ok(matching
-                    .map(|(bitmap, _)| intersection(bitmap, universe))
-                    .union());
-            }
-            Postings::Pairs(pairs) => pairs_of(pairs, universe),
-        };
-        let mut indexes: Vec<u32> = pairs.iter().map(|(_, index)| *index).collect();
-        indexes.sort_unstable();
-        indexes.dedup();
-        let matches = self.dictionary.taken(&indexes).evaluate(predicate, meter)?;
-        let is_match = |index: &u32| indexes.binary_search(index).is_ok_and(|nth| matches[nth]);
-        let pairs = pairs.iter().filter(|(_, index)| is_match(index));
-        Ok(from_sorted_iter(pairs.map(|(ordinal, _)| *ordinal)))
-    }
-
     /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The
-    /// first call sorts the dates.
+    /// first call for a part sorts its dates.
     pub(crate) fn persons_with_dates<I: Interrupt>(
         &self,
         span: TimeSpan,
         time_zone: &TimeZone,
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
-        let dates = self.dates(time_zone, meter)?;
-        let found = dates.within(span);
-        let mut persons: RoaringBitmap = match &self.postings {
-            Postings::Bitmaps(bitmaps) => found.map(|index| &bitmaps[index as usize]).union(),
-            Postings::Pairs(_) => found.collect(),
-        };
+        let parts = self.parts.values();
+        let found = parts.map(|values| values.persons_with_dates(span, time_zone, meter));
+        let mut persons = found.collect::<Result<Vec<_>, _>>()?.union();
         if let Some(layer) = &self.layer {
             persons -= &layer.persons;
             persons |= layer.block.persons_with_dates(span, time_zone, meter)?;
@@ -279,7 +272,11 @@ impl PropertyBlock {
         time_zone: &TimeZone,
         meter: &Meter<I>,
     ) -> Result<Option<i64>, I::Error> {
-        let first = self.dates(time_zone, meter)?.first_from(instant);
+        let mut first = None;
+        for values in self.parts.values() {
+            let date = values.first_date_from(instant, time_zone, meter)?;
+            first = first.into_iter().chain(date).min();
+        }
         let later = match &self.layer {
             Some(layer) => layer.block.first_date_from(instant, time_zone, meter)?,
             None => None,
@@ -287,30 +284,10 @@ impl PropertyBlock {
         Ok(first.into_iter().chain(later).min())
     }
 
-    /// The dates of this block; kept for the first time zone.
-    fn dates<I: Interrupt>(
-        &self,
-        time_zone: &TimeZone,
-        meter: &Meter<I>,
-    ) -> Result<Cow<'_, DateOrder>, I::Error> {
-        let make = || {
-            let dates = self.dictionary.dates(time_zone, meter)?;
-            Ok(match &self.postings {
-                Postings::Bitmaps(_) => dates,
-                Postings::Pairs(pairs) => dates.by_ordinal(self.dictionary.len(), pairs),
-            })
-        };
-        let dates = self.by_date.get_or_make(make)?;
-        Ok(if dates.is_for(time_zone) {
-            Cow::Borrowed(dates)
-        } else {
-            Cow::Owned(make()?)
-        })
-    }
-
     /// The number of persons with a value, without those of the layers.
     pub fn person_count(&self) -> usize {
-        self.present.len() as usize
+        let counts = self.parts.values().map(|values| values.present().len());
+        counts.sum::<u64>() as usize
     }
 
     /// The memory that the block and its layers take, in bytes, approximately.
@@ -318,21 +295,14 @@ impl PropertyBlock {
         let layer = self.layer.as_ref().map_or(0, |layer| {
             layer.persons.serialized_size() + layer.block.bytes()
         });
-        let values = self.dictionary.bytes() + self.postings.bytes();
-        let by_date = self.by_date.get().map_or(0, DateOrder::bytes);
-        values + self.present.serialized_size() + layer + by_date
+        let parts = self.parts.values().map(|values| values.bytes());
+        parts.sum::<usize>() + layer
     }
 }
 
-/// The pairs of `persons`.
-fn pairs_of(pairs: &[(u32, u32)], persons: &RoaringBitmap) -> Vec<(u32, u32)> {
-    let (mut found, mut start) = (Vec::new(), 0);
-    for person in persons {
-        start += seek(&pairs[start..], |pair| pair.0 < person);
-        let of_person = pairs[start..].iter().take_while(|pair| pair.0 == person);
-        found.extend(of_person);
-    }
-    found
+/// The number of the part of an ordinal, if its lowest `part_bits` bits do not decide it.
+fn part_of(part_bits: u32, ordinal: u32) -> u32 {
+    ordinal.checked_shr(part_bits).unwrap_or(0)
 }
 
 /// Collects the values of a property.
@@ -348,8 +318,20 @@ fn pairs_of(pairs: &[(u32, u32)], persons: &RoaringBitmap) -> Vec<(u32, u32)> {
 /// builder.push_raw(3, r#""free""#);
 /// assert_eq!(builder.finish().person_count(), 2);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PropertyBlockBuilder {
+    part_bits: u32,
+    parts: BTreeMap<u32, PartBuilder>,
+}
+
+impl Default for PropertyBlockBuilder {
+    fn default() -> PropertyBlockBuilder {
+        PropertyBlockBuilder::with_parts(ONE_PART)
+    }
+}
+
+#[derive(Debug, Default)]
+struct PartBuilder {
     ordinals: Vec<u32>,
     column: ColumnBuilder,
 }
@@ -360,31 +342,54 @@ impl PropertyBlockBuilder {
         PropertyBlockBuilder::default()
     }
 
+    /// Creates a builder of a block of parts with 2^`part_bits` ordinals each.
+    pub fn with_parts(part_bits: u32) -> PropertyBlockBuilder {
+        PropertyBlockBuilder {
+            part_bits,
+            parts: BTreeMap::new(),
+        }
+    }
+
+    fn part(&mut self, ordinal: u32) -> &mut PartBuilder {
+        let number = part_of(self.part_bits, ordinal);
+        self.parts.entry(number).or_default()
+    }
+
     /// Adds a value of the person `ordinal`. Rows may come in any order. JSON null adds nothing.
     pub fn push(&mut self, ordinal: u32, value: &Value) {
         if !value.is_null() {
-            self.ordinals.push(ordinal);
-            self.column.push(Some(value));
+            let part = self.part(ordinal);
+            part.ordinals.push(ordinal);
+            part.column.push(Some(value));
         }
     }
 
     /// Adds a value of the person `ordinal` as JSON text. JSON null, and text that is not JSON,
     /// add nothing.
     pub fn push_raw(&mut self, ordinal: u32, json: &str) {
-        if self.column.push_raw(Some(json)) {
-            self.ordinals.push(ordinal);
+        let part = self.part(ordinal);
+        if part.column.push_raw(Some(json)) {
+            part.ordinals.push(ordinal);
         } else {
-            self.column.pop();
+            part.column.pop();
         }
     }
 
     /// The memory that the builder takes, in bytes, approximately.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.ordinals.as_slice()) + self.column.bytes()
+        let parts = self.parts.values();
+        let bytes =
+            |part: &PartBuilder| size_of_val(part.ordinals.as_slice()) + part.column.bytes();
+        parts.map(bytes).sum()
     }
 
     /// Returns the block of all rows.
     pub fn finish(self) -> PropertyBlock {
-        PropertyBlock::from_column(&self.ordinals, self.column.finish())
+        let finish = |(number, part): (u32, PartBuilder)| {
+            let values = PartValues::from_column(&part.ordinals, part.column.finish());
+            (number, Arc::new(values))
+        };
+        let parts: Vec<_> = self.parts.into_par_iter().map(finish).collect();
+        PropertyBlock::of_parts(self.part_bits, parts.into_iter().collect())
     }
 }

@@ -7,22 +7,27 @@
 use cohorts_engine::chunks;
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::queue::{self, Evaluated};
-use cohorts_store::{Conn, Error, Store, events, members, tombstones, transaction};
+use cohorts_store::{Conn, Error, events, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
 use super::claimed::Started;
+use crate::index::IndexedStore;
 
 /// How often the chunks are written before chunks and version become one commit, which no change can precede.
 const SEPARATE_COMMITS: usize = 5;
 
+/// The sets of members in memory at the same time: evaluated, published, and those to write.
+const COPIES: usize = 3;
+
 /// Publishes the members of a claimed cohort. Does nothing if the claim is lost.
 pub fn publish(
-    store: &Store,
+    store: &IndexedStore,
     cohort: &Cohort,
     started: Started,
     members: RoaringBitmap,
     evaluated: Evaluated,
 ) -> Result<(), Error> {
+    let _memory = (store.caches.index).reserve(COPIES * members.serialized_size());
     let conn = &mut *store.connection()?;
     let publication = Publication {
         cohort,
@@ -140,10 +145,9 @@ mod tests {
     use cohorts_store::definition::Definition;
     use cohorts_store::members::StaticCohort;
     use cohorts_store::testing::TestDatabase;
-    use cohorts_store::{CohortId, ProjectId, cohorts, history, keys, persons, projects};
+    use cohorts_store::{CohortId, ProjectId, Store, cohorts, history, keys, persons, projects};
 
     use super::*;
-    use crate::index::IndexedStore;
     use crate::ingest::{Arrival, Item, commit};
 
     /// Deletes a person as the operation does.

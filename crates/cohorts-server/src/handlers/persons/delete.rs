@@ -1,9 +1,11 @@
 //! Deletes persons with everything that refers to them: events, distinct ids, memberships.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cohorts_store::erasures::EventDays;
 use cohorts_store::{
-    CohortId, Conn, ShardKey, cohorts, events, members, persons, projects, scan, segments,
+    CohortId, Conn, ShardKey, cohorts, erasures, events, members, persons, projects, scan,
     tombstones,
 };
 use roaring::RoaringBitmap;
@@ -40,7 +42,8 @@ pub fn delete(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error>
 /// Deletes persons, and returns their number. Persons that do not exist any more are skipped.
 ///
 /// Existing events are deleted first, which may take long and locks nothing else. The rest, and the events that arrived
-/// meanwhile, are deleted in one transaction.
+/// meanwhile, are deleted in one transaction. Readers of checkpoints mask the persons from then on, and a background task
+/// removes them from the checkpoints.
 pub fn delete_all(
     conn: &mut Conn,
     caller: &Caller,
@@ -52,7 +55,8 @@ pub fn delete_all(
     let ordinals = tombstones::with_merged(conn, shard_key, &ordinals)?;
     cohorts_store::transaction(conn, |conn| {
         scan::set_statement_timeout(conn, EVENTS_LIMIT)?;
-        events::delete_of_persons(conn, shard_key, &ordinals, 0)
+        let deleted = events::delete_of_persons(conn, shard_key, &ordinals, 0)?;
+        erasures::record(conn, shard_key, 0, &deleted)
     })?;
     cohorts_store::transaction(conn, |conn| {
         projects::lock(conn, caller.project.id())?;
@@ -63,15 +67,25 @@ pub fn delete_all(
             return Ok(0);
         }
         remove_from_cohorts(conn, caller, &cohorts, &present)?;
-        events::delete_of_persons(conn, shard_key, &ordinals, seen_seq)?;
+        let later = events::delete_of_persons(conn, shard_key, &ordinals, seen_seq)?;
         let present: Vec<i64> = present.into_iter().map(i64::from).collect();
-        let mut merged = tombstones::with_merged(conn, shard_key, &present)?;
-        merged.retain(|ordinal| !ordinals.contains(ordinal));
-        events::delete_of_persons(conn, shard_key, &merged, 0)?;
+        let retired = tombstones::with_merged(conn, shard_key, &present)?;
+        let merged = retired.iter().copied();
+        let merged: Vec<i64> = merged
+            .filter(|ordinal| !ordinals.contains(ordinal))
+            .collect();
+        let of_merged = events::delete_of_persons(conn, shard_key, &merged, 0)?;
         for ordinal in &present {
             persons::delete(conn, shard_key, seq, *ordinal)?;
         }
-        segments::drop_all(conn, shard_key)?;
+        let none = retired
+            .into_iter()
+            .map(|ordinal| (ordinal, EventDays::new()));
+        let mut erased: BTreeMap<i64, EventDays> = none.collect();
+        for (ordinal, events) in later.into_iter().chain(of_merged) {
+            erased.entry(ordinal).or_default().extend(events);
+        }
+        erasures::record(conn, shard_key, seq, &erased)?;
         Ok(present.len())
     })
 }
