@@ -234,13 +234,14 @@ fn dates_are_sorted_once_per_part_and_successors_share_them() {
         first: midnight + first * 1_000_000,
         last: midnight + last * 1_000_000,
     };
-    let flattened = parts_after.flattened();
+    let [flattened, single_flattened] =
+        [&parts_after, &single_after].map(|block| block.flattened());
     let blocks = [
         (&parts, &single, 3),
         (&parts, &single, 0),
         (&parts_after, &single_after, 0),
-        (&flattened, &single_after, 1),
-        (&flattened, &single_after, 0),
+        (&flattened, &single_flattened, 1),
+        (&flattened, &single_flattened, 0),
     ];
     for (block, expected, parts) in blocks {
         let (work, other) = (Work::default(), Work::default());
