@@ -7,15 +7,17 @@
 mod bitmap;
 mod codes;
 mod column;
+mod derived;
 mod dictionary;
 mod encode;
 mod events;
+mod part;
 mod postings;
 mod property;
 mod times;
 mod wide;
 
-pub(crate) use bitmap::{from_sorted, select};
+pub(crate) use bitmap::{from_sorted, intersection, select};
 pub(crate) use column::RowMatches;
 pub use events::{EventBlock, EventBlockBuilder};
 pub use property::{PropertyBlock, PropertyBlockBuilder};

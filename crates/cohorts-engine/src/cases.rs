@@ -77,26 +77,9 @@ impl Source for Project {
         Ok(Arc::new(block.finish()))
     }
 
-    /// Two blocks per day. With `persons_only`, the blocks inside the range are combined.
     fn events(&self, query: &EventQuery) -> Result<Vec<Arc<EventBlock>>, Infallible> {
-        const DAY: i64 = 86_400_000_000;
-        let mut days: BTreeMap<(i64, usize), EventBlockBuilder> = BTreeMap::new();
-        let events = self.events.iter().filter(|event| event.name == query.event);
-        for (nth, event) in events.enumerate() {
-            let day = days.entry((event.time.div_euclid(DAY), nth % 2));
-            let block = day.or_insert_with(|| EventBlockBuilder::new(&query.properties));
-            block.push(event.person, event.time, &event.properties);
-        }
-        let blocks = days.into_values().map(|block| Arc::new(block.finish()));
-        let days = [query.from.unwrap_or(i64::MIN), query.to].map(|end| end.div_euclid(DAY));
-        let is_inside = |block: &Arc<EventBlock>| {
-            let span = block.span();
-            days[0] < span.first.div_euclid(DAY) && span.last.div_euclid(DAY) < days[1]
-        };
-        let (inside, mut blocks): (Vec<_>, Vec<_>) =
-            blocks.partition(|block| query.persons_only && is_inside(block));
-        blocks.push(Arc::new(EventBlock::persons_of(&inside)));
-        Ok(blocks)
+        let blocks = day_blocks(&self.events, &query.event, &query.properties);
+        Ok(answer(blocks, query))
     }
 
     fn event_names(&self) -> Result<Vec<String>, Infallible> {
@@ -110,6 +93,39 @@ impl Source for Project {
     fn action(&self, id: i64) -> Result<Option<Action>, Infallible> {
         Ok(self.actions.get(&id).cloned())
     }
+}
+
+const DAY: i64 = 86_400_000_000;
+
+/// The events of a name: two blocks per day.
+pub(crate) fn day_blocks(
+    events: &[Event],
+    name: &str,
+    properties: &[String],
+) -> Vec<Arc<EventBlock>> {
+    let mut days: BTreeMap<(i64, usize), EventBlockBuilder> = BTreeMap::new();
+    let events = events.iter().filter(|event| event.name == name);
+    for (nth, event) in events.enumerate() {
+        let day = days.entry((event.time.div_euclid(DAY), nth % 2));
+        let block = day.or_insert_with(|| EventBlockBuilder::new(properties));
+        block.push(event.person, event.time, &event.properties);
+    }
+    let blocks = days.into_values().map(|block| Arc::new(block.finish()));
+    blocks.collect()
+}
+
+/// The answer to a query. With `persons_only`, the blocks inside the range are combined.
+pub(crate) fn answer(blocks: Vec<Arc<EventBlock>>, query: &EventQuery) -> Vec<Arc<EventBlock>> {
+    let days = [query.from.unwrap_or(i64::MIN), query.to].map(|end| end.div_euclid(DAY));
+    let is_inside = |block: &Arc<EventBlock>| {
+        let span = block.span();
+        days[0] < span.first.div_euclid(DAY) && span.last.div_euclid(DAY) < days[1]
+    };
+    let blocks = blocks.into_iter();
+    let (inside, mut blocks): (Vec<_>, Vec<_>) =
+        blocks.partition(|block| query.persons_only && is_inside(block));
+    blocks.push(Arc::new(EventBlock::persons_of(&inside)));
+    blocks
 }
 
 impl Project {

@@ -40,7 +40,8 @@ impl Plan {
         self.evaluate_with(source, &LeafCache::default())
     }
 
-    /// Returns the ordinals of the members, and shares the leaves of `cache` with other plans.
+    /// Returns the ordinals of the members, and shares the leaves of `cache` with other plans. The
+    /// cache may restrict the evaluation to some persons.
     ///
     /// The plans of `cache` must have the same moment and the same source.
     ///
@@ -53,7 +54,8 @@ impl Plan {
         cache: &LeafCache,
     ) -> Result<RoaringBitmap, S::Error> {
         source.expect(self.planned_reads());
-        let mut evaluation = Evaluation::new(self, source, cache, source.persons()?);
+        let universe = cache.universe(source.persons()?);
+        let mut evaluation = Evaluation::new(self, source, cache, universe);
         Ok(Arc::unwrap_or_clone(evaluation.tree(&self.root)?))
     }
 
@@ -117,7 +119,7 @@ struct Evaluation<'a, S: Source> {
     plan: &'a Plan,
     source: &'a S,
     cache: &'a LeafCache,
-    /// All persons of the project.
+    /// All persons that the plan is evaluated for.
     universe: Arc<RoaringBitmap>,
     leaves: Vec<LeafState>,
     /// The memory of the results in `leaves`, in bytes.
@@ -287,10 +289,11 @@ impl<'a, S: Source> Evaluation<'a, S> {
             }
             Criterion::Rows(rows) => {
                 let condition = rows.condition.try_map(&mut |test| self.resolved(test))?;
-                rows::persons(self.source, &condition, &rows.having)? & &*self.universe
+                rows::persons(self.source, self.cache, &condition, &rows.having)? & &*self.universe
             }
             Criterion::Behavior { target, rule } => {
-                behavior::persons(self.source, target, rule, &self.plan.moment)? & &**universe
+                behavior::persons(self.source, self.cache, target, rule, &self.plan.moment)?
+                    & &**universe
             }
         };
         Ok(Some(Arc::new(persons)))
@@ -340,4 +343,4 @@ fn is_empty(range: &Range) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

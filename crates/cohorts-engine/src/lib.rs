@@ -9,6 +9,8 @@
 //! 3. [`Plan::evaluate`] reads blocks from a [`Source`]; each leaf yields a bitmap, and AND, OR and
 //!    NOT combine them.
 //!
+//! The module [`delta`] advances the members of many cohorts by what has changed since.
+//!
 //! The crate does no I/O and reads no clock: the moment and the data are arguments. All instants
 //! are microseconds since the Unix epoch, UTC. Every limit on input and work is listed in the
 //! README of the crate.
@@ -99,6 +101,7 @@ pub mod chunks;
 mod condition;
 pub mod condition_type;
 mod date;
+pub mod delta;
 mod error;
 mod eval;
 pub mod filter;

@@ -7,6 +7,8 @@ mod behavioral;
 mod criterion;
 mod planner;
 mod query;
+mod selector;
+mod slots;
 
 pub(crate) use behavioral::Count;
 pub use criterion::Dependencies;
@@ -16,6 +18,8 @@ pub(crate) use criterion::{
 pub use planner::plan;
 use planner::{Planner, check_moment};
 pub use query::{PlacedReference, QUERY_KINDS, plan_query};
+pub(crate) use selector::{Selector, names, properties};
+pub(crate) use slots::{Names, Slot, SlotReader, Subject, Turn};
 
 use crate::source::PlannedReads;
 use crate::window::Moment;
@@ -78,7 +82,7 @@ impl Plan {
     /// Whether `other`, a plan of the same filter for another moment, compares with the same
     /// instants. If so, the passing of time alone changes none of the members.
     ///
-    /// Always false if a SELECT over `events` is part of the plan.
+    /// Always false if a SELECT over `events` or an action is part of the plan.
     pub fn asks_same_instants(&self, other: &Plan) -> bool {
         self.instants()
             .is_some_and(|instants| Some(instants) == other.instants())
@@ -86,10 +90,12 @@ impl Plan {
 
     /// All instants that the plan compares with; `None` if they are unknown.
     fn instants(&self) -> Option<Vec<i64>> {
-        let mut instants = Vec::new();
-        let mut leaves = self.leaves.iter();
-        let complete = leaves.all(|leaf| leaf.collect_instants(&mut instants));
-        complete.then_some(instants)
+        if !self.leaves.iter().all(Criterion::has_known_instants) {
+            return None;
+        }
+        let mut reader = SlotReader::new(&self.moment, |_| None);
+        reader.add_plan(self);
+        Some(reader.slots.iter().map(|slot| slot.instant).collect())
     }
 
     /// What the evaluation may read.

@@ -104,14 +104,16 @@ impl Predicate {
         tests * (1 + length / 64) + u64::from(self.pattern_cost) * length
     }
 
-    /// Adds the instants that the predicate compares with.
-    pub fn collect_instants(&self, instants: &mut Vec<i64>) {
-        if let Rule::Any(tests) | Rule::NoneOf(tests) = &self.rule {
-            instants.extend(tests.iter().filter_map(|test| match test {
-                ValueTest::Dated(_, instant) => Some(*instant),
-                _ => None,
-            }));
-        }
+    /// The instants that the predicate compares dates with.
+    pub fn dates(&self) -> impl Iterator<Item = (Comparison, i64)> {
+        let tests = match &self.rule {
+            Rule::Constant(_) => [].as_slice(),
+            Rule::Any(tests) | Rule::NoneOf(tests) => tests,
+        };
+        tests.iter().filter_map(|test| match test {
+            ValueTest::Dated(comparison, instant) => Some((*comparison, *instant)),
+            _ => None,
+        })
     }
 
     /// Adds the cost of the predicate's patterns to `total`. Fails beyond the budget of a filter.

@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::block::{EventBlock, PropertyBlock, TimesBlock};
+use crate::block::{EventBlock, PropertyBlock, TimeSpan, TimesBlock};
 use crate::filter::Filter;
 use crate::interrupt::Interrupt;
 
@@ -94,6 +94,13 @@ pub struct EventQuery {
     pub persons_only: bool,
 }
 
+impl EventQuery {
+    /// Whether all instants of `span` are in the range.
+    pub(crate) fn contains(&self, span: TimeSpan) -> bool {
+        self.from.is_none_or(|from| from <= span.first) && span.last <= self.to
+    }
+}
+
 /// Another cohort that a filter refers to.
 #[derive(Clone, Debug)]
 pub enum Reference {
@@ -104,7 +111,7 @@ pub enum Reference {
 }
 
 /// A named set of events. An event belongs to an action if it matches any of the steps.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Action {
     /// The steps. An action without steps has no events.
     #[serde(default)]
@@ -112,7 +119,7 @@ pub struct Action {
 }
 
 /// One step of an action. An event matches if it meets all conditions of the step.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct ActionStep {
     /// The name of the event. `None` matches every name.
     #[serde(default)]
@@ -129,7 +136,7 @@ pub struct ActionStep {
 }
 
 /// One condition of an action step on an event property.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct ActionProperty {
     /// The name of the property.
     pub key: String,

@@ -34,6 +34,18 @@ pub(crate) fn from_sorted(ordinals: &[u32]) -> RoaringBitmap {
     RoaringBitmap::from_lsb0_bytes(first, &bits)
 }
 
+/// Two bitmaps are merged if the larger one has at most this number of times the ordinals.
+const MERGED_RATIO: u64 = 64;
+
+/// The ordinals of both bitmaps. If one is small, the cost depends on that one.
+pub(crate) fn intersection(a: &RoaringBitmap, b: &RoaringBitmap) -> RoaringBitmap {
+    let (few, many) = if a.len() < b.len() { (a, b) } else { (b, a) };
+    if few.len() * MERGED_RATIO >= many.len() {
+        return few & many;
+    }
+    from_sorted_iter(few.iter().filter(|ordinal| many.contains(*ordinal)))
+}
+
 /// The ordinals with a set flag. The loop has no branch, because the flags are unpredictable.
 #[inline]
 pub(crate) fn select(ordinals: impl ExactSizeIterator<Item = (u32, bool)>) -> Vec<u32> {

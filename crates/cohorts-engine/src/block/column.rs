@@ -1,11 +1,15 @@
 //! A column: a dictionary, and a code for each row.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::TimeSpan;
 use super::codes::{Codes, MISSING, code_of, index_of};
+use super::derived::{DateOrder, Derived};
 use super::dictionary::{Dictionary, value_bytes};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
@@ -16,12 +20,21 @@ use crate::value::Stored;
 pub(super) struct Column {
     pub dictionary: Dictionary,
     pub codes: Codes,
+    by_date: Derived<DateOrder>,
 }
 
 impl Column {
     pub fn new(dictionary: Dictionary, codes: impl Iterator<Item = u32>) -> Column {
         let codes = Codes::new(codes, dictionary.len());
-        Column { dictionary, codes }
+        Column::from_parts(dictionary, codes)
+    }
+
+    pub fn from_parts(dictionary: Dictionary, codes: Codes) -> Column {
+        Column {
+            dictionary,
+            codes,
+            by_date: Derived::default(),
+        }
     }
 
     /// Evaluates `predicate` for each row.
@@ -72,12 +85,74 @@ impl Column {
 
     /// The memory that the column takes, in bytes, approximately.
     pub fn bytes(&self) -> usize {
-        self.dictionary.bytes() + self.codes.bytes()
+        let by_date = self.by_date.get().map_or(0, DateOrder::bytes);
+        self.dictionary.bytes() + self.codes.bytes() + by_date
     }
 
     /// Replaces the rows by `rows`, in this order.
     pub fn reorder(&mut self, rows: &[u32]) {
         self.codes = self.codes.take(rows);
+    }
+
+    /// The column of `rows`, in this order, without values that none of them has. The cost depends
+    /// on the number of rows only.
+    pub fn taken(&self, rows: &[u32]) -> Column {
+        let codes = self.codes.take(rows);
+        let mut dictionary = Dictionary::default();
+        let mut new_codes = HashMap::from([(MISSING, MISSING)]);
+        let codes = codes.iter().map(|code| {
+            *new_codes.entry(code).or_insert_with(|| {
+                dictionary.push(self.dictionary.value(code as usize - 1));
+                dictionary.len() as u32
+            })
+        });
+        let codes: Vec<u32> = codes.collect();
+        Column::new(dictionary, codes.into_iter())
+    }
+
+    /// The rows with a date in `span`, in rising order.
+    pub fn rows_with_dates<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Vec<u32>, I::Error> {
+        let dates = self.dates(time_zone, meter)?;
+        let mut indexes = dates.within(span).peekable();
+        if indexes.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        meter.spend(self.codes.len() as u64)?;
+        let mut has_date = vec![false; self.dictionary.len() + 1];
+        indexes.for_each(|index| has_date[code_of(index) as usize] = true);
+        let rows = (0..).zip(self.codes.iter());
+        let rows = rows.filter(|(_, code)| has_date[*code as usize]);
+        Ok(rows.map(|(row, _)| row).collect())
+    }
+
+    /// The first date from `instant` on.
+    pub fn first_date_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        Ok(self.dates(time_zone, meter)?.first_from(instant))
+    }
+
+    /// The values by date; kept for the first time zone.
+    fn dates<I: Interrupt>(
+        &self,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Cow<'_, DateOrder>, I::Error> {
+        let make = || self.dictionary.dates(time_zone, meter);
+        let dates = self.by_date.get_or_make(make)?;
+        Ok(if dates.is_for(time_zone) {
+            Cow::Borrowed(dates)
+        } else {
+            Cow::Owned(make()?)
+        })
     }
 
     /// The column without values that no row has.

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use rayon::prelude::*;
 use serde_json::Value;
 
+use super::derived::DateOrder;
+use crate::date;
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::{Predicate, Texts};
 use crate::value::Stored;
@@ -58,6 +61,31 @@ impl Dictionary {
 
     pub fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
         (0..self.len()).map(|index| self.value(index))
+    }
+
+    /// The indexes of the values that are dates, by date.
+    pub fn dates<I: Interrupt>(
+        &self,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<DateOrder, I::Error> {
+        let mut dates = Vec::new();
+        for (value, index) in self.iter().zip(0..) {
+            meter.spend(WORK_OF_DATE)?;
+            if let Some(instant) = date::stored_instant(value, time_zone) {
+                dates.push((instant, index));
+            }
+        }
+        Ok(DateOrder::new(time_zone, dates))
+    }
+
+    /// The dictionary of the values with these indexes, which must be distinct.
+    pub fn taken(&self, indexes: &[u32]) -> Dictionary {
+        let mut dictionary = Dictionary::default();
+        for index in indexes {
+            dictionary.push(self.value(*index as usize));
+        }
+        dictionary
     }
 
     /// Adds a value at the end. The dictionary must not contain it yet.
@@ -123,6 +151,8 @@ pub(super) fn value_bytes(value: &Value) -> usize {
     size_of::<Value>() + parts
 }
 
+/// The work of parsing a date, in units of [`Meter`].
+const WORK_OF_DATE: u64 = 30;
 /// The values of one part. Parts are smaller if their work exceeds `MAX_PART_WORK`.
 const PART_VALUES: usize = 4_096;
 const MAX_PART_WORK: u64 = 200_000;

@@ -14,8 +14,9 @@ use self::format::{BlockReader, BlockWriter};
 use super::codes::{CodeWidth, Codes};
 use super::column::Column;
 use super::events::EventBlock;
+use super::part::PartValues;
 use super::postings::Postings;
-use super::property::{PartValues, PropertyBlock};
+use super::property::PropertyBlock;
 use super::times::Times;
 use crate::chunks;
 
@@ -110,7 +111,7 @@ fn column(reader: &mut BlockReader, rows: usize) -> Option<Column> {
         CodeWidth::Four => Codes::Words(reader.integers(u32::from_le_bytes)?),
     };
     let is_valid = codes.len() == rows && codes.max() as usize <= dictionary.len();
-    is_valid.then_some(Column { dictionary, codes })
+    is_valid.then(|| Column::from_parts(dictionary, codes))
 }
 
 impl PropertyBlock {

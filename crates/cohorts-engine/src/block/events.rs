@@ -3,11 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::bitmap::from_sorted;
+use super::bitmap::{from_sorted, from_sorted_iter, intersection};
 use super::column::{Column, ColumnBuilder, RowMatches};
+use super::derived::{Derived, seek};
 use super::times::{TimeSpan, Times};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
@@ -25,6 +28,8 @@ pub struct EventBlock {
     persons: RoaringBitmap,
     span: TimeSpan,
     columns: HashMap<String, Column>,
+    /// The rows by time.
+    by_time: Derived<Vec<u32>>,
 }
 
 impl EventBlock {
@@ -55,7 +60,8 @@ impl EventBlock {
     pub fn bytes(&self) -> usize {
         let columns = self.columns.values().map(Column::bytes).sum::<usize>();
         let rows = self.ordinals.len() * size_of::<u32>() + self.times.bytes();
-        rows + self.persons.serialized_size() + columns + size_of::<EventBlock>()
+        let by_time = self.by_time.get().map_or(0, |rows| size_of_val(&rows[..]));
+        rows + self.persons.serialized_size() + columns + by_time + size_of::<EventBlock>()
     }
 
     pub(super) fn columns(&self) -> &HashMap<String, Column> {
@@ -105,6 +111,134 @@ impl EventBlock {
 
     pub(super) fn insert_column(&mut self, property: String, column: Column) {
         self.columns.insert(property, column);
+    }
+
+    /// The persons with an event in `span`. A block without rows counts with its whole time span.
+    /// The first call for a part of the block sorts its rows by time.
+    pub(crate) fn persons_between<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        meter.spend(100)?;
+        if !self.span.overlaps(span) {
+            return Ok(RoaringBitmap::new());
+        }
+        if span.contains(self.span) || self.rows() == 0 {
+            return Ok(self.persons.clone());
+        }
+        let rows = self.by_time(meter)?;
+        let time = |row: &u32| self.times.at(*row as usize);
+        let rows = &rows[rows.partition_point(|row| time(row) < span.first)..];
+        let rows = &rows[..seek(rows, |row| time(row) <= span.last)];
+        meter.spend(rows.len() as u64)?;
+        Ok(rows
+            .iter()
+            .map(|row| self.ordinals[*row as usize])
+            .collect())
+    }
+
+    /// The time of the first event from `instant` on. The first call may sort the rows by time.
+    pub(crate) fn first_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        if instant <= self.span.first {
+            return Ok((self.span.first <= self.span.last).then_some(self.span.first));
+        }
+        if instant > self.span.last {
+            return Ok(None);
+        }
+        let rows = self.by_time(meter)?;
+        let start = rows.partition_point(|row| self.times.at(*row as usize) < instant);
+        let first = rows.get(start);
+        Ok(first.map(|row| self.times.at(*row as usize)))
+    }
+
+    fn by_time<I: Interrupt>(&self, meter: &Meter<I>) -> Result<&[u32], I::Error> {
+        let rows = self.by_time.get_or_make(|| {
+            meter.spend(self.rows() as u64)?;
+            let mut rows: Vec<u32> = (0..self.rows() as u32).collect();
+            rows.par_sort_unstable_by_key(|row| self.times.at(*row as usize));
+            Ok(rows)
+        })?;
+        Ok(rows)
+    }
+
+    /// The persons with an event with a date in `span` as `property`. Dates without an offset are
+    /// local to `time_zone`. The first call sorts the dates.
+    pub(crate) fn persons_with_dates<I: Interrupt>(
+        &self,
+        property: &str,
+        span: TimeSpan,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let Some(column) = self.columns.get(property) else {
+            return Ok(RoaringBitmap::new());
+        };
+        let rows = column.rows_with_dates(span, time_zone, meter)?;
+        let persons = rows.iter().map(|row| self.ordinals[*row as usize]);
+        Ok(from_sorted_iter(persons))
+    }
+
+    /// The first date from `instant` on that an event has as `property`.
+    pub(crate) fn first_date_from<I: Interrupt>(
+        &self,
+        property: &str,
+        instant: i64,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        match self.columns.get(property) {
+            Some(column) => column.first_date_from(instant, time_zone, meter),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the events of `persons` only. The cost depends on the number of these persons and
+    /// of their events.
+    pub(crate) fn narrowed(&self, persons: &RoaringBitmap) -> EventBlock {
+        let persons = intersection(&self.persons, persons);
+        if persons.is_empty() {
+            return EventBlock::default();
+        }
+        if self.rows() == 0 {
+            return EventBlock {
+                persons,
+                span: self.span,
+                ..EventBlock::default()
+            };
+        }
+        let rows = self.rows_of(&persons);
+        let columns = self.columns.iter();
+        let columns = columns.map(|(key, column)| (key.clone(), column.taken(&rows)));
+        let columns = columns.collect();
+        let (ordinals, times) = rows.iter().map(|row| self.row(*row as usize)).unzip();
+        EventBlock::new(ordinals, Times::new(times), columns)
+    }
+
+    /// As [`EventBlock::narrowed`], without rows.
+    pub(crate) fn narrowed_to_persons(&self, persons: &RoaringBitmap) -> EventBlock {
+        EventBlock {
+            persons: intersection(&self.persons, persons),
+            span: self.span,
+            ..EventBlock::default()
+        }
+    }
+
+    /// The rows of `persons`.
+    fn rows_of(&self, persons: &RoaringBitmap) -> Vec<u32> {
+        let (mut rows, mut start) = (Vec::new(), 0);
+        for person in persons {
+            start += seek(&self.ordinals[start..], |ordinal| *ordinal < person);
+            while self.ordinals.get(start) == Some(&person) {
+                rows.push(start as u32);
+                start += 1;
+            }
+        }
+        rows
     }
 
     /// Combines the persons and the time span of `blocks`, without the events.
@@ -211,6 +345,7 @@ impl EventBlock {
             ordinals,
             times,
             columns,
+            by_time: Derived::default(),
         }
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use rayon::prelude::*;
-use roaring::RoaringBitmap;
+use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
-use super::codes::code_of;
-use super::column::{Column, ColumnBuilder};
-use super::dictionary::Dictionary;
-use super::postings::Postings;
+use super::column::ColumnBuilder;
+use super::part::PartValues;
+use super::times::TimeSpan;
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
@@ -41,15 +41,6 @@ impl Default for PropertyBlock {
     }
 }
 
-/// The values of the persons of one part.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct PartValues {
-    dictionary: Dictionary,
-    postings: Postings,
-    /// The persons with a value.
-    present: RoaringBitmap,
-}
-
 /// The values of some persons, in a block of their own.
 #[derive(Clone, Debug, PartialEq)]
 struct Layer {
@@ -57,72 +48,9 @@ struct Layer {
     block: PropertyBlock,
 }
 
-impl PartValues {
-    pub fn new(dictionary: Dictionary, postings: Postings) -> PartValues {
-        PartValues {
-            present: postings.persons(),
-            dictionary,
-            postings,
-        }
-    }
-
-    pub fn dictionary(&self) -> &Dictionary {
-        &self.dictionary
-    }
-
-    pub fn postings(&self) -> &Postings {
-        &self.postings
-    }
-
-    /// From a column without missing values, and the person of each row, in any order.
-    fn from_column(ordinals: &[u32], column: Column) -> PartValues {
-        let indexes = column.codes.iter().map(|code| code - 1);
-        let pairs = ordinals.iter().copied().zip(indexes).collect();
-        let postings = Postings::new(column.dictionary.len(), pairs);
-        PartValues::new(column.dictionary, postings)
-    }
-
-    /// From pairs of an ordinal and an index of the dictionary. Values without a person are removed.
-    fn from_pairs(dictionary: Dictionary, pairs: impl Iterator<Item = (u32, u32)>) -> PartValues {
-        let (ordinals, indexes): (Vec<u32>, Vec<u32>) = pairs.unzip();
-        let column = Column::new(dictionary, indexes.into_iter().map(code_of)).compact();
-        PartValues::from_column(&ordinals, column)
-    }
-
-    /// The values of the persons of a range.
-    fn within(self: &Arc<Self>, ordinals: &RangeInclusive<u32>) -> Arc<PartValues> {
-        let is_inside =
-            |ordinal: Option<u32>| ordinal.is_none_or(|ordinal| ordinals.contains(&ordinal));
-        if is_inside(self.present.min()) && is_inside(self.present.max()) {
-            return Arc::clone(self);
-        }
-        let pairs = self.postings.pairs_within(ordinals);
-        Arc::new(PartValues::from_pairs(
-            self.dictionary.clone(),
-            pairs.into_iter(),
-        ))
-    }
-
-    /// These values, with those of `persons` replaced by `changes`.
-    fn with_changes(&self, persons: &RoaringBitmap, changes: &PartValues) -> PartValues {
-        let mut dictionary = self.dictionary.clone();
-        let indexes = dictionary.merge_dictionary(&changes.dictionary);
-        let unchanged = self.postings.pairs().into_iter();
-        let unchanged = unchanged.filter(|(ordinal, _)| !persons.contains(*ordinal));
-        let changed = changes.postings.pairs().into_iter();
-        let changed = changed.map(|(ordinal, index)| (ordinal, indexes[index as usize]));
-        PartValues::from_pairs(dictionary, unchanged.chain(changed))
-    }
-
-    /// The memory of the values, in bytes, approximately.
-    fn bytes(&self) -> usize {
-        self.dictionary.bytes() + self.postings.bytes() + self.present.serialized_size()
-    }
-}
-
 impl PropertyBlock {
     fn of_parts(part_bits: u32, mut parts: BTreeMap<u32, Arc<PartValues>>) -> PropertyBlock {
-        parts.retain(|_, values| !values.present.is_empty());
+        parts.retain(|_, values| !values.present().is_empty());
         PropertyBlock {
             part_bits,
             parts,
@@ -161,7 +89,9 @@ impl PropertyBlock {
                 .flatten()
                 .all(|end| ordinals.contains(&end))
         };
-        self.parts.values().all(|values| is_inside(&values.present))
+        self.parts
+            .values()
+            .all(|values| is_inside(values.present()))
             && layer.is_none_or(|layer| is_inside(&layer.persons))
     }
 
@@ -172,7 +102,7 @@ impl PropertyBlock {
 
     fn values_within(&self, ordinals: &RangeInclusive<u32>) -> Arc<PartValues> {
         let parts = self.parts.values().map(|values| values.within(ordinals));
-        let mut parts = parts.filter(|values| !values.present.is_empty());
+        let mut parts = parts.filter(|values| !values.present().is_empty());
         let first = parts.next().unwrap_or_default();
         let none = RoaringBitmap::new();
         let values = parts.fold(first, |values, more| {
@@ -253,7 +183,7 @@ impl PropertyBlock {
     pub fn has_any_of(&self, persons: &RoaringBitmap) -> bool {
         let mut parts = self.parts.values();
         let layer = self.layer.as_ref();
-        parts.any(|values| !values.present.is_disjoint(persons))
+        parts.any(|values| !values.present().is_disjoint(persons))
             || layer.is_some_and(|layer| layer.block.has_any_of(persons))
     }
 
@@ -301,12 +231,13 @@ impl PropertyBlock {
         if predicate.matches_missing() {
             missing.clone_from(universe);
         }
-        for values in self.parts.values() {
-            let by_index = values.dictionary.evaluate(predicate, meter)?;
-            matches |= values.postings.persons_with(&by_index);
-            missing -= &values.present;
+        for number in self.parts_of(universe) {
+            if let Some(values) = self.parts.get(&number) {
+                let ordinals = self.ordinals(number);
+                matches |= values.matching(predicate, universe, &ordinals, meter)?;
+                missing -= values.present();
+            }
         }
-        matches &= universe;
         matches |= missing;
         if let Some(layer) = &self.layer {
             matches -= &layer.persons;
@@ -316,9 +247,46 @@ impl PropertyBlock {
         Ok(matches)
     }
 
+    /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The
+    /// first call for a part sorts its dates.
+    pub(crate) fn persons_with_dates<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let parts = self.parts.values();
+        let found = parts.map(|values| values.persons_with_dates(span, time_zone, meter));
+        let mut persons = found.collect::<Result<Vec<_>, _>>()?.union();
+        if let Some(layer) = &self.layer {
+            persons -= &layer.persons;
+            persons |= layer.block.persons_with_dates(span, time_zone, meter)?;
+        }
+        Ok(persons)
+    }
+
+    /// The first date from `instant` on. The date may belong to a person with a newer value.
+    pub(crate) fn first_date_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        let mut first = None;
+        for values in self.parts.values() {
+            let date = values.first_date_from(instant, time_zone, meter)?;
+            first = first.into_iter().chain(date).min();
+        }
+        let later = match &self.layer {
+            Some(layer) => layer.block.first_date_from(instant, time_zone, meter)?,
+            None => None,
+        };
+        Ok(first.into_iter().chain(later).min())
+    }
+
     /// The number of persons with a value, without those of the layers.
     pub fn person_count(&self) -> usize {
-        let counts = self.parts.values().map(|values| values.present.len());
+        let counts = self.parts.values().map(|values| values.present().len());
         counts.sum::<u64>() as usize
     }
 

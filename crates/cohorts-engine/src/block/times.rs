@@ -1,8 +1,10 @@
 //! Instants: one per person, or one per event.
 
+use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::bitmap::{from_sorted, from_sorted_iter};
+use super::derived::{Derived, seek};
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
@@ -11,7 +13,12 @@ use crate::predicate::Predicate;
 pub struct TimesBlock {
     /// Ordinals and microseconds, sorted by ordinal.
     rows: Vec<(u32, i64)>,
+    /// The rows by time.
+    by_time: Derived<Vec<(i64, u32)>>,
 }
+
+/// If fewer than one in this number of rows belongs to a set of persons, each of them is looked up.
+pub(super) const SPARSE: usize = 32;
 
 impl TimesBlock {
     /// Creates a block from ordinals and instants, in any order. The instants are microseconds
@@ -20,7 +27,10 @@ impl TimesBlock {
         let mut rows: Vec<(u32, i64)> = rows.into_iter().collect();
         rows.sort_unstable();
         rows.dedup_by_key(|(ordinal, _)| *ordinal);
-        TimesBlock { rows }
+        TimesBlock {
+            rows,
+            by_time: Derived::default(),
+        }
     }
 
     /// Returns the block with the instants of `persons` replaced by `rows`. A person of
@@ -39,7 +49,53 @@ impl TimesBlock {
 
     /// The memory that the rows take, in bytes.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.rows.as_slice())
+        let by_time = self.by_time.get().map_or(0, |rows| size_of_val(&rows[..]));
+        size_of_val(self.rows.as_slice()) + by_time
+    }
+
+    fn by_time<I: Interrupt>(&self, meter: &Meter<I>) -> Result<&[(i64, u32)], I::Error> {
+        let rows = self.by_time.get_or_make(|| {
+            meter.spend(self.rows.len() as u64)?;
+            let rows = self.rows.iter().map(|(ordinal, time)| (*time, *ordinal));
+            let mut rows = Vec::from_iter(rows);
+            rows.par_sort_unstable();
+            Ok(rows)
+        })?;
+        Ok(rows)
+    }
+
+    /// The persons with an instant in `span`. The first call sorts the rows.
+    pub(crate) fn persons_between<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let rows = self.by_time(meter)?;
+        let rows = &rows[rows.partition_point(|row| row.0 < span.first)..];
+        let rows = &rows[..seek(rows, |row| row.0 <= span.last)];
+        meter.spend(1 + rows.len() as u64)?;
+        Ok(rows.iter().map(|row| row.1).collect())
+    }
+
+    /// The first instant from `instant` on. The first call sorts the rows.
+    pub(crate) fn first_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        let rows = self.by_time(meter)?;
+        let first = rows.get(rows.partition_point(|row| row.0 < instant));
+        Ok(first.map(|row| row.0))
+    }
+
+    /// The rows of `persons`.
+    fn rows_of(&self, persons: &RoaringBitmap) -> Vec<(u32, i64)> {
+        let (mut rows, mut start) = (Vec::new(), 0);
+        for person in persons {
+            start += seek(&self.rows[start..], |row| row.0 < person);
+            rows.extend(self.rows.get(start).filter(|row| row.0 == person));
+        }
+        rows
     }
 
     /// The persons of `universe` that match `predicate`.
@@ -50,8 +106,15 @@ impl TimesBlock {
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
         let work = predicate.work_of_instant();
+        let sparse;
+        let rows = if (universe.len() as usize) < self.rows.len() / SPARSE {
+            sparse = self.rows_of(universe);
+            &sparse
+        } else {
+            &self.rows
+        };
         let mut ordinals = Vec::new();
-        for (ordinal, time) in &self.rows {
+        for (ordinal, time) in rows {
             meter.spend(work)?;
             if predicate.matches_instant(*time) {
                 ordinals.push(*ordinal);
@@ -59,17 +122,18 @@ impl TimesBlock {
         }
         let mut matches = from_sorted(&ordinals) & universe;
         if predicate.matches_missing() {
-            let present = from_sorted_iter(self.rows.iter().map(|(ordinal, _)| *ordinal));
+            let present = from_sorted_iter(rows.iter().map(|(ordinal, _)| *ordinal));
             matches |= universe - present;
         }
         Ok(matches)
     }
 }
 
-/// The first and the last instant of some events, in microseconds since the Unix epoch.
+/// A closed range of instants, such as the first and the last one of some events, in microseconds
+/// since the Unix epoch.
 ///
 /// Without events, `first` is greater than `last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimeSpan {
     /// The first instant, inclusive.
     pub first: i64,
@@ -82,6 +146,16 @@ impl TimeSpan {
         first: i64::MAX,
         last: i64::MIN,
     };
+
+    /// Whether an instant is in both spans.
+    pub(crate) fn overlaps(self, other: TimeSpan) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// Whether all instants of `other` are in this span.
+    pub(crate) fn contains(self, other: TimeSpan) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
 
     pub(super) fn union(self, other: TimeSpan) -> TimeSpan {
         TimeSpan {

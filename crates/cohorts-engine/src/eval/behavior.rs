@@ -4,8 +4,9 @@ mod counter;
 
 use roaring::RoaringBitmap;
 
-use super::events::{Events, Hit, Selector};
-use crate::plan::{Behavior, Count, Target};
+use super::LeafCache;
+use super::events::{Events, Hit};
+use crate::plan::{Behavior, Count, Selector, Target};
 use crate::source::Source;
 use crate::window::{Moment, Range};
 use counter::BitSlicedCounter;
@@ -13,12 +14,13 @@ use counter::BitSlicedCounter;
 /// The persons with the behaviour. The source may not know all of them as persons.
 pub(super) fn persons<S: Source>(
     source: &S,
+    cache: &LeafCache,
     target: &Target,
     rule: &Behavior,
     at: &Moment,
 ) -> Result<RoaringBitmap, S::Error> {
     let selector = Selector::resolve(source, target, true, at)?;
-    let events = Events::new(source);
+    let events = Events::new(source, cache);
     Ok(match rule {
         Behavior::Performed(range) => events.any(&selector, *range)?,
         Behavior::Counted(range, count) => counted(&events, &selector, *range, *count)?,

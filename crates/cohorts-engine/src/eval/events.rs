@@ -6,23 +6,20 @@
 //! in `scan`: they do not depend on the type of the source, so they are compiled once.
 
 mod scan;
-mod selector;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use roaring::{MultiOps, RoaringBitmap};
 
-use super::is_empty;
+use super::{LeafCache, is_empty};
 use crate::block::EventBlock;
 use crate::interrupt::Meter;
-use crate::plan::Count;
+use crate::plan::{Count, Selector, names, properties};
 use crate::source::{EventQuery, Source};
 use crate::window::Range;
 pub(super) use scan::Hit;
-use scan::{BlockScan, CountFilter, OrdinalRange, PersonBitset};
-pub(super) use selector::Selector;
-use selector::{names, properties};
+use scan::{BlockScan, CountFilter, OrdinalRange, PersonBitset, Selection};
 
 /// Work below this limit is not worth a second thread, in units of [`Meter`].
 const MIN_PARALLEL_WORK: u64 = 20_000;
@@ -32,6 +29,7 @@ const MAX_STEP_WORK: u64 = 1_000_000;
 /// Reads the events of a source.
 pub(super) struct Events<'a, S> {
     source: &'a S,
+    cache: &'a LeafCache,
     meter: Meter<'a, S>,
 }
 
@@ -42,9 +40,10 @@ struct NamedBlock {
 }
 
 impl<'a, S: Source> Events<'a, S> {
-    pub fn new(source: &'a S) -> Events<'a, S> {
+    pub fn new(source: &'a S, cache: &'a LeafCache) -> Events<'a, S> {
         Events {
             source,
+            cache,
             meter: Meter::new(source),
         }
     }
@@ -157,7 +156,7 @@ impl<'a, S: Source> Events<'a, S> {
                 event,
             };
             let first = blocks.len();
-            for block in self.source.events(&query)? {
+            for block in self.cache.events(self.source, &query, &self.meter)? {
                 let span = block.span();
                 if span.last >= range.from.unwrap_or(i64::MIN) && range.to >= span.first {
                     let event = query.event.clone();
@@ -187,7 +186,7 @@ impl<'a, S: Source> Events<'a, S> {
             let (event, block) = (&named.event, &named.block);
             let selections = selectors
                 .iter()
-                .map(|selector| selector.select(block, event, &self.meter));
+                .map(|selector| select(selector, block, event, &self.meter));
             Ok(BlockScan {
                 block,
                 selections: selections.collect::<Result<_, _>>()?,
@@ -220,4 +219,27 @@ impl<'a, S: Source> Events<'a, S> {
         }
         Ok(persons)
     }
+}
+
+/// Evaluates the conditions of a selector over a block of events with this name.
+fn select<'a, S: Source>(
+    selector: &Selector,
+    block: &'a EventBlock,
+    event: &str,
+    meter: &Meter<S>,
+) -> Result<Selection<'a>, S::Error> {
+    if selector.takes_all(event) {
+        return Ok(Selection::All);
+    }
+    let mut steps = Vec::new();
+    let of_event = selector
+        .steps
+        .iter()
+        .filter(|step| step.matches_name(event));
+    for step in of_event {
+        let conditions = step.conditions.iter();
+        let conditions = conditions.map(|(key, predicate)| block.matches(key, predicate, meter));
+        steps.push(conditions.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(Selection::AnyOf(steps))
 }

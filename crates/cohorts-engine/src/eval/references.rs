@@ -10,6 +10,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use super::{Evaluation, LeafCache, LeafResult};
+use crate::block::intersection;
 use crate::plan::{Plan, plan};
 use crate::source::{Reference, Source};
 use crate::window::Moment;
@@ -90,7 +91,7 @@ impl<S: Source> Search<'_, S> {
         self.source.interrupt()?;
         let plan = match self.source.cohort(id)? {
             Some(Reference::Members(members)) => {
-                let members = Arc::new(&*members & &**self.universe);
+                let members = Arc::new(intersection(&members, self.universe));
                 return self.finish(id, Some(members));
             }
             Some(Reference::Filter(filter)) => plan(&filter, self.moment).ok(),

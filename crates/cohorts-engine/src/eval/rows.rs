@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::is_empty;
+use super::{LeafCache, is_empty};
 use crate::block::{EventBlock, RowMatches};
 use crate::condition::Condition;
 use crate::interrupt::Meter;
@@ -24,6 +24,7 @@ pub(super) type ResolvedTest = RowTest<Arc<RoaringBitmap>>;
 /// The persons with events that meet `condition`, if these events together meet `having`.
 pub(super) fn persons<S: Source>(
     source: &S,
+    cache: &LeafCache,
     condition: &Condition<ResolvedTest>,
     having: &Condition<GroupTest>,
 ) -> Result<RoaringBitmap, S::Error> {
@@ -43,7 +44,7 @@ pub(super) fn persons<S: Source>(
             persons_only: false,
         };
         let event = Value::from(query.event.as_str());
-        for block in source.events(&query)? {
+        for block in cache.events(source, &query, &meter)? {
             let condition = condition.try_map(&mut |test| bind(test, &event, &block, &meter))?;
             for row in 0..block.rows() {
                 meter.spend(tests)?;
@@ -66,7 +67,7 @@ fn names_of<S: Source>(
     source: &S,
     condition: &Condition<ResolvedTest>,
 ) -> Result<BTreeSet<String>, S::Error> {
-    let names = names(condition);
+    let names = condition.event_names();
     match names {
         Some(names) if names.len() <= MAX_NAMES => Ok(names),
         names => {
@@ -136,22 +137,6 @@ fn properties(condition: &Condition<ResolvedTest>) -> BTreeSet<String> {
         _ => None,
     });
     keys.collect()
-}
-
-/// The names that an event must have to meet the condition, or `None` if it may have any name.
-fn names(condition: &Condition<ResolvedTest>) -> Option<BTreeSet<String>> {
-    match condition {
-        Condition::Test(RowTest::Named(names)) => Some(names.clone()),
-        Condition::Test(_) | Condition::Not(_) => None,
-        Condition::All(parts) => {
-            let known = parts.iter().filter_map(names);
-            known.reduce(|a, b| &a & &b)
-        }
-        Condition::Any(parts) => {
-            let all: Option<Vec<_>> = parts.iter().map(names).collect();
-            Some(all?.into_iter().flatten().collect())
-        }
-    }
 }
 
 /// The range of time that an event must be in to meet the condition.

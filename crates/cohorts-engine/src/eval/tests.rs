@@ -6,7 +6,7 @@ mod bounds;
 #[path = "../../../../tests/twin/generators.rs"]
 mod generators;
 #[path = "../../../../tests/twin/naive.rs"]
-mod naive;
+pub(crate) mod naive;
 #[path = "../../../../tests/twin/operators.rs"]
 mod operators;
 mod random;

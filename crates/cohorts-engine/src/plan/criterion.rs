@@ -193,17 +193,26 @@ impl Criterion {
         }
     }
 
-    /// Adds the instants that the criterion compares with. False if they are unknown.
-    pub(super) fn collect_instants(&self, instants: &mut Vec<i64>) -> bool {
-        for predicate in self.predicates() {
-            predicate.collect_instants(instants);
-        }
+    /// The events that a behaviour concerns.
+    pub(super) fn event_sources(&self) -> Vec<&EventSource> {
         match self {
-            Criterion::Rows(_) => return false,
-            Criterion::Behavior { rule, .. } => rule.collect_instants(instants),
-            _ => {}
+            Criterion::Behavior { target, rule } => {
+                let second = match rule {
+                    Behavior::Sequence { second, .. } => Some(second),
+                    _ => None,
+                };
+                let targets = [target].into_iter().chain(second);
+                targets.map(|target| &target.source).collect()
+            }
+            _ => Vec::new(),
         }
-        true
+    }
+
+    /// Whether the plan alone determines the instants that the criterion compares with.
+    pub(super) fn has_known_instants(&self) -> bool {
+        let sources = self.event_sources();
+        let is_event = |source: &&EventSource| matches!(source, EventSource::Event(_));
+        !matches!(self, Criterion::Rows(_)) && sources.iter().all(is_event)
     }
 }
 
@@ -241,26 +250,28 @@ impl Behavior {
         from.unwrap_or(i64::MIN)
     }
 
-    fn collect_instants(&self, instants: &mut Vec<i64>) {
-        let mut add = |range: &Range| instants.extend([range.from.unwrap_or(i64::MIN), range.to]);
+    /// The earliest instant of the events that the filters are tested for.
+    pub(super) fn first_filtered(&self) -> i64 {
         match self {
-            Behavior::Performed(range)
-            | Behavior::Counted(range, _)
-            | Behavior::FirstTime(range) => add(range),
-            Behavior::Sequence { range, second, .. } => {
-                add(range);
-                for (_, predicate) in &second.filters {
-                    predicate.collect_instants(instants);
-                }
+            Behavior::FirstTime(range) => range.from.unwrap_or(i64::MIN),
+            other => other.earliest(),
+        }
+    }
+}
+
+impl<P> Condition<RowTest<P>> {
+    /// The names that an event must have to meet the condition, or `None` if it may have any name.
+    pub fn event_names(&self) -> Option<BTreeSet<String>> {
+        match self {
+            Condition::Test(RowTest::Named(names)) => Some(names.clone()),
+            Condition::Test(_) | Condition::Not(_) => None,
+            Condition::All(parts) => {
+                let known = parts.iter().filter_map(Condition::event_names);
+                known.reduce(|a, b| &a & &b)
             }
-            Behavior::Regularly { starts, .. } => instants.extend(starts),
-            Behavior::Stopped { outer, inner } => {
-                add(outer);
-                add(inner);
-            }
-            Behavior::Restarted { recent, pause } => {
-                add(recent);
-                add(pause);
+            Condition::Any(parts) => {
+                let all: Option<Vec<_>> = parts.iter().map(Condition::event_names).collect();
+                Some(all?.into_iter().flatten().collect())
             }
         }
     }

@@ -180,6 +180,10 @@ pub(super) fn counted(
     ordinals: OrdinalRange,
     filter: &CountFilter,
 ) -> RoaringBitmap {
+    let rows = scans.iter().map(|scan| scan.rows_of(&ordinals).len());
+    if rows.sum::<usize>() < ordinals.len() / MAX_PERSONS_PER_HIT {
+        return sparsely_counted(scans, &ordinals, filter);
+    }
     let mut counts = vec![0_u32; ordinals.len()];
     for scan in scans {
         let increment = |hit: Hit| {
@@ -192,6 +196,26 @@ pub(super) fn counted(
     from_sorted(&select(
         counts.map(|(count, ordinal)| (ordinal as u32, filter.admits(count))),
     ))
+}
+
+/// As [`counted`], for few rows.
+fn sparsely_counted(
+    scans: &[BlockScan],
+    ordinals: &OrdinalRange,
+    filter: &CountFilter,
+) -> RoaringBitmap {
+    let mut hits = Vec::new();
+    for scan in scans {
+        scan.visit(
+            scan.rows_of(ordinals),
+            |_| true,
+            |hit| hits.push(hit.person),
+        );
+    }
+    hits.sort_unstable();
+    let persons = hits.chunk_by(|a, b| a == b);
+    let admitted = persons.filter(|hits| filter.admits(hits.len() as u32));
+    admitted.map(|hits| hits[0]).collect()
 }
 
 /// The candidates of a range with hits that meet `test`. The hits come in the order of time.
@@ -250,21 +274,38 @@ fn by_person(mut hits: Vec<Hit>, first: usize) -> Vec<Hit> {
     sorted
 }
 
-/// A set of persons with fast lookups: one bit per ordinal.
-pub(super) struct PersonBitset(Vec<u64>);
+/// If fewer than one in this number of ordinals is a candidate, no bits are stored for the others.
+const MAX_ORDINALS_PER_CANDIDATE: u64 = 1_024;
+
+/// A set of persons with fast lookups.
+pub(super) enum PersonBitset {
+    /// One bit per ordinal.
+    Dense(Vec<u64>),
+    /// The few persons.
+    Sparse(RoaringBitmap),
+}
 
 impl PersonBitset {
     pub fn new(persons: &RoaringBitmap) -> PersonBitset {
+        let last = persons.max().unwrap_or(0);
+        if persons.len() * MAX_ORDINALS_PER_CANDIDATE < u64::from(last) {
+            return PersonBitset::Sparse(persons.clone());
+        }
         let mut words = vec![0; persons.max().map_or(0, |last| last as usize / 64 + 1)];
         for person in persons {
             words[person as usize / 64] |= 1 << (person % 64);
         }
-        PersonBitset(words)
+        PersonBitset::Dense(words)
     }
 
     #[inline]
     pub fn contains(&self, person: u32) -> bool {
-        let word = self.0.get(person as usize / 64).copied().unwrap_or(0);
-        word & (1 << (person % 64)) != 0
+        match self {
+            PersonBitset::Dense(words) => {
+                let word = words.get(person as usize / 64).copied().unwrap_or(0);
+                word & (1 << (person % 64)) != 0
+            }
+            PersonBitset::Sparse(persons) => persons.contains(person),
+        }
     }
 }

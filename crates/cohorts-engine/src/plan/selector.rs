@@ -2,25 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::scan::Selection;
-use crate::block::EventBlock;
-use crate::interrupt::Meter;
-use crate::plan::{EventSource, Target};
+use super::{EventSource, Target};
 use crate::predicate::Predicate;
-use crate::source::{ActionStep, Source};
+use crate::source::{Action, ActionStep, Source};
 use crate::window::Moment;
 
 /// A target with its action resolved. An event belongs to it if it matches any of the steps.
-pub(in crate::eval) struct Selector {
-    steps: Vec<Step>,
+pub(crate) struct Selector {
+    pub steps: Vec<Step>,
 }
 
 #[derive(Clone)]
-struct Step {
+pub(crate) struct Step {
     /// The name of the event. `None` matches every name.
-    event: Option<String>,
+    pub event: Option<String>,
     /// Conditions on properties; all must hold.
-    conditions: Vec<(String, Predicate)>,
+    pub conditions: Vec<(String, Predicate)>,
 }
 
 impl Selector {
@@ -32,23 +29,39 @@ impl Selector {
         filters: bool,
         at: &Moment,
     ) -> Result<Selector, S::Error> {
-        let mut steps = match &target.source {
+        let action = match target.source {
+            EventSource::Event(_) => None,
+            EventSource::Action(id) => source.action(id)?,
+        };
+        let filters = if filters {
+            target.filters.as_slice()
+        } else {
+            &[]
+        };
+        Ok(Selector::new(&target.source, action.as_ref(), filters, at))
+    }
+
+    /// From the action of a target; `None` if the target is no action, or the action is unknown.
+    pub fn new(
+        source: &EventSource,
+        action: Option<&Action>,
+        filters: &[(String, Predicate)],
+        at: &Moment,
+    ) -> Selector {
+        let mut steps = match source {
             EventSource::Event(name) => vec![Step {
                 event: Some(name.clone()),
                 conditions: Vec::new(),
             }],
-            EventSource::Action(id) => {
-                let action = source.action(*id)?.unwrap_or_default();
-                let steps = action.steps.iter();
+            EventSource::Action(_) => {
+                let steps = action.iter().flat_map(|action| &action.steps);
                 steps.filter_map(|step| compile(step, at)).collect()
             }
         };
-        if filters {
-            for step in &mut steps {
-                step.conditions.extend(target.filters.iter().cloned());
-            }
+        for step in &mut steps {
+            step.conditions.extend(filters.iter().cloned());
         }
-        Ok(Selector { steps })
+        Selector { steps }
     }
 
     /// Whether every event with this name belongs to the selector.
@@ -56,30 +69,10 @@ impl Selector {
         let mut steps = self.steps.iter();
         steps.any(|step| step.matches_name(event) && step.conditions.is_empty())
     }
-
-    /// Evaluates the conditions over a block of events with this name.
-    pub(super) fn select<'a, S: Source>(
-        &self,
-        block: &'a EventBlock,
-        event: &str,
-        meter: &Meter<S>,
-    ) -> Result<Selection<'a>, S::Error> {
-        if self.takes_all(event) {
-            return Ok(Selection::All);
-        }
-        let mut steps = Vec::new();
-        for step in self.steps.iter().filter(|step| step.matches_name(event)) {
-            let conditions = step.conditions.iter();
-            let conditions =
-                conditions.map(|(key, predicate)| block.matches(key, predicate, meter));
-            steps.push(conditions.collect::<Result<Vec<_>, _>>()?);
-        }
-        Ok(Selection::AnyOf(steps))
-    }
 }
 
 impl Step {
-    fn matches_name(&self, event: &str) -> bool {
+    pub fn matches_name(&self, event: &str) -> bool {
         self.event.as_deref().is_none_or(|name| name == event)
     }
 }
@@ -103,13 +96,13 @@ fn compile(step: &ActionStep, at: &Moment) -> Option<Step> {
 }
 
 /// The names of the events to read, or `None` if these are all names.
-pub(super) fn names(selectors: &[&Selector]) -> Option<BTreeSet<String>> {
+pub(crate) fn names(selectors: &[&Selector]) -> Option<BTreeSet<String>> {
     let steps = selectors.iter().flat_map(|selector| &selector.steps);
     steps.map(|step| step.event.clone()).collect()
 }
 
 /// The properties to read for events with this name, sorted.
-pub(super) fn properties(selectors: &[&Selector], event: &str) -> Vec<String> {
+pub(crate) fn properties(selectors: &[&Selector], event: &str) -> Vec<String> {
     let steps = selectors.iter().flat_map(|selector| &selector.steps);
     let steps = steps.filter(|step| step.matches_name(event));
     let keys: BTreeSet<&String> = steps

@@ -1,0 +1,203 @@
+//! The values of one property of the persons of one part.
+//!
+//! Blocks share parts, so the order of the dates of a part is made once for all of them.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use roaring::{MultiOps, RoaringBitmap};
+
+use super::bitmap::{from_sorted_iter, intersection};
+use super::codes::code_of;
+use super::column::Column;
+use super::derived::{DateOrder, Derived, seek};
+use super::dictionary::Dictionary;
+use super::postings::Postings;
+use super::times::{SPARSE, TimeSpan};
+use crate::interrupt::{Interrupt, Meter};
+use crate::predicate::Predicate;
+
+/// The values of the persons of one part.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct PartValues {
+    dictionary: Dictionary,
+    postings: Postings,
+    /// The persons with a value.
+    present: RoaringBitmap,
+    /// The dates: indexes of the dictionary if there is a bitmap per value, or else ordinals.
+    by_date: Derived<DateOrder>,
+}
+
+impl PartValues {
+    pub fn new(dictionary: Dictionary, postings: Postings) -> PartValues {
+        PartValues {
+            present: postings.persons(),
+            dictionary,
+            postings,
+            by_date: Derived::default(),
+        }
+    }
+
+    pub fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
+    pub fn postings(&self) -> &Postings {
+        &self.postings
+    }
+
+    /// The persons with a value.
+    pub fn present(&self) -> &RoaringBitmap {
+        &self.present
+    }
+
+    /// From a column without missing values, and the person of each row, in any order.
+    pub fn from_column(ordinals: &[u32], column: Column) -> PartValues {
+        let indexes = column.codes.iter().map(|code| code - 1);
+        let pairs = ordinals.iter().copied().zip(indexes).collect();
+        let postings = Postings::new(column.dictionary.len(), pairs);
+        PartValues::new(column.dictionary, postings)
+    }
+
+    /// From pairs of an ordinal and an index of the dictionary. Values without a person are removed.
+    fn from_pairs(dictionary: Dictionary, pairs: impl Iterator<Item = (u32, u32)>) -> PartValues {
+        let (ordinals, indexes): (Vec<u32>, Vec<u32>) = pairs.unzip();
+        let column = Column::new(dictionary, indexes.into_iter().map(code_of)).compact();
+        PartValues::from_column(&ordinals, column)
+    }
+
+    /// The values of the persons of a range.
+    pub fn within(self: &Arc<Self>, ordinals: &RangeInclusive<u32>) -> Arc<PartValues> {
+        let is_inside =
+            |ordinal: Option<u32>| ordinal.is_none_or(|ordinal| ordinals.contains(&ordinal));
+        if is_inside(self.present.min()) && is_inside(self.present.max()) {
+            return Arc::clone(self);
+        }
+        let pairs = self.postings.pairs_within(ordinals);
+        Arc::new(PartValues::from_pairs(
+            self.dictionary.clone(),
+            pairs.into_iter(),
+        ))
+    }
+
+    /// These values, with those of `persons` replaced by `changes`.
+    pub fn with_changes(&self, persons: &RoaringBitmap, changes: &PartValues) -> PartValues {
+        let mut dictionary = self.dictionary.clone();
+        let indexes = dictionary.merge_dictionary(&changes.dictionary);
+        let unchanged = self.postings.pairs().into_iter();
+        let unchanged = unchanged.filter(|(ordinal, _)| !persons.contains(*ordinal));
+        let changed = changes.postings.pairs().into_iter();
+        let changed = changed.map(|(ordinal, index)| (ordinal, indexes[index as usize]));
+        PartValues::from_pairs(dictionary, unchanged.chain(changed))
+    }
+
+    /// The persons of `universe` within `ordinals` that match `predicate` with any of their values.
+    /// If they are few, only their values are tested.
+    pub fn matching<I: Interrupt>(
+        &self,
+        predicate: &Predicate,
+        universe: &RoaringBitmap,
+        ordinals: &RangeInclusive<u32>,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        if universe.range_cardinality(ordinals.clone()) < self.present.len() / SPARSE as u64 {
+            let persons = from_sorted_iter(universe.range(ordinals.clone()));
+            return self.sparse_matching(predicate, &persons, meter);
+        }
+        let by_index = self.dictionary.evaluate(predicate, meter)?;
+        Ok(self.postings.persons_with(&by_index) & universe)
+    }
+
+    fn sparse_matching<I: Interrupt>(
+        &self,
+        predicate: &Predicate,
+        persons: &RoaringBitmap,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let pairs = match &self.postings {
+            Postings::Bitmaps(bitmaps) => {
+                let by_index = self.dictionary.evaluate(predicate, meter)?;
+                let bitmaps = bitmaps.iter().zip(by_index);
+                let matching = bitmaps.filter(|(_, matches)| *matches);
+                return Ok(matching
+                    .map(|(bitmap, _)| intersection(bitmap, persons))
+                    .union());
+            }
+            Postings::Pairs(pairs) => pairs_of(pairs, persons),
+        };
+        let mut indexes: Vec<u32> = pairs.iter().map(|(_, index)| *index).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let matches = self.dictionary.taken(&indexes).evaluate(predicate, meter)?;
+        let is_match = |index: &u32| indexes.binary_search(index).is_ok_and(|nth| matches[nth]);
+        let pairs = pairs.iter().filter(|(_, index)| is_match(index));
+        Ok(from_sorted_iter(pairs.map(|(ordinal, _)| *ordinal)))
+    }
+
+    /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The
+    /// first call sorts the dates.
+    pub fn persons_with_dates<I: Interrupt>(
+        &self,
+        span: TimeSpan,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<RoaringBitmap, I::Error> {
+        let dates = self.dates(time_zone, meter)?;
+        let found = dates.within(span);
+        Ok(match &self.postings {
+            Postings::Bitmaps(bitmaps) => found.map(|index| &bitmaps[index as usize]).union(),
+            Postings::Pairs(_) => found.collect(),
+        })
+    }
+
+    /// The first date from `instant` on.
+    pub fn first_date_from<I: Interrupt>(
+        &self,
+        instant: i64,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Option<i64>, I::Error> {
+        Ok(self.dates(time_zone, meter)?.first_from(instant))
+    }
+
+    /// The dates of the part; kept for the first time zone.
+    fn dates<I: Interrupt>(
+        &self,
+        time_zone: &TimeZone,
+        meter: &Meter<I>,
+    ) -> Result<Cow<'_, DateOrder>, I::Error> {
+        let make = || {
+            let dates = self.dictionary.dates(time_zone, meter)?;
+            Ok(match &self.postings {
+                Postings::Bitmaps(_) => dates,
+                Postings::Pairs(pairs) => dates.by_ordinal(self.dictionary.len(), pairs),
+            })
+        };
+        let dates = self.by_date.get_or_make(make)?;
+        Ok(if dates.is_for(time_zone) {
+            Cow::Borrowed(dates)
+        } else {
+            Cow::Owned(make()?)
+        })
+    }
+
+    /// The memory of the values, in bytes, approximately.
+    pub fn bytes(&self) -> usize {
+        let by_date = self.by_date.get().map_or(0, DateOrder::bytes);
+        let values = self.dictionary.bytes() + self.postings.bytes();
+        values + self.present.serialized_size() + by_date
+    }
+}
+
+/// The pairs of `persons`.
+fn pairs_of(pairs: &[(u32, u32)], persons: &RoaringBitmap) -> Vec<(u32, u32)> {
+    let (mut found, mut start) = (Vec::new(), 0);
+    for person in persons {
+        start += seek(&pairs[start..], |pair| pair.0 < person);
+        let of_person = pairs[start..].iter().take_while(|pair| pair.0 == person);
+        found.extend(of_person);
+    }
+    found
+}
