@@ -1,5 +1,7 @@
-//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories, expired keys, checkpoints.
+//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories and of the change log,
+//! expired keys, checkpoints.
 
+mod changes;
 mod counts;
 mod due;
 mod pruning;
@@ -11,6 +13,8 @@ use chrono::{TimeDelta, Utc};
 use cohorts_store::{Error, Store, distribution, keys, queue};
 
 use crate::calculation::Calculator;
+use changes::ChangeKeeper;
+pub use changes::ChangeLimits;
 use counts::Counts;
 pub use pruning::HistoryLimits;
 use pruning::Pruner;
@@ -25,6 +29,7 @@ pub struct Upkeep {
     sweeper: Sweeper,
     pruner: Pruner,
     counts: Counts,
+    changes: ChangeKeeper,
     due_checked: Instant,
     /// `None` before the first time.
     tidied: Option<Instant>,
@@ -37,6 +42,7 @@ impl Upkeep {
             sweeper: Sweeper::default(),
             pruner: Pruner::new(limits),
             counts: Counts::default(),
+            changes: ChangeKeeper::new(limits.changes),
             due_checked: Instant::now(),
             tidied: None,
         }
@@ -66,6 +72,8 @@ impl Upkeep {
             );
             let pruned = self.pruner.prune(store);
             report("histories were not shortened, will retry", pruned);
+            let kept = self.changes.keep(store, &self.calculator.metrics);
+            report("the change log was not shortened, will retry", kept);
             let conn = store.connection();
             let written = conn.map(|mut conn| store.caches.index.write_checkpoints(&mut conn));
             report("checkpoint failed, will retry", written);

@@ -11,7 +11,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Text};
 use crate::{Conn, Result, StoreError, scan, transaction};
 
 /// The person tables; the others follow the first.
-pub const TABLES: [&str; 11] = [
+pub const TABLES: [&str; 15] = [
     "persons",
     "distinct_ids",
     "ordinal_counters",
@@ -19,6 +19,10 @@ pub const TABLES: [&str; 11] = [
     "events",
     "log_heads",
     "member_chunks",
+    "member_changes",
+    "member_change_slices",
+    "change_heads",
+    "cohort_sizes",
     "segments",
     "segment_manifests",
     "person_checkpoints",
@@ -49,6 +53,9 @@ pub(crate) const ASK_WORKERS: &str = "\
     from run_command_on_workers($1) order by 1";
 pub(crate) const RECOVERY_INTERVAL: &str =
     "select setting::bigint as number from pg_settings where name = 'citus.recover_2pc_interval'";
+/// The bytes of distributed tables on all workers.
+pub(crate) const BYTES: &str = "\
+    select coalesce(sum(citus_total_relation_size(p.logicalrelid)), 0)::bigint as number from pg_dist_partition p";
 pub(crate) const SEQUENTIAL: &str = "set local citus.multi_shard_modify_mode = 'sequential'";
 pub(crate) const NO_LIMIT: &str = "set local statement_timeout = 0";
 pub(crate) const DISTRIBUTE_FIRST: &str = "\
@@ -122,6 +129,19 @@ fn names(conn: &mut Conn, statement: &str) -> Result<Vec<&'static str>> {
 /// Fails if the database fails or has no Citus.
 pub fn local_tables(conn: &mut Conn) -> Result<Vec<&'static str>> {
     names(conn, LOCAL_TABLES)
+}
+
+/// The bytes of the distributed tables on all workers.
+///
+/// # Errors
+///
+/// Fails if the database fails or has no Citus, or if a worker does not respond within two seconds.
+pub(crate) fn bytes(conn: &mut Conn) -> Result<i64> {
+    let row: Number = transaction(conn, |conn| {
+        scan::set_statement_timeout(conn, WORKER_LIMIT)?;
+        Ok::<_, StoreError>(diesel::sql_query(BYTES).get_result(conn)?)
+    })?;
+    Ok(row.number)
 }
 
 fn ask_workers(conn: &mut Conn, statement: &str) -> Result<Vec<Worker>> {

@@ -6,8 +6,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::dsl::{count_star, min};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::{Array, BigInt, Nullable};
 
+use crate::changes::StagedMembers;
 use crate::cohorts::Cohort;
 use crate::schema::{calculations, cohorts};
 use crate::{CohortId, Conn, ProjectId, Result, transaction};
@@ -208,7 +209,7 @@ fn start_attempts(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<
     delete_unfinished_entries(conn, ids)?;
     let mut claimed: Vec<Cohort> = diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
-            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::attempt.eq(greatest(cohorts::attempt, cohorts::member_version) + 1),
             cohorts::lease_until.eq(Utc::now() + lease),
         ))
         .returning(Cohort::as_returning())
@@ -250,18 +251,27 @@ pub fn renew_lease(conn: &mut Conn, claimed: &Cohort, lease: TimeDelta) -> Resul
     Ok(rows == 1)
 }
 
-/// Locks the row of a claimed cohort until the transaction ends. Returns false if the claim is lost.
+/// Locks the row of a claimed cohort until the transaction ends. Returns the member version that readers use, or `None` if
+/// the claim is lost.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> Result<bool> {
-    let row = claimed_row!(claimed)
-        .select(cohorts::id)
+pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> Result<Option<i64>> {
+    Ok(claimed_row!(claimed)
+        .select(cohorts::member_version)
         .for_update()
-        .first::<i64>(conn)
-        .optional()?;
-    Ok(row.is_some())
+        .first(conn)
+        .optional()?)
+}
+
+/// Locks the row of a cohort until the transaction ends. Returns the member version that readers use, and the last attempt.
+pub(crate) fn lock_members(conn: &mut Conn, id: CohortId) -> Result<(i64, i64)> {
+    Ok(cohorts::table
+        .find(id.0)
+        .select((cohorts::member_version, cohorts::attempt))
+        .for_update()
+        .first(conn)?)
 }
 
 /// Ends the claim on a cohort: a worker that has claimed it publishes nothing.
@@ -279,18 +289,47 @@ pub fn revoke_claim(conn: &mut Conn, id: CohortId) -> Result<()> {
     delete_unfinished_entries(conn, &[id.0])
 }
 
-/// Sets the count of a static cohort after an edit of its members. A claim stays valid, because a calculation adds its
-/// members to the edited ones.
+/// Sets the member version and the count of a static cohort after an edit of its members. A claim stays valid, because a
+/// calculation adds its members to the edited ones.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn publish_edit(conn: &mut Conn, id: CohortId, count: i64) -> Result<()> {
+pub fn publish_edit(conn: &mut Conn, id: CohortId, version: i64, count: i64) -> Result<()> {
     diesel::update(cohorts::table.find(id.0))
         .set((
+            cohorts::member_version.eq(version),
+            cohorts::attempt.eq(attempt_from(version)),
             cohorts::count.eq(count),
             cohorts::last_calculation.eq(Utc::now()),
         ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// The attempt of a cohort with a new member version. A program of an earlier version writes members under its attempt, so
+/// an attempt without a claim is never below the member version.
+#[diesel::dsl::auto_type]
+fn attempt_from(version: i64) -> _ {
+    diesel::dsl::case_when(
+        cohorts::lease_until.is_null(),
+        greatest(cohorts::attempt, version),
+    )
+    .otherwise(cohorts::attempt)
+}
+
+pub(crate) const PUBLISH_REMOVALS: &str = "\
+    update cohorts c set member_version = keys.version, count = keys.count, \
+        attempt = case when c.lease_until is null then greatest(c.attempt, keys.version) else c.attempt end \
+    from unnest($1, $2, $3) as keys(id, version, count) where c.id = keys.id";
+
+/// Sets the member versions and the counts of locked cohorts after a deletion of persons.
+pub(crate) fn publish_removals(conn: &mut Conn, staged: &[StagedMembers]) -> Result<()> {
+    let column = |value: fn(&StagedMembers) -> i64| staged.iter().map(value).collect::<Vec<_>>();
+    diesel::sql_query(PUBLISH_REMOVALS)
+        .bind::<Array<BigInt>, _>(column(|staged| staged.cohort().0))
+        .bind::<Array<BigInt>, _>(column(|staged| staged.version))
+        .bind::<Array<BigInt>, _>(column(|staged| staged.count))
         .execute(conn)?;
     Ok(())
 }
@@ -306,33 +345,43 @@ pub struct Evaluated {
     pub seen_seq: i64,
 }
 
-/// Ends a calculation with success: its attempt becomes the version that readers use.
+/// Members that are about to become visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedMembers {
+    /// The member version that readers use from now on.
+    pub version: i64,
+    /// The number of members.
+    pub count: i64,
+}
+
+/// Ends a calculation with success: the members that `members` returns are those that readers use.
 ///
-/// `count` returns the number of members while the cohort is locked, or `None` to publish nothing. Returns that number;
-/// or `None` if nothing was published, also because the claim is lost.
+/// `members` is called with the current member version while the cohort is locked, and returns `None` to publish nothing.
+/// Returns the number of members; or `None` if nothing was published, also because the claim is lost.
 ///
 /// # Errors
 ///
-/// Returns the error of `count`, and fails if the database fails.
+/// Returns the error of `members`, and fails if the database fails.
 pub fn publish(
     conn: &mut Conn,
     claimed: &Cohort,
     started_at: DateTime<Utc>,
     evaluated: Evaluated,
-    count: impl FnOnce(&mut Conn) -> Result<Option<i64>>,
+    members: impl FnOnce(&mut Conn, i64) -> Result<Option<PublishedMembers>>,
 ) -> Result<Option<i64>> {
     transaction(conn, |conn| {
-        if !lock_claimed(conn, claimed)? {
+        let Some(current) = lock_claimed(conn, claimed)? else {
             return Ok(None);
-        }
-        let Some(count) = count(conn)? else {
+        };
+        let Some(PublishedMembers { version, count }) = members(conn, current)? else {
             return Ok(None);
         };
         diesel::update(claimed_row!(claimed))
             .set(
                 (
                     cohorts::version.eq(claimed.pending_version),
-                    cohorts::member_version.eq(claimed.attempt),
+                    cohorts::member_version.eq(version),
+                    cohorts::attempt.eq(greatest(cohorts::attempt, version)),
                     cohorts::seen_seq.eq(evaluated.seen_seq),
                     cohorts::count.eq(count),
                     cohorts::last_calculation.eq(evaluated.at),
@@ -341,6 +390,9 @@ pub fn publish(
                     cohorts::lease_until.eq(None::<DateTime<Utc>>),
                     cohorts::is_calculating.eq(has_newer_request(claimed.pending_version)),
                     cohorts::fill_pending_criteria.eq(false),
+                    cohorts::criteria_changed
+                        .eq(cohorts::criteria_changed
+                            .and(has_newer_request(claimed.pending_version))),
                     cohorts::fill_pending_query
                         .eq(cohorts::fill_pending_query
                             .and(has_newer_request(claimed.pending_version))),
@@ -422,7 +474,8 @@ fn finish_entry(
     Ok(())
 }
 
-/// Requests calculations of these cohorts. A worker sees the requests after the commit.
+/// Requests calculations of these cohorts, because their criteria or what these refer to was changed. A worker sees the
+/// requests after the commit.
 ///
 /// # Errors
 ///
@@ -430,6 +483,7 @@ fn finish_entry(
 pub fn request_calculations(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
+            cohorts::criteria_changed.eq(true),
             cohorts::is_calculating.eq(true),
             cohorts::waiting_since.eq(waiting_since_or(Some(Utc::now()))),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
@@ -546,4 +600,8 @@ fn waiting_since_or(time: Option<DateTime<Utc>>) -> _ {
 diesel::define_sql_function! {
     /// `value`, or `otherwise` if it is null.
     fn coalesce(value: Nullable<BigInt>, otherwise: Nullable<BigInt>) -> Nullable<BigInt>;
+}
+diesel::define_sql_function! {
+    /// The greater of two numbers.
+    fn greatest(first: BigInt, second: BigInt) -> BigInt;
 }

@@ -24,10 +24,14 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-pub(crate) const PERSON: [&str; 11] = [
+pub(crate) const PERSON: [&str; 15] = [
+    "change_heads",
+    "cohort_sizes",
     "distinct_ids",
     "events",
     "log_heads",
+    "member_change_slices",
+    "member_changes",
     "member_chunks",
     "ordinal_counters",
     "person_checkpoints",

@@ -4,9 +4,9 @@
 //! Persons may be merged or deleted, and a static cohort may be edited, at any moment of this. The claim stays valid: the
 //! chunks are written again with the new state.
 
-use cohorts_engine::chunks;
+use cohorts_store::changes::{self, Cause, StagedMembers};
 use cohorts_store::cohorts::Cohort;
-use cohorts_store::queue::{self, Evaluated};
+use cohorts_store::queue::{self, Evaluated, PublishedMembers};
 use cohorts_store::{Conn, Error, Store, events, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
@@ -30,12 +30,26 @@ pub fn publish(
         members,
         evaluated,
     };
-    if let Some(count) = publication.publish(conn, || ())? {
+    if let Some(staged) = publication.publish(conn, || ())? {
         let shard_key = cohort.project().shard_key();
-        members::prune(conn, shard_key, cohort.id(), cohort.member_version)?;
-        log::info!("cohort {}: {count} members", cohort.id);
+        changes::prune(conn, shard_key, cohort.id(), &staged.chunks, staged.base)?;
+        log::info!("cohort {}: {} members", cohort.id, staged.count);
     }
     Ok(())
+}
+
+/// Why the members of a calculation differ from those before. An evaluation at a later moment that read new data may
+/// differ for both reasons; then it is the data.
+fn cause(cohort: &Cohort, evaluated: Evaluated) -> Cause {
+    if cohort.definition.is_static && cohort.fill_pending_query {
+        Cause::Query
+    } else if cohort.definition.is_static || cohort.criteria_changed {
+        Cause::Criteria
+    } else if evaluated.seen_seq > cohort.seen_seq {
+        Cause::Data
+    } else {
+        Cause::Time
+    }
 }
 
 /// A claimed cohort with its evaluated members.
@@ -49,30 +63,30 @@ struct Publication<'a> {
 /// Members with written chunks.
 struct WrittenMembers {
     members: RoaringBitmap,
-    /// The published members on which the chunks are based.
-    published: RoaringBitmap,
+    staged: StagedMembers,
     /// The log head when the chunks were written.
     log_head: i64,
 }
 
 impl Publication<'_> {
-    /// Returns the number of members, or `None` if the claim is lost. Calls `between` between the two commits.
-    fn publish(&self, conn: &mut Conn, between: impl Fn()) -> Result<Option<i64>, Error> {
+    /// Returns what was published, or `None` if the claim is lost. Calls `between` between the two commits.
+    fn publish(&self, conn: &mut Conn, between: impl Fn()) -> Result<Option<StagedMembers>, Error> {
         for _ in 0..SEPARATE_COMMITS {
             let Some(written) = self.write_chunks(conn)? else {
                 return Ok(None);
             };
             between();
             let is_current = |conn: &mut Conn| self.is_current(conn, &written);
-            if let Some(count) = self.publish_version(conn, &written, is_current)? {
-                return Ok(Some(count));
+            if self.publish_version(conn, &written, is_current)? {
+                return Ok(Some(written.staged));
             }
         }
         transaction(conn, |conn| {
             let Some(written) = self.write_chunks(conn)? else {
                 return Ok(None);
             };
-            self.publish_version(conn, &written, |_| Ok(true))
+            let is_published = self.publish_version(conn, &written, |_| Ok(true))?;
+            Ok(is_published.then_some(written.staged))
         })
     }
 
@@ -82,11 +96,11 @@ impl Publication<'_> {
         let cohort = self.cohort;
         let shard_key = cohort.project().shard_key();
         transaction(conn, |conn| {
-            if !queue::lock_claimed(conn, cohort)? {
+            let Some(base) = queue::lock_claimed(conn, cohort)? else {
                 return Ok(None);
-            }
+            };
             let log_head = events::log_head(conn, shard_key)?;
-            let published = self.published(conn)?;
+            let published = members::read(conn, shard_key, cohort.id(), base)?;
             let mut members = self.members.clone();
             if cohort.definition.is_static {
                 members |= &published;
@@ -94,41 +108,45 @@ impl Publication<'_> {
             // Persons that were deleted or merged since the snapshot must not come back.
             let tombstones = tombstones::since(conn, shard_key, self.evaluated.seen_seq)?;
             let members = tombstones.resolved(&members);
-            let (base, changed) = (cohort.member_version, chunks::changed(&published, &members));
-            members::write(conn, shard_key, cohort.id(), base, cohort.attempt, &changed)?;
+            let (id, key) = (cohort.id(), (base, cohort.attempt));
+            let staged = changes::stage(conn, shard_key, id, key, &published, &members)?;
             Ok(Some(WrittenMembers {
                 members,
-                published,
+                staged,
                 log_head,
             }))
         })
     }
 
-    fn published(&self, conn: &mut Conn) -> Result<RoaringBitmap, Error> {
-        let cohort = self.cohort;
-        let shard_key = cohort.project().shard_key();
-        members::read(conn, shard_key, cohort.id(), cohort.member_version)
-    }
-
-    /// Whether no edit, merge or deletion has changed the members since their chunks were written.
+    /// Whether no merge or deletion has changed the members since their chunks were written.
     fn is_current(&self, conn: &mut Conn, written: &WrittenMembers) -> Result<bool, Error> {
         let shard_key = self.cohort.project().shard_key();
         let retired = tombstones::since(conn, shard_key, written.log_head)?.retired;
-        Ok(retired.is_disjoint(&written.members) && self.published(conn)? == written.published)
+        Ok(retired.is_disjoint(&written.members))
     }
 
-    /// Publishes the written chunks if `is_current` returns true while the cohort is locked. Returns the number of members.
+    /// Publishes the written chunks if the members were not edited meanwhile and `is_current` returns true while the cohort
+    /// is locked. Returns whether they are published.
     fn publish_version(
         &self,
         conn: &mut Conn,
         written: &WrittenMembers,
         is_current: impl FnOnce(&mut Conn) -> Result<bool, Error>,
-    ) -> Result<Option<i64>, Error> {
-        let count = |conn: &mut Conn| {
-            let count = written.members.len() as i64;
-            Ok(is_current(conn)?.then_some(count))
+    ) -> Result<bool, Error> {
+        let shard_key = self.cohort.project().shard_key();
+        let staged = &written.staged;
+        let cause = cause(self.cohort, self.evaluated);
+        let publish = |conn: &mut Conn, current: i64| {
+            if current != staged.base || !is_current(conn)? {
+                return Ok(None);
+            }
+            changes::publish(conn, shard_key, &[(staged, cause)])?;
+            let (version, count) = (staged.version, staged.count);
+            Ok(Some(PublishedMembers { version, count }))
         };
-        queue::publish(conn, self.cohort, self.started.time, self.evaluated, count)
+        let (cohort, started) = (self.cohort, self.started.time);
+        let count = queue::publish(conn, cohort, started, self.evaluated, publish)?;
+        Ok(count.is_some())
     }
 }
 
@@ -137,8 +155,8 @@ mod tests {
     use std::cell::Cell;
 
     use chrono::{TimeDelta, Utc};
+    use cohorts_store::changes::StaticCohort;
     use cohorts_store::definition::Definition;
-    use cohorts_store::members::StaticCohort;
     use cohorts_store::testing::TestDatabase;
     use cohorts_store::{CohortId, ProjectId, cohorts, history, keys, persons, projects};
 
@@ -152,13 +170,8 @@ mod tests {
         let shard_key = project.shard_key();
         transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
-            let left = members::remove_everywhere(
-                conn,
-                shard_key,
-                &locked,
-                &[ordinal as u32].into_iter().collect(),
-            )?;
-            cohorts::decrement_counts(conn, &left)?;
+            let persons = [ordinal as u32].into_iter().collect();
+            changes::remove_persons(conn, shard_key, &locked, &persons)?;
             let seq = events::begin_write(conn, shard_key)?;
             persons::delete(conn, shard_key, seq, ordinal)
         })
@@ -219,7 +232,8 @@ mod tests {
                 },
             };
             let conn = &mut *self.store.connection().unwrap();
-            publication.publish(conn, between).unwrap()
+            let published = publication.publish(conn, between).unwrap();
+            published.map(|staged| staged.count)
         }
 
         fn delete(&self, ordinal: i64) {
@@ -240,9 +254,8 @@ mod tests {
             let conn = &mut *self.store.connection().unwrap();
             transaction(conn, |conn| {
                 let row = cohorts::lock(conn, self.project, self.claimed.id())?.unwrap();
-                members::edit(conn, &StaticCohort::from(&row), |members| {
-                    Ok(change(members))
-                })
+                let cohort = StaticCohort::from(&row);
+                changes::edit(conn, &cohort, Cause::Upload, |members| Ok(change(members)))
             })
             .unwrap();
         }

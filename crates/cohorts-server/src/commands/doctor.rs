@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use chrono::{TimeDelta, Utc};
 
+use cohorts_store::changes::{self, LogFinding};
 use cohorts_store::distribution::{self, Worker};
 use cohorts_store::{Conn, Error, ProjectId, health, project_deletion, projects, queue, segments};
 
@@ -81,7 +82,8 @@ impl Finding {
     }
 }
 
-/// Runs all checks and prints a line for each. `repair` corrects member counts and rebuilds damaged segments.
+/// Runs all checks and prints a line for each. `repair` corrects member counts, begins wrong change logs again, and rebuilds
+/// damaged segments.
 ///
 /// # Errors
 ///
@@ -109,6 +111,7 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.push(check_queue(conn)?);
     findings.extend(check_distribution(conn)?);
     findings.extend(check_counts(conn, repair)?);
+    findings.extend(check_changes(conn, repair)?);
     findings.extend(check_segments(conn, repair, || thread::sleep(PAUSE))?);
     findings.extend(check_deletions(conn)?);
     Ok(findings)
@@ -274,6 +277,36 @@ fn check_counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
     if findings.is_empty() {
         let text = "all counts equal the number of members".to_owned();
         findings.push(Finding::new(true, "counts", text));
+    }
+    Ok(findings)
+}
+
+/// Checks members against the change log. A repair begins the log of a project again.
+fn check_changes(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    let projects = projects::all(conn)?;
+    for project in &projects {
+        let differing = changes::check(conn, *project)?;
+        if repair && !differing.is_empty() {
+            changes::restart(conn, *project)?;
+        }
+        findings.extend(differing.into_iter().map(|LogFinding { cohort, problem }| {
+            let project = project.0;
+            let text = format!(
+                "cohort {cohort} of project {project}: {problem}; with --repair, the log begins again and readers of \
+                 changes get 410"
+            );
+            Finding::damage(repair, "changes", text)
+        }));
+    }
+    if findings.is_empty() {
+        let bytes = changes::total_bytes(&changes::heads(conn, &projects)?);
+        let text = format!(
+            "all members equal the change log, which has {} MiB; its limit is {} MiB unless --change-limit sets another",
+            bytes.div_ceil(1 << 20),
+            health::change_limit(conn)? >> 20
+        );
+        findings.push(Finding::new(true, "changes", text));
     }
     Ok(findings)
 }

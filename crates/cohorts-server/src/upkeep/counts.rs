@@ -48,8 +48,8 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use cohorts_store::changes::{self, Cause, StaticCohort};
     use cohorts_store::definition::Definition;
-    use cohorts_store::members::{self, StaticCohort};
     use cohorts_store::testing::TestDatabase;
     use cohorts_store::{cohorts, keys, queue, transaction};
     use roaring::RoaringBitmap;
@@ -69,9 +69,10 @@ mod tests {
             let cohort = cohorts::create(conn, project, &owner, &definition).unwrap();
             let members = RoaringBitmap::from_iter([1_u32, 2]);
             transaction(conn, |conn| {
-                members::edit(conn, &StaticCohort::from(&cohort), |_| Ok(members))?;
+                let cohort = StaticCohort::from(&cohort);
+                changes::edit(conn, &cohort, Cause::Manual, |_| Ok(members))?;
                 // As if the coordinator had died before its commit.
-                queue::publish_edit(conn, cohort.id(), 0)
+                queue::publish_edit(conn, cohort.id, 1, 0)
             })
             .unwrap();
             (project, cohort.id())

@@ -4,6 +4,9 @@ select current_setting($1) as value;
 -- health::CLOCK
 select clock_timestamp() as time;
 
+-- health::DATABASE_BYTES
+select pg_database_size(current_database()) as number;
+
 -- health::MAY_CHANGE_TABLES
 select has_schema_privilege('public', 'create') and not exists (select
     from pg_class c
@@ -40,6 +43,10 @@ order by 1;
 select setting::bigint as number
 from pg_settings
 where name = 'citus.recover_2pc_interval';
+
+-- distribution::BYTES
+select coalesce(sum(citus_total_relation_size(p.logicalrelid)), 0)::bigint as number
+from pg_dist_partition p;
 
 -- distribution::SEQUENTIAL
 set local citus.multi_shard_modify_mode = 'sequential';

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cohorts_store::{
-    CohortId, Conn, ShardKey, cohorts, events, members, persons, projects, scan, segments,
+    CohortId, Conn, ShardKey, changes, cohorts, events, persons, projects, scan, segments,
     tombstones,
 };
 use roaring::RoaringBitmap;
@@ -107,10 +107,9 @@ fn remove_from_cohorts(
     ordinals: &RoaringBitmap,
 ) -> Result<(), Error> {
     let shard_key = caller.project.id().shard_key();
-    let left = members::remove_everywhere(conn, shard_key, cohorts, ordinals)?;
-    cohorts::decrement_counts(conn, &left)?;
+    let left = changes::remove_persons(conn, shard_key, cohorts, ordinals)?;
     let static_cohorts = cohorts.iter().filter(|cohort| cohort.is_static);
-    for cohort in static_cohorts.filter(|cohort| left.contains_key(&cohort.id)) {
+    for cohort in static_cohorts.filter(|cohort| left.contains(&cohort.id)) {
         activity_log::persons_edited(conn, caller, CohortId(cohort.id), "person_removed_manually")?;
     }
     Ok(())

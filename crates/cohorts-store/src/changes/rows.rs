@@ -1,0 +1,424 @@
+//! The rows of `member_changes` and `member_change_slices`.
+//!
+//! A row of `member_changes` exists only for a published version, and its slices were written before or with it.
+//! On a distributed Postgres, a row can become visible shortly before the version of its cohort does.
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bytea};
+
+use super::delta::{MemberDelta, PackedSlice};
+use crate::schema::{member_change_slices as slices, member_changes as changes};
+use crate::{Conn, INSERT_ROWS, Result, ShardKey};
+
+/// The bytes of slices in one statement, about. A slice has about half of it at most.
+const STATEMENT_BYTES: usize = 2 << 20;
+/// The bytes of a row and its slices beside the bitmaps, about.
+pub(super) const ROW_BYTES: i64 = 300;
+
+/// One published version of a cohort's members, or several that were compacted.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, QueryableByName)]
+#[diesel(table_name = changes)]
+pub struct ChangeRow {
+    /// The publication number; numbers of a project rise in the order of commits.
+    pub number: i64,
+    /// The id of the cohort.
+    pub cohort_id: i64,
+    /// The member version before the change.
+    pub base_version: i64,
+    /// The member version after the change.
+    pub version: i64,
+    /// The last attempt at a calculation when the change was written.
+    pub attempt: i64,
+    /// The name of a [`super::Cause`], or [`super::MIXED`].
+    pub cause: String,
+    /// The time of the publication.
+    pub published_at: DateTime<Utc>,
+    /// The number of persons who entered.
+    pub entered: i64,
+    /// The number of persons who left.
+    pub left: i64,
+    /// The number of members after the change.
+    pub count: i64,
+    /// The bytes of the row and its slices, about.
+    pub(super) bytes: i64,
+}
+
+/// Adds rows with their numbers.
+pub(super) fn insert(conn: &mut Conn, shard_key: ShardKey, rows: &[ChangeRow]) -> Result<()> {
+    for rows in rows.chunks(INSERT_ROWS) {
+        let values = rows.iter().map(|row| {
+            (
+                changes::shard_key.eq(shard_key.0),
+                changes::number.eq(row.number),
+                changes::cohort_id.eq(row.cohort_id),
+                changes::base_version.eq(row.base_version),
+                changes::version.eq(row.version),
+                changes::attempt.eq(row.attempt),
+                changes::cause.eq(&row.cause),
+                changes::published_at.eq(row.published_at),
+                changes::entered.eq(row.entered),
+                changes::left.eq(row.left),
+                changes::count.eq(row.count),
+                changes::bytes.eq(row.bytes),
+            )
+        });
+        diesel::insert_into(changes::table)
+            .values(values.collect::<Vec<_>>())
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// A slice with its cohort and version.
+pub(super) struct KeyedSlice {
+    pub(super) cohort_id: i64,
+    pub(super) version: i64,
+    pub(super) slice: PackedSlice,
+}
+
+/// The slices of a difference, packed. Returns also their bytes.
+pub(super) fn pack(cohort_id: i64, version: i64, delta: &MemberDelta) -> (Vec<KeyedSlice>, i64) {
+    let slices = delta.slices();
+    let slices = slices.iter().map(|slice| KeyedSlice {
+        cohort_id,
+        version,
+        slice: PackedSlice::new(slice),
+    });
+    let slices: Vec<KeyedSlice> = slices.collect();
+    let bytes: usize = slices.iter().map(|keyed| keyed.slice.bytes()).sum();
+    (slices, bytes as i64)
+}
+
+/// Writes slices in statements of bounded size.
+pub(super) fn insert_slices(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    mut rest: &[KeyedSlice],
+) -> Result<()> {
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fitting = rest.iter().take(INSERT_ROWS).take_while(|keyed| {
+            bytes += keyed.slice.bytes();
+            bytes <= STATEMENT_BYTES
+        });
+        let (statement, next) = rest.split_at(fitting.count().max(1));
+        let values = statement.iter().map(|keyed| {
+            (
+                slices::shard_key.eq(shard_key.0),
+                slices::cohort_id.eq(keyed.cohort_id),
+                slices::version.eq(keyed.version),
+                slices::first_chunk.eq(keyed.slice.first_chunk),
+                slices::entered.eq(&keyed.slice.entered),
+                slices::left.eq(&keyed.slice.left),
+                slices::reverted.eq(&keyed.slice.reverted),
+            )
+        });
+        diesel::insert_into(slices::table)
+            .values(values.collect::<Vec<_>>())
+            .execute(conn)?;
+        rest = next;
+    }
+    Ok(())
+}
+
+pub(crate) const CLEAR_SLICES: &str = "\
+    delete from member_change_slices s using unnest($2, $3) as keys(cohort_id, version) \
+    where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version > keys.version";
+pub(crate) const CLEAR_CHANGES: &str = "\
+    delete from member_changes c using unnest($2, $3) as keys(cohort_id, version) \
+    where c.shard_key = $1 and c.cohort_id = keys.cohort_id and c.version > keys.version";
+
+/// Deletes what is above the published version of each cohort: slices of abandoned attempts, and rows of a commit that a
+/// distributed Postgres has lost on the node of the cohorts.
+pub(super) fn clear(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohorts: &[i64],
+    versions: &[i64],
+) -> Result<()> {
+    for statement in [CLEAR_SLICES, CLEAR_CHANGES] {
+        diesel::sql_query(statement)
+            .bind::<BigInt, _>(shard_key.0)
+            .bind::<Array<BigInt>, _>(cohorts)
+            .bind::<Array<BigInt>, _>(versions)
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// The rows with numbers above `after` up to `through`, at most `limit`, in order.
+pub(super) fn after(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    (after, through): (i64, i64),
+    limit: i64,
+) -> Result<Vec<ChangeRow>> {
+    Ok(changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .filter(changes::number.gt(after).and(changes::number.le(through)))
+        .order(changes::number)
+        .limit(limit)
+        .select(ChangeRow::as_select())
+        .load(conn)?)
+}
+
+pub(crate) const OF_COHORTS: &str = "\
+    select m.* from unnest($2) as keys(cohort_id) cross join lateral ( \
+        select number, cohort_id, base_version, version, attempt, cause, published_at, entered, \"left\", count, bytes \
+        from member_changes where shard_key = $1 and cohort_id = keys.cohort_id and number > $3 and number <= $4 \
+        order by number limit $5) m \
+    order by m.number limit $5";
+
+/// As [`after`], for these cohorts only.
+pub(super) fn of_cohorts(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohorts: &[i64],
+    (after, through): (i64, i64),
+    limit: i64,
+) -> Result<Vec<ChangeRow>> {
+    Ok(diesel::sql_query(OF_COHORTS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<BigInt, _>(after)
+        .bind::<BigInt, _>(through)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?)
+}
+
+/// The rows of a cohort up to a version with numbers below `before`, the newest first, at most `limit`.
+pub(super) fn before(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: i64,
+    (version, before): (i64, i64),
+    limit: i64,
+) -> Result<Vec<ChangeRow>> {
+    Ok(changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .filter(changes::cohort_id.eq(cohort))
+        .filter(changes::number.lt(before))
+        .filter(changes::version.le(version))
+        .order(changes::number.desc())
+        .limit(limit)
+        .select(ChangeRow::as_select())
+        .load(conn)?)
+}
+
+/// The number of the first row of a cohort above a version.
+pub(super) fn first_above(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: i64,
+    version: i64,
+) -> Result<Option<i64>> {
+    let newest: Vec<(i64, i64)> = changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .filter(changes::cohort_id.eq(cohort))
+        .order(changes::number.desc())
+        .limit(100)
+        .select((changes::number, changes::version))
+        .load(conn)?;
+    let above = newest.into_iter().filter(|(_, row)| *row > version);
+    Ok(above.map(|(number, _)| number).min())
+}
+
+pub(crate) const VERSION_SLICES: &str = "\
+    select s.* from unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
+        select cohort_id, version, first_chunk, entered, \"left\", reverted from member_change_slices \
+        where shard_key = $1 and cohort_id = keys.cohort_id and version = keys.version \
+            and first_chunk >= $4 and first_chunk < $5 offset 0) s \
+    order by s.cohort_id, s.version, s.first_chunk";
+
+#[derive(QueryableByName)]
+struct SliceRow {
+    #[diesel(sql_type = BigInt)]
+    cohort_id: i64,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    first_chunk: i64,
+    #[diesel(sql_type = Bytea)]
+    entered: Vec<u8>,
+    #[diesel(sql_type = Bytea)]
+    left: Vec<u8>,
+    #[diesel(sql_type = Bytea)]
+    reverted: Vec<u8>,
+}
+
+/// The slices of these cohorts and versions with first chunks in `chunks`, by cohort, version and chunk.
+pub(super) fn slices_of(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    (cohorts, versions): (&[i64], &[i64]),
+    chunks: std::ops::Range<i64>,
+) -> Result<Vec<KeyedSlice>> {
+    let rows: Vec<SliceRow> = diesel::sql_query(VERSION_SLICES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<Array<BigInt>, _>(versions)
+        .bind::<BigInt, _>(chunks.start)
+        .bind::<BigInt, _>(chunks.end)
+        .load(conn)?;
+    let keyed = rows.into_iter().map(|row| KeyedSlice {
+        cohort_id: row.cohort_id,
+        version: row.version,
+        slice: PackedSlice {
+            first_chunk: row.first_chunk,
+            entered: row.entered,
+            left: row.left,
+            reverted: row.reverted,
+        },
+    });
+    Ok(keyed.collect())
+}
+
+/// The first chunks of a row's slices, in order.
+pub(super) fn first_chunks(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    row: &ChangeRow,
+) -> Result<Vec<i64>> {
+    Ok(slices::table
+        .filter(slices::shard_key.eq(shard_key.0))
+        .filter(slices::cohort_id.eq(row.cohort_id))
+        .filter(slices::version.eq(row.version))
+        .order(slices::first_chunk)
+        .select(slices::first_chunk)
+        .load(conn)?)
+}
+
+/// The whole difference of a row.
+pub(super) fn delta(conn: &mut Conn, shard_key: ShardKey, row: &ChangeRow) -> Result<MemberDelta> {
+    let key = (&[row.cohort_id][..], &[row.version][..]);
+    let mut delta = MemberDelta::default();
+    for keyed in slices_of(conn, shard_key, key, 0..i64::MAX)? {
+        delta.join(keyed.slice.delta(row.cohort_id)?);
+    }
+    Ok(delta)
+}
+
+/// The rows with these numbers, in order, locked until the transaction ends.
+pub(super) fn lock(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    numbers: &[i64],
+) -> Result<Vec<ChangeRow>> {
+    Ok(changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .filter(changes::number.eq_any(numbers))
+        .order(changes::number)
+        .select(ChangeRow::as_select())
+        .for_update()
+        .load(conn)?)
+}
+
+/// Replaces what compaction changes in a row.
+pub(super) fn update(conn: &mut Conn, shard_key: ShardKey, row: &ChangeRow) -> Result<()> {
+    diesel::update(changes::table.find((shard_key.0, row.number)))
+        .set((
+            changes::base_version.eq(row.base_version),
+            changes::cause.eq(&row.cause),
+            changes::entered.eq(row.entered),
+            changes::left.eq(row.left),
+            changes::bytes.eq(row.bytes),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Deletes rows by their numbers, and returns those that existed.
+pub(super) fn delete(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    numbers: &[i64],
+) -> Result<Vec<ChangeRow>> {
+    let rows = changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .filter(changes::number.eq_any(numbers));
+    Ok(diesel::delete(rows)
+        .returning(ChangeRow::as_returning())
+        .get_results(conn)?)
+}
+
+pub(crate) const DELETE_SLICES: &str = "\
+    delete from member_change_slices s using unnest($2, $3) as keys(cohort_id, version) \
+    where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version = keys.version \
+        and s.first_chunk >= $4 and s.first_chunk < $5";
+
+/// Deletes the slices of these cohorts and versions with first chunks in `chunks`.
+pub(super) fn delete_slices(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    (cohorts, versions): (&[i64], &[i64]),
+    chunks: std::ops::Range<i64>,
+) -> Result<()> {
+    diesel::sql_query(DELETE_SLICES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<Array<BigInt>, _>(versions)
+        .bind::<BigInt, _>(chunks.start)
+        .bind::<BigInt, _>(chunks.end)
+        .execute(conn)?;
+    Ok(())
+}
+
+/// The numbers of a cohort's rows, at most `limit`.
+pub(super) fn numbers_of(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: i64,
+    limit: i64,
+) -> Result<Vec<i64>> {
+    Ok(changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .filter(changes::cohort_id.eq(cohort))
+        .limit(limit)
+        .select(changes::number)
+        .load(conn)?)
+}
+
+/// Deletes slices of a cohort that no longer exists, at most about `limit`, and returns their number.
+pub(super) fn delete_slices_of(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: i64,
+    limit: i64,
+) -> Result<usize> {
+    let of_cohort = slices::table
+        .filter(slices::shard_key.eq(shard_key.0))
+        .filter(slices::cohort_id.eq(cohort));
+    let versions: Vec<i64> = of_cohort
+        .order(slices::version)
+        .limit(limit)
+        .select(slices::version)
+        .load(conn)?;
+    let rows = of_cohort.filter(slices::version.eq_any(versions));
+    Ok(diesel::delete(rows).execute(conn)?)
+}
+
+/// The cohorts with rows or slices in the log of a shard key.
+pub(super) fn cohorts(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<i64>> {
+    let mut cohorts: Vec<i64> = changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .select(changes::cohort_id)
+        .distinct()
+        .load(conn)?;
+    let of_slices: Vec<i64> = slices::table
+        .filter(slices::shard_key.eq(shard_key.0))
+        .select(slices::cohort_id)
+        .distinct()
+        .load(conn)?;
+    cohorts.extend(of_slices);
+    Ok(cohorts)
+}
+
+/// The number of changes of these cohorts.
+pub(super) fn count(conn: &mut Conn, shard_key: ShardKey, cohorts: &[i64]) -> Result<i64> {
+    Ok(changes::table
+        .filter(changes::shard_key.eq(shard_key.0))
+        .filter(changes::cohort_id.eq_any(cohorts))
+        .count()
+        .get_result(conn)?)
+}
