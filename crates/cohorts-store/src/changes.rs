@@ -21,7 +21,7 @@ pub mod sizes;
 mod tests;
 mod write;
 
-pub use check::{LogFinding, check, restart};
+pub use check::{LogFinding, check, gaps, restart};
 pub use chunks::prune;
 pub use delta::MemberDelta;
 pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snapshot};
@@ -33,7 +33,9 @@ pub use write::{MemberEdit, StagedMembers, StaticCohort, edit, publish, remove_p
 #[cfg(test)]
 pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};
 #[cfg(test)]
-pub(crate) use rows::{CLEAR_CHANGES, CLEAR_SLICES, DELETE_SLICES, OF_COHORTS, VERSION_SLICES};
+pub(crate) use rows::{
+    CLEAR_CHANGES, CLEAR_SLICES, DELETE_SLICES, NEWEST_OF_COHORTS, OF_COHORTS, VERSION_SLICES,
+};
 
 /// Why persons entered or left a cohort. Programs of later versions may write other causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -111,6 +111,7 @@ fn families() -> Vec<Family> {
                 ("changes::PRUNE", changes::PRUNE),
                 ("changes::DELETE_CHUNKS", changes::DELETE_CHUNKS),
                 ("changes::DELETE_SLICES", changes::DELETE_SLICES),
+                ("changes::NEWEST_OF_COHORTS", changes::NEWEST_OF_COHORTS),
                 ("changes::OF_COHORTS", changes::OF_COHORTS),
                 ("changes::VERSION_SLICES", changes::VERSION_SLICES),
             ],

@@ -286,6 +286,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_cause_of_a_calculation_is_what_changed_since_the_last_one() {
+        let evaluated = |seen_seq| Evaluated {
+            at: Utc::now(),
+            due_at: None,
+            seen_seq,
+        };
+        for (is_static, expected) in [(false, Cause::Time), (true, Cause::Criteria)] {
+            let calculation = ClaimedCohort::start(is_static);
+            let mut cohort = calculation.claimed.clone();
+            assert_eq!(
+                cause(&cohort, evaluated(9)),
+                Cause::Criteria,
+                "the first calculation"
+            );
+            calculation.publish(|| ());
+            cohort = calculation.row();
+            assert!(!cohort.criteria_changed && cohort.seen_seq == calculation.seen_seq);
+            let same = evaluated(cohort.seen_seq);
+            assert_eq!(cause(&cohort, same), expected);
+            if !is_static {
+                let later = evaluated(cohort.seen_seq + 1);
+                assert_eq!(cause(&cohort, later), Cause::Data);
+                let conn = &mut *calculation.store.connection().unwrap();
+                queue::request_if_idle(conn, &[cohort.id]).unwrap();
+                assert_eq!(cause(&calculation.row(), later), Cause::Data);
+                queue::request_calculation(conn, cohort.id()).unwrap();
+                assert_eq!(cause(&calculation.row(), later), Cause::Criteria);
+            }
+            cohort.fill_pending_query = true;
+            let with_query = if is_static { Cause::Query } else { expected };
+            assert_eq!(cause(&cohort, same), with_query);
+        }
+    }
+
     const BEFORE: &str = "before the chunks are written";
     const BETWEEN: &str = "before the version is published";
     const AFTER: &str = "after the version is published";
@@ -331,8 +366,7 @@ mod tests {
                 });
                 let case = format!("static: {is_static}, {moment}");
                 assert_eq!(calculation.members(), (vec![0, 3], Some(2)), "{case}");
-                let row = calculation.row();
-                assert_eq!((row.attempt, row.is_calculating), (1, false), "{case}");
+                assert!(!calculation.row().is_calculating, "{case}");
                 assert_eq!(calculation.finished_entries(), 1, "{case}");
             }
         }
@@ -348,7 +382,7 @@ mod tests {
             });
             let all = (vec![0, 1, 2, 3], Some(4));
             assert_eq!(calculation.members(), all, "{moment}");
-            assert_eq!(calculation.row().attempt, 1, "{moment}");
+            assert_eq!(calculation.finished_entries(), 1, "{moment}");
         }
     }
 
@@ -361,6 +395,6 @@ mod tests {
             calculation.edit(|members| members | RoaringBitmap::from_iter([person]));
         });
         assert_eq!(published, Some(3 + i64::from(next.get() - 100)));
-        assert_eq!(calculation.row().attempt, 1);
+        assert_eq!(calculation.finished_entries(), 1);
     }
 }

@@ -105,8 +105,18 @@ impl ChangeKeeper {
         Ok(())
     }
 
-    /// Deletes changes of a project that are too old, and adds up its old sizes.
+    /// Deletes changes of a project that are too old, and adds up its old sizes. A log with gaps begins again.
     fn sweep(&self, conn: &mut Conn, head: &ChangeHead, now: DateTime<Utc>) -> Result<(), Error> {
+        let project = head.project();
+        let gaps = cohorts_store::snapshot(conn, |conn| changes::gaps(conn, project))?;
+        if !gaps.is_empty() {
+            let (project, count) = (project.0, gaps.len());
+            log::warn!(
+                "project {project}: the change log begins again, because an earlier version of this program has changed the \
+                 members of {count} cohorts"
+            );
+            changes::restart(conn, head.project())?;
+        }
         for _ in 0..MAX_STEPS {
             if sizes::roll_up(conn, head.project(), now)? == 0 {
                 break;
@@ -280,6 +290,16 @@ mod tests {
             (numbers(conn, &old), numbers(conn, &new)),
             (vec![7], vec![])
         );
+        // A program without the log has changed a cohort.
+        let position =
+            FeedPosition::after(changes::heads(conn, &[old.project()]).unwrap()[0].number);
+        let statement = "update cohorts set member_version = member_version + 1 where id = ";
+        let updated = diesel::sql_query(format!("{statement}{}", old.id)).execute(conn);
+        assert_eq!(updated.unwrap(), 1);
+        keeper.next_sweep = None;
+        keeper.keep(&store, &metrics).unwrap();
+        let page = changes::feed(conn, old.project(), None, position, 9).unwrap();
+        assert_eq!((numbers(conn, &old), page), (vec![], None));
         let logged = [old, new].map(|cohort| changes::check(conn, cohort.project()).unwrap());
         assert_eq!(logged, [vec![], vec![]]);
     }

@@ -3,6 +3,8 @@
 //! The check goes back from the members that readers see: each change must end in the state after it, have the counts of
 //! its row, and begin at the version of the change before it.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use roaring::RoaringBitmap;
@@ -111,6 +113,31 @@ fn missing_changes(conn: &mut Conn, shard_key: ShardKey, version: i64) -> Result
     let is_complete = head.is_none_or(|head| head.complete_since == DateTime::UNIX_EPOCH);
     Ok((is_complete && version > 0)
         .then(|| format!("the log does not have the changes up to version {version}")))
+}
+
+/// The cohorts of a project with a newest change that is not the last one: a program without the change log has written
+/// members since. This reads no members, so it finds fewer differences than [`check`].
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn gaps(conn: &mut Conn, project: ProjectId) -> Result<Vec<i64>> {
+    let rows: Vec<(i64, i64, Option<i64>)> = cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .order(cohorts::id)
+        .select((cohorts::id, cohorts::member_version, cohorts::count))
+        .load(conn)?;
+    let keys = rows.iter().map(|(id, version, _)| (*id, *version));
+    let (ids, versions): (Vec<i64>, Vec<i64>) = keys.unzip();
+    let newest = rows::newest_of_cohorts(conn, project.shard_key(), (&ids, &versions))?;
+    let newest = newest.into_iter().map(|row| (row.cohort_id, row));
+    let newest: HashMap<i64, ChangeRow> = newest.collect();
+    let has_gap = |(id, version, count): &(i64, i64, Option<i64>)| {
+        let row = newest.get(id);
+        row.is_some_and(|row| row.version != *version || Some(row.count) != *count)
+    };
+    let gaps = rows.iter().filter(|row| has_gap(row));
+    Ok(gaps.map(|(id, ..)| *id).collect())
 }
 
 /// Deletes the log of a project. Readers begin again, because their positions are no longer valid.

@@ -206,6 +206,25 @@ pub(super) fn before(
         .load(conn)?)
 }
 
+pub(crate) const NEWEST_OF_COHORTS: &str = "\
+    select m.* from unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
+        select number, cohort_id, base_version, version, attempt, cause, published_at, entered, \"left\", count, bytes \
+        from member_changes where shard_key = $1 and cohort_id = keys.cohort_id and version <= keys.version \
+        order by number desc limit 1) m";
+
+/// The newest row of each cohort up to a version. A cohort without changes has none.
+pub(super) fn newest_of_cohorts(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    (cohorts, versions): (&[i64], &[i64]),
+) -> Result<Vec<ChangeRow>> {
+    Ok(diesel::sql_query(NEWEST_OF_COHORTS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<Array<BigInt>, _>(versions)
+        .load(conn)?)
+}
+
 /// The number of the first row of a cohort above a version.
 pub(super) fn first_above(
     conn: &mut Conn,

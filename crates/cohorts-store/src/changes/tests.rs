@@ -665,7 +665,12 @@ fn members_that_differ_from_the_log_are_found_and_the_log_begins_again() {
     write(&[2, 3]);
     fixture.check();
     // A program without the log has written members.
-    fixture.execute("update cohorts set member_version = 3");
+    let gaps = |fixture: &Fixture| gaps(&mut *fixture.conn(), fixture.project).unwrap();
+    assert_eq!(gaps(&fixture), [0; 0]);
+    fixture.execute("update cohorts set count = 3");
+    assert_eq!(gaps(&fixture), [fixture.cohorts[0].id]);
+    fixture.execute("update cohorts set member_version = 3, count = 2");
+    assert_eq!(gaps(&fixture), [fixture.cohorts[0].id]);
     let gap = "version 3 follows a version that is not in the log, after version 2";
     assert_eq!(problem(&fixture), gap);
     fixture.execute("update cohorts set member_version = 2");
