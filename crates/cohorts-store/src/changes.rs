@@ -28,7 +28,9 @@ pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snaps
 pub use heads::{ChangeHead, heads, total_bytes};
 pub use past::{as_of, delta_since, replay};
 pub use rows::ChangeRow;
-pub use write::{MemberEdit, StagedMembers, StaticCohort, edit, publish, remove_persons, stage};
+pub use write::{
+    MemberEdit, NewMembers, StagedMembers, StaticCohort, edit, publish, remove_persons, stage,
+};
 
 #[cfg(test)]
 pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};

@@ -211,7 +211,7 @@ mod tests {
     use roaring::RoaringBitmap;
 
     use super::*;
-    use crate::changes::{self, Cause};
+    use crate::changes::{self, Cause, NewMembers};
     use crate::cohorts::Cohort;
     use crate::definition::Definition;
     use crate::queue::{self, Evaluated, PublishedMembers};
@@ -258,8 +258,14 @@ mod tests {
     /// Publishes members as a worker does: a count without the persons that retired after the chunks were written.
     fn publish(conn: &mut Conn, cohort: &Cohort, members: &RoaringBitmap, merged: i64) {
         let shard_key = cohort.project().shard_key();
-        let (key, none) = ((0, cohort.attempt), RoaringBitmap::new());
-        let staged = changes::stage(conn, shard_key, cohort.id(), key, &none, members).unwrap();
+        let new = NewMembers {
+            cohort: cohort.id(),
+            base: 0,
+            attempt: cohort.attempt,
+            before: &RoaringBitmap::new(),
+            after: members,
+        };
+        let staged = changes::stage(conn, shard_key, &[new]).unwrap().remove(0);
         let written_at = events::log_head(conn, shard_key).unwrap();
         merge(conn, cohort.project(), merged, 0);
         let evaluated = Evaluated {

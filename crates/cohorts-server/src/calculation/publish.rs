@@ -4,7 +4,7 @@
 //! Persons may be merged or deleted, and a static cohort may be edited, at any moment of this. The claim stays valid: the
 //! chunks are written again with the new state.
 
-use cohorts_store::changes::{self, Cause, StagedMembers};
+use cohorts_store::changes::{self, Cause, NewMembers, StagedMembers};
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::queue::{self, Evaluated, PublishedMembers};
 use cohorts_store::{Conn, Error, Store, events, members, tombstones, transaction};
@@ -108,9 +108,15 @@ impl Publication<'_> {
             // Persons that were deleted or merged since the snapshot must not come back.
             let tombstones = tombstones::since(conn, shard_key, self.evaluated.seen_seq)?;
             let members = tombstones.resolved(&members);
-            let (id, key) = (cohort.id(), (base, cohort.attempt));
-            let staged = changes::stage(conn, shard_key, id, key, &published, &members)?;
-            Ok(Some(WrittenMembers {
+            let new = NewMembers {
+                cohort: cohort.id(),
+                base,
+                attempt: cohort.attempt,
+                before: &published,
+                after: &members,
+            };
+            let staged = changes::stage(conn, shard_key, &[new])?.pop();
+            Ok(staged.map(|staged| WrittenMembers {
                 members,
                 staged,
                 log_head,

@@ -56,7 +56,7 @@ impl ChangeKeeper {
         let conn = &mut *store.connection()?;
         let now = Utc::now();
         let projects = projects::all(conn)?;
-        let mut heads = changes::heads(conn, &projects)?;
+        let heads = changes::heads(conn, &projects)?;
         for head in &heads {
             report(head, self.compact(conn, head, now));
         }
@@ -70,6 +70,7 @@ impl ChangeKeeper {
             }
             self.next_sweep = Some(Instant::now() + SWEEP_PAUSE);
         }
+        let mut heads = changes::heads(conn, &projects)?;
         shorten(conn, &mut heads, self.limit)?;
         metrics.change_log(changes::total_bytes(&heads), self.limit);
         Ok(())

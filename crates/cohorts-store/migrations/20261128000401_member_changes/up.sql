@@ -27,6 +27,7 @@ create table member_changes (
     bytes bigint not null,
     primary key (shard_key, number)
 );
+alter table member_changes alter column shard_key set statistics 0;
 create index member_changes_by_cohort on member_changes (shard_key, cohort_id, number);
 create table member_change_slices (
     shard_key bigint not null,
@@ -38,6 +39,7 @@ create table member_change_slices (
     reverted bytea not null,
     primary key (shard_key, cohort_id, version, first_chunk)
 );
+alter table member_change_slices alter column shard_key set statistics 0;
 alter table member_change_slices alter column entered set storage external;
 alter table member_change_slices alter column "left" set storage external;
 alter table member_change_slices alter column reverted set storage external;
@@ -51,4 +53,5 @@ create table cohort_sizes (
     "left" bigint not null,
     primary key (shard_key, cohort_id, at)
 );
+alter table cohort_sizes alter column shard_key set statistics 0;
 create index cohort_sizes_by_time on cohort_sizes (shard_key, seconds, at);

@@ -15,22 +15,24 @@ use crate::{CohortId, Conn, ProjectId, Result, ShardKey};
 /// Chunks of one statement. It stays below the limit of bound values, and has at most 2 MiB of bitmaps.
 const CHUNKS_AT_ONCE: usize = 256;
 
-/// Adds rows of a version that no reader sees yet.
-pub(super) fn insert(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    cohort: i64,
-    (version, attempt): (i64, i64),
-    changed: &[Chunk],
-) -> Result<()> {
-    let row = |chunk: &Chunk| {
+/// A chunk of a version that no reader sees yet.
+pub(super) struct KeyedChunk {
+    pub(super) cohort_id: i64,
+    pub(super) version: i64,
+    pub(super) attempt: i64,
+    pub(super) chunk: Chunk,
+}
+
+/// Adds rows of versions that no reader sees yet.
+pub(super) fn insert(conn: &mut Conn, shard_key: ShardKey, changed: &[KeyedChunk]) -> Result<()> {
+    let row = |keyed: &KeyedChunk| {
         (
             member_chunks::shard_key.eq(shard_key.0),
-            member_chunks::cohort_id.eq(cohort),
-            member_chunks::chunk.eq(i64::from(chunk.number)),
-            member_chunks::version.eq(version),
-            member_chunks::attempt.eq(attempt),
-            member_chunks::members.eq(chunks::encode(&chunk.persons)),
+            member_chunks::cohort_id.eq(keyed.cohort_id),
+            member_chunks::chunk.eq(i64::from(keyed.chunk.number)),
+            member_chunks::version.eq(keyed.version),
+            member_chunks::attempt.eq(keyed.attempt),
+            member_chunks::members.eq(chunks::encode(&keyed.chunk.persons)),
         )
     };
     for chunks in changed.chunks(CHUNKS_AT_ONCE) {

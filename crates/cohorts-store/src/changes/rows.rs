@@ -126,11 +126,13 @@ pub(crate) const CLEAR_SLICES: &str = "\
     delete from member_change_slices s using unnest($2, $3) as keys(cohort_id, version) \
     where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version > keys.version";
 pub(crate) const CLEAR_CHANGES: &str = "\
-    delete from member_changes c using unnest($2, $3) as keys(cohort_id, version) \
-    where c.shard_key = $1 and c.cohort_id = keys.cohort_id and c.version > keys.version";
+    delete from member_changes c using unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
+        select number, version from member_changes where shard_key = $1 and cohort_id = keys.cohort_id \
+        order by number desc limit 1) newest \
+    where c.shard_key = $1 and c.number = newest.number and newest.version > keys.version";
 
-/// Deletes what is above the published version of each cohort: slices of abandoned attempts, and rows of a commit that a
-/// distributed Postgres has lost on the node of the cohorts.
+/// Deletes what is above the published version of each cohort: slices of abandoned attempts, and the row of a commit that a
+/// distributed Postgres has lost on the node of the cohorts. Each writer deletes it, so there is at most one.
 pub(super) fn clear(
     conn: &mut Conn,
     shard_key: ShardKey,
@@ -236,7 +238,7 @@ pub(super) fn first_above(
         .filter(changes::shard_key.eq(shard_key.0))
         .filter(changes::cohort_id.eq(cohort))
         .order(changes::number.desc())
-        .limit(100)
+        .limit(2)
         .select((changes::number, changes::version))
         .load(conn)?;
     let above = newest.into_iter().filter(|(_, row)| *row > version);

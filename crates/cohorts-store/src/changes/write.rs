@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cohorts_engine::chunks::{Chunk, changed, split};
 use roaring::RoaringBitmap;
 
-use super::chunks::{self, ChunkVersion};
+use super::chunks::{self, ChunkVersion, KeyedChunk};
 use super::delta::MemberDelta;
 use super::rows::{self, ChangeRow, ROW_BYTES};
 use super::{Cause, heads, sizes};
@@ -61,11 +61,19 @@ pub fn edit(
     let before = members::read(conn, shard_key, id, base)?;
     let after = change(before.clone())?;
     let mut version = base;
+    let new = NewMembers {
+        cohort: id,
+        base,
+        attempt,
+        before: &before,
+        after: &after,
+    };
     if before != after {
-        let staged = stage(conn, shard_key, id, (base, attempt), &before, &after)?;
-        publish(conn, shard_key, &[(&staged, cause)])?;
-        chunks::prune(conn, shard_key, id, &staged.chunks, base)?;
-        version = staged.version;
+        for staged in stage(conn, shard_key, &[new])? {
+            publish(conn, shard_key, &[(&staged, cause)])?;
+            chunks::prune(conn, shard_key, id, &staged.chunks, base)?;
+            version = staged.version;
+        }
     }
     queue::publish_edit(conn, id, version, after.len() as i64)?;
     Ok(MemberEdit { before, after })
@@ -90,10 +98,24 @@ pub struct StagedMembers {
     bytes: i64,
 }
 
-/// Writes the members `after`, which replace `before` of version `base`, under the next version. `attempt` is the number of
-/// the calculation.
+/// Members to write, which replace those of the published version.
+#[derive(Clone, Copy, Debug)]
+pub struct NewMembers<'a> {
+    /// The id of the cohort.
+    pub cohort: CohortId,
+    /// The published version.
+    pub base: i64,
+    /// The number of the calculation, or the last one.
+    pub attempt: i64,
+    /// The members of the published version.
+    pub before: &'a RoaringBitmap,
+    /// The members to write.
+    pub after: &'a RoaringBitmap,
+}
+
+/// Writes members of some cohorts of a shard key, each under its next version. They are returned in the same order.
 ///
-/// The caller has locked the cohort. What an abandoned attempt has left is deleted first: it must never be published.
+/// The caller has locked the cohorts. What an abandoned attempt has left is deleted first: it must never be published.
 ///
 /// # Errors
 ///
@@ -101,29 +123,46 @@ pub struct StagedMembers {
 pub fn stage(
     conn: &mut Conn,
     shard_key: ShardKey,
-    cohort: CohortId,
-    (base, attempt): (i64, i64),
-    before: &RoaringBitmap,
-    after: &RoaringBitmap,
-) -> Result<StagedMembers> {
-    clear(conn, shard_key, &[cohort.0], &[base])?;
-    let delta = MemberDelta::between(before, after);
-    let version = base + i64::from(!delta.is_empty());
-    let changed = changed(before, after);
-    chunks::insert(conn, shard_key, cohort.0, (version, attempt), &changed)?;
-    let (slices, bytes) = rows::pack(cohort.0, version, &delta);
+    new: &[NewMembers<'_>],
+) -> Result<Vec<StagedMembers>> {
+    let keys = new.iter().map(|new| (new.cohort.0, new.base));
+    let (cohorts, bases): (Vec<i64>, Vec<i64>) = keys.unzip();
+    clear(conn, shard_key, &cohorts, &bases)?;
+    let (mut chunks, mut slices, mut staged) = (Vec::new(), Vec::new(), Vec::new());
+    for new in new {
+        let NewMembers {
+            cohort,
+            base,
+            attempt,
+            before,
+            after,
+        } = *new;
+        let delta = MemberDelta::between(before, after);
+        let version = base + i64::from(!delta.is_empty());
+        let (packed, bytes) = rows::pack(cohort.0, version, &delta);
+        slices.extend(packed);
+        let changed = changed(before, after);
+        staged.push(StagedMembers {
+            cohort,
+            base,
+            version,
+            count: after.len() as i64,
+            chunks: changed.iter().map(|chunk| chunk.number.into()).collect(),
+            attempt,
+            entered: delta.entered.len() as i64,
+            left: delta.left.len() as i64,
+            bytes,
+        });
+        chunks.extend(changed.into_iter().map(|chunk| KeyedChunk {
+            cohort_id: cohort.0,
+            version,
+            attempt,
+            chunk,
+        }));
+    }
+    chunks::insert(conn, shard_key, &chunks)?;
     rows::insert_slices(conn, shard_key, &slices)?;
-    Ok(StagedMembers {
-        cohort,
-        base,
-        version,
-        count: after.len() as i64,
-        chunks: changed.iter().map(|chunk| chunk.number.into()).collect(),
-        attempt,
-        entered: delta.entered.len() as i64,
-        left: delta.left.len() as i64,
-        bytes,
-    })
+    Ok(staged)
 }
 
 /// Deletes everything above the published version of each cohort.

@@ -22,7 +22,12 @@ where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version > keys.ver
 delete
 from member_changes c
 using unnest($2, $3) as keys(cohort_id, version)
-where c.shard_key = $1 and c.cohort_id = keys.cohort_id and c.version > keys.version;
+cross join lateral (select number, version
+    from member_changes
+    where shard_key = $1 and cohort_id = keys.cohort_id
+    order by number desc
+    limit 1) newest
+where c.shard_key = $1 and c.number = newest.number and newest.version > keys.version;
 
 -- changes::PRUNE
 delete
@@ -45,6 +50,15 @@ delete
 from member_change_slices s
 using unnest($2, $3) as keys(cohort_id, version)
 where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version = keys.version and s.first_chunk >= $4 and s.first_chunk < $5;
+
+-- changes::NEWEST_OF_COHORTS
+select m.*
+from unnest($2, $3) as keys(cohort_id, version)
+cross join lateral (select number, cohort_id, base_version, version, attempt, cause, published_at, entered, "left", count, bytes
+    from member_changes
+    where shard_key = $1 and cohort_id = keys.cohort_id and version <= keys.version
+    order by number desc
+    limit 1) m;
 
 -- changes::OF_COHORTS
 select m.*

@@ -3,7 +3,7 @@
 use cohorts_engine::chunks;
 use roaring::RoaringBitmap;
 
-use super::super::{Cause, FeedPosition, compact, feed, heads, publish, stage};
+use super::super::{Cause, FeedPosition, NewMembers, compact, feed, heads, publish, stage};
 use super::Fixture;
 use crate::{StoreError, members, transaction};
 
@@ -27,7 +27,15 @@ fn members_among_a_billion_persons_are_written_edited_read_and_compacted() {
     let none = RoaringBitmap::new();
     for (base, before, after) in [(0, &none, &first), (1, &first, &second)] {
         transaction(conn, |conn| {
-            let staged = stage(conn, shard_key, cohort, (base, 1), before, after)?;
+            let attempt = 1;
+            let new = NewMembers {
+                cohort,
+                base,
+                attempt,
+                before,
+                after,
+            };
+            let staged = stage(conn, shard_key, &[new])?.remove(0);
             publish(conn, shard_key, &[(&staged, Cause::Data)])?;
             crate::queue::publish_edit(conn, cohort, staged.version, staged.count)?;
             Ok::<_, StoreError>(())
@@ -82,8 +90,14 @@ fn a_change_larger_than_memory_for_small_ones_is_read_and_compacted_in_parts() {
     states.push(&states[2] - RoaringBitmap::from_iter([7_u32, 4]));
     for (base, pair) in states.windows(2).enumerate() {
         transaction(conn, |conn| {
-            let key = (base as i64, 1);
-            let staged = stage(conn, shard_key, cohort, key, &pair[0], &pair[1])?;
+            let new = NewMembers {
+                cohort,
+                base: base as i64,
+                attempt: 1,
+                before: &pair[0],
+                after: &pair[1],
+            };
+            let staged = stage(conn, shard_key, &[new])?.remove(0);
             publish(conn, shard_key, &[(&staged, Cause::Data)])?;
             crate::queue::publish_edit(conn, cohort, staged.version, staged.count)
         })
