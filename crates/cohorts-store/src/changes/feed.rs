@@ -4,6 +4,7 @@
 //! visible a moment after the change: then the feed stops before the change, so that no position passes it.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::chunks::chunk_of;
@@ -87,7 +88,7 @@ pub fn feed(
         return Ok(None);
     };
     // Each row has a person, so one more row shows whether there is more.
-    let most = MAX_ROWS.min(limit as i64 + 1);
+    let most = i64::try_from(limit).map_or(MAX_ROWS, |limit| MAX_ROWS.min(limit.saturating_add(1)));
     let span = (position.finished(), through);
     let rows = match cohorts {
         Some(cohorts) => rows::of_cohorts(conn, shard_key, cohorts, span, most)?,
@@ -223,9 +224,8 @@ struct Persons {
 /// At most `limit` persons of a difference with ordinals above `after`.
 fn persons_after(delta: &MemberDelta, after: Option<u32>, limit: usize) -> Persons {
     let persons = delta.persons();
-    let mut ordinals = persons
-        .iter()
-        .skip_while(|ordinal| after.is_some_and(|after| *ordinal <= after));
+    let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut ordinals = persons.range((first, Bound::Unbounded));
     let change = |ordinal| MemberChange {
         ordinal,
         has_entered: delta.entered.contains(ordinal),
