@@ -62,7 +62,7 @@ impl Fixture {
     fn edit(&self, nth: usize, cause: Cause, change: impl FnOnce(RoaringBitmap) -> RoaringBitmap) {
         let cohort = StaticCohort::from(&self.cohorts[nth]);
         let edit = |conn: &mut Conn| edit(conn, &cohort, cause, |members| Ok(change(members)));
-        transaction(&mut *self.conn(), edit).unwrap();
+        transaction(&mut self.conn(), edit).unwrap();
     }
 
     fn add(&self, nth: usize, persons: &[u32]) {
@@ -82,7 +82,7 @@ impl Fixture {
     /// The first commit of a calculation.
     fn stage(&self, claimed: &Cohort, after: &RoaringBitmap) -> Option<StagedMembers> {
         let shard_key = self.project.shard_key();
-        transaction(&mut *self.conn(), |conn| {
+        transaction(&mut self.conn(), |conn| {
             let Some(base) = queue::lock_claimed(conn, claimed)? else {
                 return Ok(None);
             };
@@ -121,7 +121,7 @@ impl Fixture {
 
     fn remove(&self, persons: &[u32]) -> Vec<i64> {
         let persons = RoaringBitmap::from_iter(persons);
-        let cohorts = transaction(&mut *self.conn(), |conn| {
+        let cohorts = transaction(&mut self.conn(), |conn| {
             let locked = cohorts::lock_all(conn, self.project)?;
             remove_persons(conn, self.project.shard_key(), &locked, &persons)
         });
@@ -148,7 +148,7 @@ impl Fixture {
     }
 
     fn head(&self) -> ChangeHead {
-        heads(&mut *self.conn(), &[self.project]).unwrap().remove(0)
+        heads(&mut self.conn(), &[self.project]).unwrap().remove(0)
     }
 
     /// Compacts everything that is old enough, and returns the number of merged rows.
@@ -175,7 +175,7 @@ impl Fixture {
     }
 
     fn findings(&self) -> Vec<LogFinding> {
-        check(&mut *self.conn(), self.project).unwrap()
+        check(&mut self.conn(), self.project).unwrap()
     }
 
     /// The log agrees with the members, and the bytes of the head with the rows.
@@ -484,19 +484,19 @@ fn a_change_that_commits_late_has_a_number_above_all_that_were_read() {
     let waiting = "select count(*) as count from pg_stat_activity \
         where datname = current_database() and wait_event_type = 'Lock'";
     let position = std::thread::scope(|scope| {
-        let first = transaction(&mut *fixture.conn(), |conn| {
+        let first = transaction(&mut fixture.conn(), |conn| {
             late(conn, 0)?;
             // The other writer waits for the number, although its cohort is free.
-            let other = scope.spawn(|| transaction(&mut *fixture.conn(), |conn| late(conn, 1)));
+            let other = scope.spawn(|| transaction(&mut fixture.conn(), |conn| late(conn, 1)));
             let is_waiting = |conn: &mut Conn| {
                 let row: CountOfRows = diesel::sql_query(waiting).get_result(conn).unwrap();
                 row.count == 1
             };
-            while !is_waiting(&mut *fixture.conn()) {
+            while !is_waiting(&mut fixture.conn()) {
                 assert!(!other.is_finished());
                 std::thread::yield_now();
             }
-            assert_eq!(heads::head(&mut *fixture.conn(), shard_key)?, None);
+            assert_eq!(heads::head(&mut fixture.conn(), shard_key)?, None);
             Ok::<_, StoreError>(fixture.feed(None, FeedPosition::default(), 9).position)
         });
         first.unwrap()
@@ -523,7 +523,7 @@ fn several_cohorts_are_staged_and_published_together() {
         after: &after[nth],
     };
     let shard_key = fixture.project.shard_key();
-    let staged = transaction(&mut *fixture.conn(), |conn| {
+    let staged = transaction(&mut fixture.conn(), |conn| {
         stage(conn, shard_key, &[new(0), new(1), new(2)])
     });
     let staged = staged.unwrap();
@@ -534,7 +534,7 @@ fn several_cohorts_are_staged_and_published_together() {
             .collect::<Vec<_>>(),
         [1, 1, 1]
     );
-    transaction(&mut *fixture.conn(), |conn| {
+    transaction(&mut fixture.conn(), |conn| {
         let changes: Vec<_> = staged.iter().map(|staged| (staged, Cause::Time)).collect();
         publish(conn, shard_key, &changes)?;
         for staged in &staged {

@@ -208,7 +208,7 @@ fn members_that_differ_from_the_log_are_found_and_the_log_begins_again() {
     write(&[2, 3]);
     fixture.check();
     // A program without the log has written members.
-    let gaps = |fixture: &Fixture| gaps(&mut *fixture.conn(), fixture.project).unwrap();
+    let gaps = |fixture: &Fixture| gaps(&mut fixture.conn(), fixture.project).unwrap();
     assert_eq!(gaps(&fixture), [0; 0]);
     fixture.execute("update cohorts set count = 3");
     assert_eq!(gaps(&fixture), [fixture.cohorts[0].id]);
