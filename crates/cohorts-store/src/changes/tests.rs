@@ -274,6 +274,10 @@ fn every_cause_has_its_name() {
     let rows = fixture.rows();
     let written: Vec<&str> = rows.iter().map(|row| row.cause.as_str()).collect();
     assert_eq!(written, expected);
+    // The chunk of the version before stays for its readers, and older ones are deleted.
+    let chunks = diesel::sql_query("select count(*) as count from member_chunks");
+    let chunks: CountOfRows = chunks.get_result(&mut *fixture.conn()).unwrap();
+    assert_eq!(chunks.count, 2);
 }
 
 #[test]
