@@ -137,7 +137,7 @@ fn report(head: &ChangeHead, result: Result<(), Error>) {
     }
 }
 
-/// Deletes the changes of a project from before a time in at most so many steps.
+/// Deletes the changes of a project from before a time, in a limited number of steps.
 fn delete_before(
     conn: &mut Conn,
     head: &ChangeHead,

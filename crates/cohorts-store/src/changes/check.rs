@@ -107,7 +107,7 @@ fn check_change(
     Ok(None)
 }
 
-/// What is wrong with a log of which the oldest change begins at a version.
+/// What is wrong with a log if its oldest change begins at a version.
 fn missing_changes(conn: &mut Conn, shard_key: ShardKey, version: i64) -> Result<Option<String>> {
     let head = heads::head(conn, shard_key)?;
     let is_complete = head.is_none_or(|head| head.complete_since == DateTime::UNIX_EPOCH);

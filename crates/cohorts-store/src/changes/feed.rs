@@ -236,7 +236,7 @@ fn persons_after(delta: &MemberDelta, after: Option<u32>, limit: usize) -> Perso
     }
 }
 
-/// As [`persons_after`], for a change with many slices, of which one at a time is in memory.
+/// As [`persons_after`], for a change with many slices. One slice at a time is in memory.
 fn persons_of_large(
     conn: &mut Conn,
     shard_key: ShardKey,

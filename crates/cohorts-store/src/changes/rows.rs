@@ -14,7 +14,7 @@ use crate::{Conn, INSERT_ROWS, Result, ShardKey};
 /// The bytes of slices in one statement, about. A slice has about half of it at most.
 const STATEMENT_BYTES: usize = 2 << 20;
 /// The bytes of a row and its slices beside the bitmaps, about.
-pub(super) const ROW_BYTES: i64 = 300;
+pub(super) const ROW_BYTES: i64 = 400;
 
 /// One published version of a cohort's members, or several that were compacted.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, QueryableByName)]

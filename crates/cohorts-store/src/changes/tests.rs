@@ -17,14 +17,14 @@ use crate::testing::TestDatabase;
 use crate::{Conn, ProjectId, Result, Store, StoreError, keys, members, projects, transaction};
 
 /// A project with static cohorts.
-struct Fixture {
+struct LoggedProject {
     store: Store,
     project: ProjectId,
     cohorts: Vec<Cohort>,
     _database: TestDatabase,
 }
 
-impl Fixture {
+impl LoggedProject {
     fn new(cohorts: usize) -> Self {
         let database = TestDatabase::create();
         let store = database.open();
@@ -192,7 +192,7 @@ fn set(persons: impl IntoIterator<Item = u32>) -> RoaringBitmap {
 
 #[test]
 fn each_change_has_a_row_with_version_cause_time_attempt_and_persons() {
-    let fixture = Fixture::new(2);
+    let fixture = LoggedProject::new(2);
     let start = Utc::now();
     fixture.add(0, &[1, 2, 70_000]);
     fixture.edit(1, Cause::Upload, |members| members | set([5]));
@@ -267,7 +267,7 @@ fn every_cause_has_its_name() {
         "person_deleted",
     ];
     assert_eq!(names, expected);
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     for (nth, cause) in (0_u32..).zip(causes) {
         fixture.edit(0, cause, |members| members | set([nth]));
     }
@@ -282,9 +282,9 @@ fn every_cause_has_its_name() {
 
 #[test]
 fn an_abandoned_attempt_is_never_seen_and_the_next_writer_deletes_it() {
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     fixture.add(0, &[1]);
-    let count = |fixture: &Fixture, table: &str| {
+    let count = |fixture: &LoggedProject, table: &str| {
         let rows = format!("select count(*) as count from {table}");
         let row: CountOfRows = diesel::sql_query(rows)
             .get_result(&mut *fixture.conn())
@@ -328,7 +328,7 @@ struct CountOfRows {
 /// As on a distributed Postgres, where the node of the members commits first.
 #[test]
 fn the_feed_stops_before_a_change_that_is_not_published_and_skips_it_when_it_was_lost() {
-    let fixture = Fixture::new(2);
+    let fixture = LoggedProject::new(2);
     fixture.add(0, &[1]);
     fixture.add(1, &[2]);
     fixture.add(1, &[3]);
@@ -372,7 +372,7 @@ fn the_feed_stops_before_a_change_that_is_not_published_and_skips_it_when_it_was
 
 #[test]
 fn a_deleted_person_leaves_all_cohorts_and_all_versions_of_chunks() {
-    let fixture = Fixture::new(3);
+    let fixture = LoggedProject::new(3);
     fixture.add(0, &[1, 2, 70_000]);
     fixture.add(1, &[2]);
     fixture.add(2, &[3]);
@@ -409,7 +409,7 @@ fn a_deleted_person_leaves_all_cohorts_and_all_versions_of_chunks() {
 
 #[test]
 fn pages_of_any_size_have_every_person_once_in_order() {
-    let fixture = Fixture::new(2);
+    let fixture = LoggedProject::new(2);
     fixture.add(0, &[1, 2, 3, 200_000]);
     fixture.add(1, &[7, 8]);
     fixture.edit(0, Cause::Manual, |members| members - set([1, 2]));
@@ -458,7 +458,7 @@ fn pages_of_any_size_have_every_person_once_in_order() {
 
 #[test]
 fn the_difference_since_a_version_is_in_the_log() {
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     for persons in [set([1]), set([1, 2]), set([2, 3])] {
         fixture.edit(0, Cause::Manual, |_| persons);
     }
@@ -477,7 +477,7 @@ fn the_difference_since_a_version_is_in_the_log() {
 
 #[test]
 fn a_change_that_commits_late_has_a_number_above_all_that_were_read() {
-    let fixture = Fixture::new(2);
+    let fixture = LoggedProject::new(2);
     let shard_key = fixture.project.shard_key();
     let late = |conn: &mut Conn, nth: usize| {
         let cohort = StaticCohort::from(&fixture.cohorts[nth]);
@@ -514,7 +514,7 @@ fn a_change_that_commits_late_has_a_number_above_all_that_were_read() {
 
 #[test]
 fn several_cohorts_are_staged_and_published_together() {
-    let fixture = Fixture::new(3);
+    let fixture = LoggedProject::new(3);
     fixture.add(1, &[4]);
     let (none, four) = (set([]), set([4]));
     let after = [set([1]), set([4]), set([2, 70_000])];

@@ -219,8 +219,8 @@ fn row(staged: &StagedMembers, cause: Cause) -> ChangeRow {
     }
 }
 
-/// Removes deleted persons from `cohorts`, and updates the counts. Returns the ids of the cohorts of which readers saw any
-/// of the persons as members.
+/// Removes deleted persons from `cohorts`, and updates the counts. Returns the ids of the cohorts in which readers saw any of
+/// the persons.
 ///
 /// This also changes the older versions of a chunk, in place: no reader may see the persons after the commit.
 ///

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use super::super::{
     Cause, FeedPosition, MemberDelta, as_of, compact, feed, replay, retention, snapshot,
 };
-use super::Fixture;
+use super::LoggedProject;
 use crate::cohorts::Cohort;
 
 const COHORTS: usize = 3;
@@ -110,7 +110,7 @@ fn differences_of_random_histories_are_merged_replayed_and_undone_exactly() {
 
 /// A history with what the members were after each number of the log.
 struct History {
-    fixture: Fixture,
+    fixture: LoggedProject,
     random: Random,
     members: [RoaringBitmap; COHORTS],
     /// The members of all cohorts after each number; the first is before all changes.
@@ -122,7 +122,7 @@ struct History {
 impl History {
     fn new(seed: u64) -> Self {
         Self {
-            fixture: Fixture::new(COHORTS),
+            fixture: LoggedProject::new(COHORTS),
             random: Random(seed),
             members: Default::default(),
             after: vec![Default::default()],
@@ -182,7 +182,7 @@ impl History {
         self.record(members);
     }
 
-    /// Claims a cohort as a worker whose predecessor has died.
+    /// Claims a cohort as a worker does after another one has died.
     fn claim(&mut self, nth: usize) -> Cohort {
         self.fixture
             .execute("update cohorts set lease_until = null, is_calculating = false");

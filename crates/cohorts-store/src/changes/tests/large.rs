@@ -4,7 +4,7 @@ use cohorts_engine::chunks;
 use roaring::RoaringBitmap;
 
 use super::super::{Cause, FeedPosition, NewMembers, compact, feed, heads, publish, stage};
-use super::Fixture;
+use super::LoggedProject;
 use crate::{StoreError, members, transaction};
 
 /// Chunks of more than a billion ordinals.
@@ -17,7 +17,7 @@ fn one_in_each_chunk(offset: u32) -> RoaringBitmap {
 
 #[test]
 fn members_among_a_billion_persons_are_written_edited_read_and_compacted() {
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     let conn = &mut *fixture.store.connection().unwrap();
     let (project, shard_key) = (fixture.project, fixture.project.shard_key());
     let cohort = fixture.cohorts[0].id();
@@ -76,7 +76,7 @@ fn members_among_a_billion_persons_are_written_edited_read_and_compacted() {
 
 #[test]
 fn a_change_larger_than_memory_for_small_ones_is_read_and_compacted_in_parts() {
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     let conn = &mut *fixture.store.connection().unwrap();
     let shard_key = fixture.project.shard_key();
     let cohort = fixture.cohorts[0].id();

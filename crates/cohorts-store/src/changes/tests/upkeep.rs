@@ -5,12 +5,12 @@ use diesel::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::super::*;
-use super::{Fixture, set};
+use super::{LoggedProject, set};
 use crate::Conn;
 
 #[test]
 fn old_changes_are_deleted_and_readers_of_them_begin_again() {
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     for person in 1..=5 {
         fixture.add(0, &[person]);
     }
@@ -57,7 +57,7 @@ fn old_changes_are_deleted_and_readers_of_them_begin_again() {
     assert!(!sizes_of(&fixture).is_empty());
 }
 
-fn sizes_of(fixture: &Fixture) -> Vec<sizes::CohortSize> {
+fn sizes_of(fixture: &LoggedProject) -> Vec<sizes::CohortSize> {
     let conn = &mut *fixture.conn();
     let (from, to) = (
         chrono::DateTime::UNIX_EPOCH,
@@ -68,7 +68,7 @@ fn sizes_of(fixture: &Fixture) -> Vec<sizes::CohortSize> {
 
 #[test]
 fn compacted_rows_have_the_final_state_of_each_person_of_a_minute_and_then_of_an_hour() {
-    let fixture = Fixture::new(2);
+    let fixture = LoggedProject::new(2);
     for (cause, members) in [
         (Cause::Manual, set([1, 2])),
         (Cause::Manual, set([2, 3])),
@@ -90,7 +90,7 @@ fn compacted_rows_have_the_final_state_of_each_person_of_a_minute_and_then_of_an
     let conn = &mut *fixture.conn();
     let mut compact = || compact::compact_next(conn, &fixture.head(), Utc::now()).unwrap();
     let steps = [compact(), compact()];
-    let described = |fixture: &Fixture| -> Vec<_> {
+    let described = |fixture: &LoggedProject| -> Vec<_> {
         let page = fixture.feed(Some(&[fixture.cohorts[0].id]), FeedPosition::default(), 99);
         let row = |(row, persons): (ChangeRow, Vec<MemberChange>)| {
             let persons = persons
@@ -133,7 +133,7 @@ fn compacted_rows_have_the_final_state_of_each_person_of_a_minute_and_then_of_an
 
 #[test]
 fn sizes_are_added_up_to_hours_and_days() {
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     fixture.add(0, &[1, 2, 3]);
     fixture.edit(0, Cause::Manual, |members| members - set([1]));
     let sizes = sizes_of(&fixture);
@@ -160,7 +160,7 @@ fn sizes_are_added_up_to_hours_and_days() {
     let mut roll_up =
         |days| sizes::roll_up(conn, fixture.project, Utc::now() + TimeDelta::days(days)).unwrap();
     assert_eq!([roll_up(-1), roll_up(0), roll_up(0)], [0, 3, 0]);
-    let described = |fixture: &Fixture| {
+    let described = |fixture: &LoggedProject| {
         let sizes = sizes_of(fixture);
         sizes
             .iter()
@@ -178,11 +178,11 @@ fn sizes_are_added_up_to_hours_and_days() {
 
 #[test]
 fn members_that_differ_from_the_log_are_found_and_the_log_begins_again() {
-    let fixture = Fixture::new(1);
+    let fixture = LoggedProject::new(1);
     fixture.add(0, &[1, 2]);
     fixture.edit(0, Cause::Manual, |members| (members - set([1])) | set([3]));
     fixture.check();
-    let problem = |fixture: &Fixture| {
+    let problem = |fixture: &LoggedProject| {
         let findings = fixture.findings();
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].cohort, fixture.cohorts[0].id);
@@ -208,7 +208,7 @@ fn members_that_differ_from_the_log_are_found_and_the_log_begins_again() {
     write(&[2, 3]);
     fixture.check();
     // A program without the log has written members.
-    let gaps = |fixture: &Fixture| gaps(&mut fixture.conn(), fixture.project).unwrap();
+    let gaps = |fixture: &LoggedProject| gaps(&mut fixture.conn(), fixture.project).unwrap();
     assert_eq!(gaps(&fixture), [0; 0]);
     fixture.execute("update cohorts set count = 3");
     assert_eq!(gaps(&fixture), [fixture.cohorts[0].id]);
