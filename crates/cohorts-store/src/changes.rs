@@ -36,7 +36,7 @@ pub use write::{
 pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};
 #[cfg(test)]
 pub(crate) use rows::{
-    CLEAR_CHANGES, CLEAR_SLICES, DELETE_SLICES, NEWEST_OF_COHORTS, OF_COHORTS, VERSION_SLICES,
+    CLEAR_SLICES, DELETE_SLICES, NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED, VERSION_SLICES,
 };
 
 /// Why persons entered or left a cohort. Programs of later versions may write other causes.

@@ -107,7 +107,7 @@ fn families() -> Vec<Family> {
                 ("changes::CHUNK_VERSIONS", changes::CHUNK_VERSIONS),
                 ("changes::CLEAR_CHUNKS", changes::CLEAR_CHUNKS),
                 ("changes::CLEAR_SLICES", changes::CLEAR_SLICES),
-                ("changes::CLEAR_CHANGES", changes::CLEAR_CHANGES),
+                ("changes::UNPUBLISHED", changes::UNPUBLISHED),
                 ("changes::PRUNE", changes::PRUNE),
                 ("changes::DELETE_CHUNKS", changes::DELETE_CHUNKS),
                 ("changes::DELETE_SLICES", changes::DELETE_SLICES),

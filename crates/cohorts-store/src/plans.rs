@@ -156,9 +156,9 @@ fn statements_on_changes_use_their_indexes_in_a_project_without_statistics() {
     let by_cohort = "member_changes_by_cohort";
     let cases: [(&str, &[&str], &[&str]); 6] = [
         (
-            changes::CLEAR_CHANGES,
+            changes::UNPUBLISHED,
             &[&key, numbers, numbers],
-            &[by_cohort, "member_changes_pkey"],
+            &[by_cohort],
         ),
         (changes::CLEAR_SLICES, &[&key, numbers, numbers], &[slices]),
         (

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea};
 
 use super::delta::{MemberDelta, PackedSlice};
+use super::heads;
 use crate::schema::{member_change_slices as slices, member_changes as changes};
 use crate::{Conn, INSERT_ROWS, Result, ShardKey};
 
@@ -125,11 +126,18 @@ pub(super) fn insert_slices(
 pub(crate) const CLEAR_SLICES: &str = "\
     delete from member_change_slices s using unnest($2, $3) as keys(cohort_id, version) \
     where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version > keys.version";
-pub(crate) const CLEAR_CHANGES: &str = "\
-    delete from member_changes c using unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
+/// The newest row of a cohort if it is above a version.
+pub(crate) const UNPUBLISHED: &str = "\
+    select newest.number from unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
         select number, version from member_changes where shard_key = $1 and cohort_id = keys.cohort_id \
         order by number desc limit 1) newest \
-    where c.shard_key = $1 and c.number = newest.number and newest.version > keys.version";
+    where newest.version > keys.version";
+
+#[derive(QueryableByName)]
+struct ChangeNumber {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
 
 /// Deletes what is above the published version of each cohort: slices of abandoned attempts, and the row of a commit that a
 /// distributed Postgres has lost on the node of the cohorts. Each writer deletes it, so there is at most one.
@@ -139,14 +147,22 @@ pub(super) fn clear(
     cohorts: &[i64],
     versions: &[i64],
 ) -> Result<()> {
-    for statement in [CLEAR_SLICES, CLEAR_CHANGES] {
-        diesel::sql_query(statement)
-            .bind::<BigInt, _>(shard_key.0)
-            .bind::<Array<BigInt>, _>(cohorts)
-            .bind::<Array<BigInt>, _>(versions)
-            .execute(conn)?;
+    diesel::sql_query(CLEAR_SLICES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<Array<BigInt>, _>(versions)
+        .execute(conn)?;
+    let unpublished: Vec<ChangeNumber> = diesel::sql_query(UNPUBLISHED)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<Array<BigInt>, _>(versions)
+        .load(conn)?;
+    if unpublished.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let numbers: Vec<i64> = unpublished.iter().map(|row| row.number).collect();
+    let deleted = delete(conn, shard_key, &numbers)?;
+    heads::subtract_bytes(conn, shard_key, deleted.iter().map(|row| row.bytes).sum())
 }
 
 /// The rows with numbers above `after` up to `through`, at most `limit`, in order.

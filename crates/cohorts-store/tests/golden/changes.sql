@@ -18,16 +18,15 @@ from member_change_slices s
 using unnest($2, $3) as keys(cohort_id, version)
 where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version > keys.version;
 
--- changes::CLEAR_CHANGES
-delete
-from member_changes c
-using unnest($2, $3) as keys(cohort_id, version)
+-- changes::UNPUBLISHED
+select newest.number
+from unnest($2, $3) as keys(cohort_id, version)
 cross join lateral (select number, version
     from member_changes
     where shard_key = $1 and cohort_id = keys.cohort_id
     order by number desc
     limit 1) newest
-where c.shard_key = $1 and c.number = newest.number and newest.version > keys.version;
+where newest.version > keys.version;
 
 -- changes::PRUNE
 delete
