@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use roaring::RoaringBitmap;
 
+use super::delta::MemberDelta;
 use super::feed::member_version;
 use super::rows::{self, ChangeRow};
 use super::{heads, retention};
@@ -59,17 +60,14 @@ fn check_cohort(conn: &mut Conn, project: ProjectId, cohort: CohortId) -> Result
     loop {
         let key = (version, before);
         let page = rows::before(conn, shard_key, cohort.0, key, ROWS_AT_ONCE)?;
-        for row in &page {
-            if row.version != next {
-                let found = row.version;
-                return Ok(Some(format!(
-                    "version {next} follows a version that is not in the log, after version {found}"
-                )));
-            }
-            if let Some(problem) = check_change(conn, shard_key, row, &mut members)? {
-                return Ok(Some(problem));
-            }
+        let mut problem = None;
+        rows::for_each_delta(conn, shard_key, &page, |row, delta| {
+            problem = check_change(row, delta, next, &mut members);
             (next, before) = (row.base_version, row.number);
+            problem.is_none()
+        })?;
+        if problem.is_some() {
+            return Ok(problem);
         }
         if page.is_empty() {
             return missing_changes(conn, shard_key, next);
@@ -77,34 +75,33 @@ fn check_cohort(conn: &mut Conn, project: ProjectId, cohort: CohortId) -> Result
     }
 }
 
-/// Compares a change with the members after it, and then undoes the change in `members`.
+/// Compares a change with the version and the members after it, and then undoes it in `members`.
 fn check_change(
-    conn: &mut Conn,
-    shard_key: ShardKey,
     row: &ChangeRow,
+    delta: &MemberDelta,
+    expected: i64,
     members: &mut RoaringBitmap,
-) -> Result<Option<String>> {
-    let delta = rows::delta(conn, shard_key, row)?;
-    let (version, count) = (row.version, members.len());
-    if count != row.count as u64 {
-        let logged = row.count;
-        return Ok(Some(format!(
-            "version {version} has {count} members, and {logged} in the log"
-        )));
-    }
+) -> Option<String> {
+    let (version, count, logged) = (row.version, members.len(), row.count);
     let sizes = (delta.entered.len() as i64, delta.left.len() as i64);
-    if sizes != (row.entered, row.left) {
-        return Ok(Some(format!(
+    if version != expected {
+        Some(format!(
+            "version {expected} follows a version that is not in the log, after version {version}"
+        ))
+    } else if count != logged as u64 {
+        Some(format!(
+            "version {version} has {count} members, and {logged} in the log"
+        ))
+    } else if sizes != (row.entered, row.left) {
+        Some(format!(
             "the change to version {version} lacks some of its persons"
-        )));
+        ))
+    } else if !delta.entered.is_subset(members) || !delta.left.is_disjoint(members) {
+        Some(format!("version {version} has other members than its log"))
+    } else {
+        delta.undo(members);
+        None
     }
-    if !delta.entered.is_subset(members) || !delta.left.is_disjoint(members) {
-        return Ok(Some(format!(
-            "version {version} has other members than its log"
-        )));
-    }
-    delta.undo(members);
-    Ok(None)
 }
 
 /// What is wrong with a log if its oldest change begins at a version.

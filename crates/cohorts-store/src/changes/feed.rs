@@ -19,8 +19,6 @@ use crate::{CohortId, Conn, ProjectId, Result, ShardKey, members};
 
 /// A change without a published version that is older belongs to a commit that was lost in part.
 const ABANDONED: TimeDelta = TimeDelta::minutes(1);
-/// Rows with more bytes are read slice by slice; the slices of smaller rows are read together, up to this limit.
-const BYTES_AT_ONCE: i64 = 2 << 20;
 /// The most rows of a page.
 const MAX_ROWS: i64 = 1_000;
 
@@ -179,7 +177,7 @@ impl FeedPage {
         limit: usize,
     ) -> Result<bool> {
         let mut rest = limit;
-        let mut deltas = HashMap::new();
+        let mut deltas = rows::Deltas::new();
         for nth in 0..rows.len() {
             let row = &rows[nth];
             if rest == 0 {
@@ -189,14 +187,15 @@ impl FeedPage {
                 .position
                 .after
                 .filter(|_| self.position.number == row.number);
-            let persons = if row.bytes > BYTES_AT_ONCE {
+            let persons = if row.bytes > rows::BYTES_TOGETHER {
                 persons_of_large(conn, shard_key, row, after, rest)?
             } else {
-                if !deltas.contains_key(&row.number) {
-                    deltas = small_deltas(conn, shard_key, &rows[nth..])?;
+                let key = (row.cohort_id, row.version);
+                if !deltas.contains_key(&key) {
+                    let together = rows::count_together(&rows[nth..]);
+                    deltas = rows::deltas(conn, shard_key, &rows[nth..nth + together])?;
                 }
-                let delta = deltas.remove(&row.number).unwrap_or_default();
-                persons_after(&delta, after, rest)
+                persons_after(&deltas[&key], after, rest)
             };
             rest -= persons.changes.len();
             let last = persons.changes.last().map(|change| change.ordinal);
@@ -269,42 +268,6 @@ fn persons_of_large(
         }
     }
     Ok(persons)
-}
-
-/// The differences of the first rows, by number, as far as they are small.
-fn small_deltas(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    rows: &[ChangeRow],
-) -> Result<HashMap<i64, MemberDelta>> {
-    let mut bytes = 0;
-    let small = rows.iter().take_while(|row| {
-        bytes += row.bytes;
-        bytes <= BYTES_AT_ONCE
-    });
-    let small: Vec<&ChangeRow> = small.collect();
-    let small = if small.is_empty() {
-        rows.iter().take(1).collect()
-    } else {
-        small
-    };
-    let (cohorts, versions): (Vec<i64>, Vec<i64>) =
-        small.iter().map(|row| (row.cohort_id, row.version)).unzip();
-    let numbers = small
-        .iter()
-        .map(|row| ((row.cohort_id, row.version), row.number));
-    let numbers: HashMap<(i64, i64), i64> = numbers.collect();
-    let mut deltas: HashMap<i64, MemberDelta> = HashMap::new();
-    for keyed in rows::slices_of(conn, shard_key, (&cohorts, &versions), 0..i64::MAX)? {
-        if let Some(number) = numbers.get(&(keyed.cohort_id, keyed.version)) {
-            let delta = keyed.slice.delta(keyed.cohort_id)?;
-            deltas.entry(*number).or_default().join(delta);
-        }
-    }
-    for row in small {
-        deltas.entry(row.number).or_default();
-    }
-    Ok(deltas)
 }
 
 /// The members of a cohort, with the position from which the feed continues.

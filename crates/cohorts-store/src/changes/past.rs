@@ -35,11 +35,13 @@ pub fn as_of(
         return Ok(None);
     };
     let mut members = members::read(conn, shard_key, cohort, version)?;
-    for row in newest(conn, project, cohort, version, |row| {
+    let later = newest(conn, project, cohort, version, |row| {
         row.published_at > time
-    })? {
-        rows::delta(conn, shard_key, &row)?.undo(&mut members);
-    }
+    })?;
+    rows::for_each_delta(conn, shard_key, &later, |_, delta| {
+        delta.undo(&mut members);
+        true
+    })?;
     Ok(Some(members))
 }
 
@@ -61,15 +63,17 @@ pub fn delta_since(
     let Some(current) = member_version(conn, project, cohort)? else {
         return Ok(None);
     };
-    let later = newest(conn, project, cohort, current, |row| row.version > version)?;
+    let mut later = newest(conn, project, cohort, current, |row| row.version > version)?;
     let oldest = later.last().map_or(current, |row| row.base_version);
     if oldest > version || version > current {
         return Ok(None);
     }
     let mut delta = MemberDelta::default();
-    for row in later.iter().rev() {
-        delta.extend(&rows::delta(conn, shard_key, row)?);
-    }
+    later.reverse();
+    rows::for_each_delta(conn, shard_key, &later, |_, next| {
+        delta.extend(next);
+        true
+    })?;
     Ok(Some(delta))
 }
 
@@ -123,9 +127,11 @@ pub fn replay(
         let span = (position.number, through);
         let page = rows::of_cohorts(conn, shard_key, &[cohort.0], span, ROWS_AT_ONCE)?;
         let last = page.last().map(|row| row.number);
-        for row in published(conn, project, page)?.rows {
-            rows::delta(conn, shard_key, &row)?.apply(members);
-        }
+        let rows = published(conn, project, page)?.rows;
+        rows::for_each_delta(conn, shard_key, &rows, |_, delta| {
+            delta.apply(members);
+            true
+        })?;
         match last {
             Some(last) => position.number = last,
             None => return Ok(Some(through)),

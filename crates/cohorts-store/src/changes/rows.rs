@@ -3,6 +3,8 @@
 //! A row of `member_changes` exists only for a published version, and its slices were written before or with it.
 //! On a distributed Postgres, a row can become visible shortly before the version of its cohort does.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea};
@@ -14,6 +16,8 @@ use crate::{Conn, INSERT_ROWS, Result, ShardKey};
 
 /// The bytes of slices in one statement, about. A slice has about half of it at most.
 const STATEMENT_BYTES: usize = 2 << 20;
+/// The bytes of differences that are read together, about.
+pub(super) const BYTES_TOGETHER: i64 = 2 << 20;
 /// The bytes of a row and its slices beside the bitmaps, about.
 pub(super) const ROW_BYTES: i64 = 400;
 
@@ -326,14 +330,50 @@ pub(super) fn first_chunks(
         .load(conn)?)
 }
 
-/// The whole difference of a row.
-pub(super) fn delta(conn: &mut Conn, shard_key: ShardKey, row: &ChangeRow) -> Result<MemberDelta> {
-    let key = (&[row.cohort_id][..], &[row.version][..]);
-    let mut delta = MemberDelta::default();
-    for keyed in slices_of(conn, shard_key, key, 0..i64::MAX)? {
-        delta.join(keyed.slice.delta(row.cohort_id)?);
+/// The differences of rows by cohort and version.
+pub(super) type Deltas = HashMap<(i64, i64), MemberDelta>;
+
+/// The number of the first rows that are read together. It is 0 only without rows.
+pub(super) fn count_together(rows: &[ChangeRow]) -> usize {
+    let mut bytes = 0;
+    let small = rows.iter().take_while(|row| {
+        bytes += row.bytes;
+        bytes <= BYTES_TOGETHER
+    });
+    small.count().max(1).min(rows.len())
+}
+
+/// The differences of rows.
+pub(super) fn deltas(conn: &mut Conn, shard_key: ShardKey, rows: &[ChangeRow]) -> Result<Deltas> {
+    let keys = rows.iter().map(|row| (row.cohort_id, row.version));
+    let (cohorts, versions): (Vec<i64>, Vec<i64>) = keys.clone().unzip();
+    let mut deltas: Deltas = keys.map(|key| (key, MemberDelta::default())).collect();
+    for keyed in slices_of(conn, shard_key, (&cohorts, &versions), 0..i64::MAX)? {
+        let delta = keyed.slice.delta(keyed.cohort_id)?;
+        let key = (keyed.cohort_id, keyed.version);
+        deltas.entry(key).or_default().join(delta);
     }
-    Ok(delta)
+    Ok(deltas)
+}
+
+/// Calls `visit` with the difference of each row, in order, until it returns false. Small differences are read together.
+pub(super) fn for_each_delta(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    mut rest: &[ChangeRow],
+    mut visit: impl FnMut(&ChangeRow, &MemberDelta) -> bool,
+) -> Result<()> {
+    while !rest.is_empty() {
+        let (together, next) = rest.split_at(count_together(rest));
+        let deltas = deltas(conn, shard_key, together)?;
+        for row in together {
+            if !visit(row, &deltas[&(row.cohort_id, row.version)]) {
+                return Ok(());
+            }
+        }
+        rest = next;
+    }
+    Ok(())
 }
 
 /// The rows with these numbers, in order, locked until the transaction ends.
