@@ -17,6 +17,7 @@ mod past;
 pub mod retention;
 mod rows;
 pub mod sizes;
+mod slices;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -35,9 +36,9 @@ pub use write::{
 #[cfg(test)]
 pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};
 #[cfg(test)]
-pub(crate) use rows::{
-    CLEAR_SLICES, DELETE_SLICES, NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED, VERSION_SLICES,
-};
+pub(crate) use rows::{NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED};
+#[cfg(test)]
+pub(crate) use slices::{CLEAR_SLICES, DELETE_SLICES, VERSION_SLICES};
 
 /// Why persons entered or left a cohort. Programs of later versions may write other causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::delta::MemberDelta;
 use super::feed::member_version;
 use super::rows::{self, ChangeRow};
-use super::{heads, retention};
+use super::{heads, retention, slices};
 use crate::schema::cohorts;
 use crate::{CohortId, Conn, ProjectId, Result, ShardKey, members, snapshot, transaction};
 
@@ -61,7 +61,7 @@ fn check_cohort(conn: &mut Conn, project: ProjectId, cohort: CohortId) -> Result
         let key = (version, before);
         let page = rows::before(conn, shard_key, cohort.0, key, ROWS_AT_ONCE)?;
         let mut problem = None;
-        rows::for_each_delta(conn, shard_key, &page, |row, delta| {
+        slices::for_each_delta(conn, shard_key, &page, |row, delta| {
             problem = check_change(row, delta, next, &mut members);
             (next, before) = (row.base_version, row.number);
             problem.is_none()

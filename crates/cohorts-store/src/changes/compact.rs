@@ -11,7 +11,7 @@ use super::delta::{MemberDelta, WINDOW};
 use super::feed::published;
 use super::rows::{self, ChangeRow, ROW_BYTES};
 use super::sizes::start_of_span;
-use super::{ChangeHead, MIXED, heads};
+use super::{ChangeHead, MIXED, heads, slices};
 use crate::{Conn, Result, ShardKey, transaction};
 
 const MINUTE: i64 = 60;
@@ -167,7 +167,7 @@ fn merge_slices(
     let cohorts = vec![cohort; versions.len()];
     let key = (&cohorts[..], versions);
     let mut deltas: BTreeMap<i64, MemberDelta> = BTreeMap::new();
-    for keyed in rows::slices_of(conn, shard_key, key, chunks.clone())? {
+    for keyed in slices::read(conn, shard_key, key, chunks.clone())? {
         let delta = keyed.slice.delta(cohort)?;
         deltas.entry(keyed.version).or_default().join(delta);
     }
@@ -178,9 +178,9 @@ fn merge_slices(
     if total.is_empty() {
         return Ok(());
     }
-    rows::delete_slices(conn, shard_key, key, chunks)?;
-    let (slices, bytes) = rows::pack(cohort, merged.version, &total);
-    rows::insert_slices(conn, shard_key, &slices)?;
+    slices::delete(conn, shard_key, key, chunks)?;
+    let (slices, bytes) = slices::pack(cohort, merged.version, &total);
+    slices::insert(conn, shard_key, &slices)?;
     merged.entered += total.entered.len() as i64;
     merged.left += total.left.len() as i64;
     merged.bytes += bytes;

@@ -12,8 +12,8 @@ use diesel::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::delta::MemberDelta;
-use super::heads;
 use super::rows::{self, ChangeRow};
+use super::{heads, slices};
 use crate::schema::cohorts;
 use crate::{CohortId, Conn, ProjectId, Result, ShardKey, members};
 
@@ -177,7 +177,7 @@ impl FeedPage {
         limit: usize,
     ) -> Result<bool> {
         let mut rest = limit;
-        let mut deltas = rows::Deltas::new();
+        let mut deltas = slices::Deltas::new();
         for nth in 0..rows.len() {
             let row = &rows[nth];
             if rest == 0 {
@@ -187,13 +187,13 @@ impl FeedPage {
                 .position
                 .after
                 .filter(|_| self.position.number == row.number);
-            let persons = if row.bytes > rows::BYTES_TOGETHER {
+            let persons = if row.bytes > slices::BYTES_TOGETHER {
                 persons_of_large(conn, shard_key, row, after, rest)?
             } else {
                 let key = (row.cohort_id, row.version);
                 if !deltas.contains_key(&key) {
-                    let together = rows::count_together(&rows[nth..]);
-                    deltas = rows::deltas(conn, shard_key, &rows[nth..nth + together])?;
+                    let together = slices::count_together(&rows[nth..]);
+                    deltas = slices::deltas(conn, shard_key, &rows[nth..nth + together])?;
                 }
                 persons_after(&deltas[&key], after, rest)
             };
@@ -243,7 +243,7 @@ fn persons_of_large(
     after: Option<u32>,
     limit: usize,
 ) -> Result<Persons> {
-    let starts = rows::first_chunks(conn, shard_key, row)?;
+    let starts = slices::first_chunks(conn, shard_key, row)?;
     let chunk = after.map_or(0, |after| i64::from(chunk_of(after)));
     // The slice with `after` is the last one that begins at or before its chunk.
     let first = starts.partition_point(|start| *start <= chunk).max(1) - 1;
@@ -257,7 +257,7 @@ fn persons_of_large(
             break;
         }
         let key = (&[row.cohort_id][..], &[row.version][..]);
-        for keyed in rows::slices_of(conn, shard_key, key, *start..start + 1)? {
+        for keyed in slices::read(conn, shard_key, key, *start..start + 1)? {
             let delta = keyed.slice.delta(row.cohort_id)?;
             let more = persons_after(&delta, after, limit - persons.changes.len());
             persons.changes.extend(more.changes);

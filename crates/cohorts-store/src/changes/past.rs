@@ -6,7 +6,7 @@ use roaring::RoaringBitmap;
 use super::delta::MemberDelta;
 use super::feed::{member_version, published};
 use super::rows::{self, ChangeRow};
-use super::{FeedPosition, heads};
+use super::{FeedPosition, heads, slices};
 use crate::{CohortId, Conn, ProjectId, Result, members};
 
 /// Rows that are read together.
@@ -38,7 +38,7 @@ pub fn as_of(
     let later = newest(conn, project, cohort, version, |row| {
         row.published_at > time
     })?;
-    rows::for_each_delta(conn, shard_key, &later, |_, delta| {
+    slices::for_each_delta(conn, shard_key, &later, |_, delta| {
         delta.undo(&mut members);
         true
     })?;
@@ -70,7 +70,7 @@ pub fn delta_since(
     }
     let mut delta = MemberDelta::default();
     later.reverse();
-    rows::for_each_delta(conn, shard_key, &later, |_, next| {
+    slices::for_each_delta(conn, shard_key, &later, |_, next| {
         delta.extend(next);
         true
     })?;
@@ -128,7 +128,7 @@ pub fn replay(
         let page = rows::of_cohorts(conn, shard_key, &[cohort.0], span, ROWS_AT_ONCE)?;
         let last = page.last().map(|row| row.number);
         let rows = published(conn, project, page)?.rows;
-        rows::for_each_delta(conn, shard_key, &rows, |_, delta| {
+        slices::for_each_delta(conn, shard_key, &rows, |_, delta| {
             delta.apply(members);
             true
         })?;

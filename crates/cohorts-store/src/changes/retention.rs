@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::rows::{self, ChangeRow};
-use super::{ChangeHead, chunks, heads, sizes};
+use super::{ChangeHead, chunks, heads, sizes, slices};
 use crate::{CohortId, Conn, ProjectId, Result, ShardKey, transaction};
 
 /// Deletes the oldest changes of a log that were published before `time`, at most `limit` of them, and returns their number.
@@ -44,7 +44,7 @@ fn delete_changes(conn: &mut Conn, shard_key: ShardKey, numbers: &[i64]) -> Resu
         .iter()
         .map(|row| (row.cohort_id, row.version))
         .unzip();
-    rows::delete_slices(conn, shard_key, (&cohorts, &versions), 0..i64::MAX)?;
+    slices::delete(conn, shard_key, (&cohorts, &versions), 0..i64::MAX)?;
     Ok(deleted.iter().map(|row| row.bytes).sum())
 }
 
@@ -86,7 +86,7 @@ pub fn delete_of_cohort(
         heads::subtract_bytes(conn, shard_key, bytes)?;
         match numbers.len() {
             // Slices of an attempt that was never published.
-            0 => rows::delete_slices_of(conn, shard_key, cohort.0, limit),
+            0 => slices::delete_of_cohort(conn, shard_key, cohort.0, limit),
             deleted => Ok(deleted),
         }
     })?;
@@ -104,6 +104,7 @@ pub fn delete_of_cohort(
 /// Fails if the database fails.
 pub fn cohorts(conn: &mut Conn, project: ProjectId) -> Result<Vec<i64>> {
     let mut ids = rows::cohorts(conn, project.shard_key())?;
+    ids.extend(slices::cohorts(conn, project.shard_key())?);
     ids.extend(sizes::cohorts(conn, project)?);
     Ok(ids)
 }

@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use super::chunks::{self, ChunkVersion, KeyedChunk};
 use super::delta::MemberDelta;
 use super::rows::{self, ChangeRow, ROW_BYTES};
-use super::{Cause, heads, sizes};
+use super::{Cause, heads, sizes, slices};
 use crate::cohorts::{Cohort, LockedCohort};
 use crate::{CohortId, Conn, Result, ShardKey, members, queue};
 
@@ -139,7 +139,7 @@ pub fn stage(
         } = *new;
         let delta = MemberDelta::between(before, after);
         let version = base + i64::from(!delta.is_empty());
-        let (packed, bytes) = rows::pack(cohort.0, version, &delta);
+        let (packed, bytes) = slices::pack(cohort.0, version, &delta);
         slices.extend(packed);
         let changed = changed(before, after);
         staged.push(StagedMembers {
@@ -161,13 +161,14 @@ pub fn stage(
         }));
     }
     chunks::insert(conn, shard_key, &chunks)?;
-    rows::insert_slices(conn, shard_key, &slices)?;
+    slices::insert(conn, shard_key, &slices)?;
     Ok(staged)
 }
 
 /// Deletes everything above the published version of each cohort.
 fn clear(conn: &mut Conn, shard_key: ShardKey, cohorts: &[i64], versions: &[i64]) -> Result<()> {
     chunks::clear(conn, shard_key, cohorts, versions)?;
+    slices::clear(conn, shard_key, cohorts, versions)?;
     rows::clear(conn, shard_key, cohorts, versions)
 }
 
@@ -294,7 +295,7 @@ fn publish_removal(
             ..MemberDelta::default()
         };
         let version = cohort.member_version + 1;
-        let (packed, bytes) = rows::pack(cohort.id, version, &delta);
+        let (packed, bytes) = slices::pack(cohort.id, version, &delta);
         slices.extend(packed);
         let left = delta.left.len() as i64;
         staged.push(StagedMembers {
@@ -309,7 +310,7 @@ fn publish_removal(
             bytes,
         });
     }
-    rows::insert_slices(conn, shard_key, &slices)?;
+    slices::insert(conn, shard_key, &slices)?;
     queue::publish_removals(conn, &staged)?;
     let changes: Vec<_> = staged
         .iter()
