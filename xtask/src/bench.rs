@@ -4,7 +4,11 @@
 //! A cold time is the first preview after a start. A warm time is the median of later previews.
 //! With `--peers`, warm previews alternate with queries of other databases.
 
+mod changes;
+mod counts;
 mod dataset;
+mod huge;
+mod import;
 mod kinds;
 mod measurement;
 mod peers;
@@ -31,6 +35,12 @@ pub struct Bench {
     /// The size of the population
     #[arg(long, value_enum, default_value_t = Preset::Small)]
     preset: Preset,
+    /// The number of persons, instead of that of the preset
+    #[arg(long)]
+    persons: Option<usize>,
+    /// The number of events, instead of that of the preset
+    #[arg(long)]
+    events: Option<usize>,
     /// The number of warm previews of each kind
     #[arg(long, default_value_t = 9)]
     repetitions: usize,
@@ -50,6 +60,9 @@ enum Preset {
     Small,
     /// 1 million persons and 20 million events
     Full,
+    /// 20 million persons and 100 million events, with other measurements: an interrupted import, restarts, a burst,
+    /// merges and deletions
+    Huge,
 }
 
 impl Preset {
@@ -59,19 +72,33 @@ impl Preset {
             Preset::Tiny => ("tiny", size(2_000, 40_000)),
             Preset::Small => ("small", size(100_000, 2_000_000)),
             Preset::Full => ("full", size(1_000_000, 20_000_000)),
+            Preset::Huge => ("huge", size(20_000_000, 100_000_000)),
         }
     }
 }
 
 impl Bench {
     pub fn run(&self, root: &Path) -> Result<()> {
-        let (name, size) = self.preset.name_and_size();
-        let directory = root.join("target/bench").join(name);
+        let (name, preset_size) = self.preset.name_and_size();
+        let size = Size {
+            persons: self.persons.unwrap_or(preset_size.persons),
+            events: self.events.unwrap_or(preset_size.events),
+        };
+        ensure!(
+            size.persons >= 1_000 && size.events >= 1_000,
+            "at least 1,000 persons and events are needed"
+        );
+        let directory = service::target_directory(root).join("bench").join(name);
+        if let Preset::Huge = self.preset {
+            ensure!(!self.peers, "the preset huge has no peers");
+            let file = self.json.as_deref();
+            return huge::Bench::new(root, directory, size, self.repetitions, file).run();
+        }
         service::build(root)?;
         let dataset = Dataset::open(root, &directory, size)?;
         dataset.write_checkpoints(root, &directory)?;
         let mut peers = if self.peers {
-            Some(Peers::start(root, &directory, || dataset.population(size))?)
+            Some(Peers::start(root, &directory, &dataset.population(size))?)
         } else {
             None
         };

@@ -1,15 +1,25 @@
 //! Runs the release build of the service and sends requests to it.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, SecondsFormat, Utc};
-use reqwest::Method;
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+/// The longest time of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest time that the data of a preview may take to load.
+const LOADING_TIMEOUT: Duration = Duration::from_secs(600);
+/// The pause before a refused preview is tried again.
+const LOADING_PAUSE: Duration = Duration::from_millis(100);
 
 /// Builds the release binary.
 pub fn build(root: &Path) -> Result<()> {
@@ -29,8 +39,16 @@ pub fn build(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The directory for builds and data: `CARGO_TARGET_DIR`, or `target` in the workspace.
+pub fn target_directory(root: &Path) -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => root.join(directory),
+        None => root.join("target"),
+    }
+}
+
 fn program(root: &Path) -> PathBuf {
-    root.join("target/release/cohorts")
+    target_directory(root).join("release/cohorts")
 }
 
 /// A command of the service with `directory/data` as its data directory.
@@ -92,12 +110,21 @@ pub fn create_project(root: &Path, directory: &Path, name: &str) -> Result<Acces
     })
 }
 
-/// Starts an import that reads lines from its standard input.
+/// Starts an import that reads lines from its standard input. Its standard output has the result.
 pub fn start_import(root: &Path, directory: &Path, project: i64) -> Result<Child> {
     let project = project.to_string();
     let mut import = command(root, directory, &["import", "--project", &project, "-"]);
-    import.stdin(Stdio::piped());
+    import.stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(import.spawn()?)
+}
+
+/// A preview that succeeded, perhaps after some refusals.
+pub struct LoadedPreview {
+    pub count: u64,
+    /// From the first request to the response, in milliseconds.
+    pub milliseconds: f64,
+    /// The number of 503 responses before.
+    pub refusals: u32,
 }
 
 /// A running service. Dropping it stops the service.
@@ -175,6 +202,42 @@ impl Service {
         Ok((count, duration))
     }
 
+    /// Previews a filter as of `now`, again and again while the service is loading its data or is busy.
+    pub fn preview_when_loaded(
+        &self,
+        access: &Access,
+        filters: &Value,
+        now: DateTime<Utc>,
+    ) -> Result<LoadedPreview> {
+        let as_of = now.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let body = json!({"filters": filters, "as_of": as_of});
+        let (begin, mut refusals) = (Instant::now(), 0);
+        loop {
+            let request = self.request(Method::POST, access, "cohorts/preview/");
+            let response = request.json(&body).send()?;
+            let (status, text) = (response.status(), response.text()?);
+            let time = begin.elapsed();
+            if status != StatusCode::SERVICE_UNAVAILABLE || time > LOADING_TIMEOUT {
+                ensure!(status.is_success(), "preview: {status}: {text}");
+                let preview: Value = serde_json::from_str(&text)?;
+                let count = preview["count"].as_u64();
+                return Ok(LoadedPreview {
+                    count: count.context("the preview has no count")?,
+                    milliseconds: time.as_secs_f64() * 1e3,
+                    refusals,
+                });
+            }
+            refusals += 1;
+            thread::sleep(LOADING_PAUSE);
+        }
+    }
+
+    fn request(&self, method: Method, access: &Access, path: &str) -> RequestBuilder {
+        let url = format!("{}/api/projects/{}/{path}", self.url, access.project);
+        let request = self.client.request(method, url).bearer_auth(&access.key);
+        request.timeout(REQUEST_TIMEOUT)
+    }
+
     fn send(
         &self,
         method: Method,
@@ -182,8 +245,7 @@ impl Service {
         path: &str,
         body: Option<&Value>,
     ) -> Result<String> {
-        let url = format!("{}/api/projects/{}/{path}", self.url, access.project);
-        let mut request = self.client.request(method, url).bearer_auth(&access.key);
+        let mut request = self.request(method, access, path);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -191,6 +253,23 @@ impl Service {
         let (status, text) = (response.status(), response.text()?);
         ensure!(status.is_success(), "{path}: {status}: {text}");
         Ok(text)
+    }
+
+    /// The most resident memory that the process has had, in bytes.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        let kibibytes: u64 = number
+            .context("the status of the process has no VmHWM")?
+            .parse()?;
+        Ok(kibibytes << 10)
+    }
+
+    /// Deletes a person.
+    pub fn delete_person(&self, access: &Access, uuid: &str) -> Result<()> {
+        let path = format!("persons/{uuid}/");
+        self.send(Method::DELETE, access, &path, None).map(drop)
     }
 
     /// Sends a GET request below the project's path and returns the body as text.

@@ -10,14 +10,17 @@ mod column;
 mod dictionary;
 mod encode;
 mod events;
+mod postings;
 mod property;
 mod times;
+mod wide;
 
 pub(crate) use bitmap::{from_sorted, select};
 pub(crate) use column::RowMatches;
 pub use events::{EventBlock, EventBlockBuilder};
 pub use property::{PropertyBlock, PropertyBlockBuilder};
 pub use times::{TimeSpan, TimesBlock};
+pub use wide::{LeftOut, WideEventBlock, WideEventBuilder};
 
 #[cfg(test)]
 mod tests;

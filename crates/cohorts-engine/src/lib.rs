@@ -119,7 +119,8 @@ mod window;
 mod cases;
 
 pub use block::{
-    EventBlock, EventBlockBuilder, PropertyBlock, PropertyBlockBuilder, TimeSpan, TimesBlock,
+    EventBlock, EventBlockBuilder, LeftOut, PropertyBlock, PropertyBlockBuilder, TimeSpan,
+    TimesBlock, WideEventBlock, WideEventBuilder,
 };
 pub use date::event_instant;
 pub use error::FilterError;

@@ -20,14 +20,18 @@ use super::pid_file::PidFile;
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Settings of every server.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 14] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     // Each of the processes that share the server opens up to 40.
     "max_connections=200",
     // Clients classify errors by their messages. The environment may request another language.
     "lc_messages=C",
-    "shared_buffers=128MB",
+    "shared_buffers=256MB",
+    // After each checkpoint, the first change of a page writes the whole page to the log, so checkpoints are rare. The
+    // files of the log take up to this space while much is written, and a start after a crash reads them.
+    "max_wal_size=4GB",
+    "checkpoint_timeout=15min",
     "jit=off",
     "timezone=UTC",
     "log_timezone=UTC",

@@ -1,5 +1,7 @@
 //! The threads that work in the background: some calculate, one does the upkeep.
 
+mod replaceable;
+
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -7,13 +9,16 @@ use std::time::Duration;
 use cohorts_store::Lane;
 
 use crate::calculation::{Calculator, Turns};
-use crate::upkeep::{HistoryLimits, Upkeep};
+use crate::upkeep::{HistoryLimits, Upkeep, WorkerWatch};
+use replaceable::Replaceable;
 
 /// The fewest and the most threads that calculate. With two, a long calculation does not stop all others.
 const MIN_WORKERS: usize = 2;
 const MAX_WORKERS: usize = 4;
 /// How often a thread looks for work without a signal.
 const TICK: Duration = Duration::from_secs(1);
+/// A run of the upkeep that takes longer during an outage of a worker of Citus waits for that worker.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// Wakes the workers, if there are any.
 #[derive(Clone, Default)]
@@ -59,15 +64,13 @@ impl Workers {
                 Box::new(move |signals| calculate(&calculator, &turns, &signals)),
             )?;
         }
-        let mut upkeep = Upkeep::new(calculator, limits);
-        start(
-            "upkeep",
-            Box::new(move |signals| {
-                while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
-                    upkeep.run();
-                }
-            }),
-        )?;
+        let (sender, signals) = mpsc::sync_channel(1);
+        let upkeep = upkeep(calculator, limits, signals);
+        threads.push(upkeep.start()?);
+        senders.push(sender);
+        let (sender, signals) = mpsc::sync_channel(1);
+        threads.push(watch(calculator, upkeep, signals)?);
+        senders.push(sender);
         Ok((Self(threads), WorkerSignal(senders)))
     }
 
@@ -79,6 +82,36 @@ impl Workers {
             }
         }
     }
+}
+
+fn upkeep(calculator: &Calculator, limits: HistoryLimits, signals: Receiver<()>) -> Replaceable {
+    let calculator = calculator.clone();
+    Replaceable::new("upkeep", signals, move || {
+        let mut upkeep = Upkeep::new(&calculator, limits);
+        Box::new(move || upkeep.run())
+    })
+}
+
+/// Watches the workers of Citus, and replaces the thread of the upkeep if it waits for one of them.
+fn watch(
+    calculator: &Calculator,
+    upkeep: Replaceable,
+    signals: Receiver<()>,
+) -> std::io::Result<JoinHandle<()>> {
+    let store = calculator.store.clone();
+    let mut watch = WorkerWatch::new(&store, &calculator.metrics);
+    let work = move || {
+        while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+            watch.run();
+            if store.outages.has_silent()
+                && let Err(cause) = upkeep.replace_after(STUCK)
+            {
+                log::warn!("the upkeep waits for a worker: {cause}");
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("worker-watch".to_owned());
+    thread.spawn(work)
 }
 
 /// Calculates waiting cohorts after each signal, and at each tick.

@@ -134,7 +134,9 @@ pub struct Calculator {
 impl Calculator {
     /// Calculates waiting cohorts of the next project. Returns `false` if none waits.
     pub fn run_next(&self, turns: &Turns) -> Result<bool, StoreError> {
-        let Some(mut turn) = turns.next(&mut *self.store.connection()?, LEASE)? else {
+        let Some(mut turn) =
+            turns.next(&mut *self.store.connection()?, LEASE, &self.store.outages)?
+        else {
             return Ok(false);
         };
         self.run(turn.project, std::mem::take(&mut turn.claimed))?;
@@ -238,6 +240,9 @@ fn postpone(store: &Store, cohorts: &[Cohort], failure: &Failure) -> Result<(), 
         failure.code,
         logging::detail(&failure.cause)
     );
+    for cohort in cohorts {
+        store.uncertain.add(cohort.project());
+    }
     let conn = &mut *store.connection()?;
     for cohort in cohorts {
         queue::postpone(conn, cohort, PAUSES)?;

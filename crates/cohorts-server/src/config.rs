@@ -124,7 +124,7 @@ impl Config {
 }
 
 /// A quarter of the memory of the machine, or of the container if its limit is lower.
-fn quarter_of_memory() -> u64 {
+pub fn quarter_of_memory() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
     let limit = system.cgroup_limits().map(|limits| limits.total_memory);

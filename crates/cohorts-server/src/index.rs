@@ -1,6 +1,6 @@
 //! The in-memory index of each project, and the other caches that follow the event log.
 //!
-//! Three caches follow the log: the index that plans are evaluated on ([`registry`]), the ranking of persons
+//! Three caches follow the log: the index that plans are evaluated on ([`registry`]), the rankings of persons
 //! ([`ranking`]), and the owners of distinct ids ([`distinct_ids`]). All of their contents may be dropped at any time,
 //! because they are built from rows. Each knows the sequence number of the log that it is complete up to, and compares it
 //! with the log head that its reader's transaction sees. Nothing here contains SQL or writes rows; checkpoints go through
@@ -17,6 +17,7 @@ mod advance;
 pub mod background;
 mod cache;
 pub mod checkpoint;
+pub mod columns;
 pub mod distinct_ids;
 mod events;
 mod live;
@@ -27,13 +28,13 @@ pub mod ranking;
 pub mod read;
 pub mod references;
 pub mod registry;
+pub mod segments;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use background::{BackgroundLoads, LoadProgress};
 use distinct_ids::DistinctIdCache;
-use ranking::RankingCache;
 use registry::IndexCache;
 
 /// Why the index could not be read.
@@ -89,7 +90,6 @@ pub type IndexResult<T> = std::result::Result<T, IndexError>;
 /// The caches that follow the log, under one memory budget. Their contents may be dropped at any time.
 pub struct Caches {
     pub index: IndexCache,
-    pub rankings: RankingCache,
     pub distinct_ids: DistinctIdCache,
     pub loads: BackgroundLoads,
 }
@@ -98,7 +98,6 @@ impl Default for Caches {
     fn default() -> Self {
         let index = IndexCache::default();
         Self {
-            rankings: RankingCache::new(&index.memory),
             distinct_ids: DistinctIdCache::new(&index.memory),
             loads: BackgroundLoads::default(),
             index,

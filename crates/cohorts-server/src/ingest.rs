@@ -37,6 +37,7 @@ pub use json::LONGEST_PROPERTY_NAME;
 pub use nonstandard::Standardized;
 use person_state::{PersonState, new_person};
 pub use refusal::Refusal;
+pub use write::WrittenEvents;
 use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.
@@ -59,30 +60,45 @@ pub fn commit(
     project: ProjectId,
     items: &[Item],
 ) -> Result<Committed, Error> {
-    commit_with(store, project, items, false)
+    commit_with(store, project, items, None)
 }
 
 /// As [`commit`], for a batch of many thousand items that no request waits for. Two connections write half of the events
-/// each, so one half may be visible before the other; the log head moves when both are.
+/// each, so one half may be visible before the other; the log head moves when both are. The events of each write of the
+/// log are added to `written`.
 pub fn commit_in_halves(
     store: &IndexedStore,
     project: ProjectId,
     items: &[Item],
+    written: &mut Vec<WrittenEvents>,
 ) -> Result<Committed, Error> {
-    commit_with(store, project, items, true)
+    commit_with(store, project, items, Some(written))
 }
 
 fn commit_with(
     store: &IndexedStore,
     project: ProjectId,
     items: &[Item],
-    in_halves: bool,
+    mut written: Option<&mut Vec<WrittenEvents>>,
 ) -> Result<Committed, Error> {
+    let attempt = Attempt {
+        in_halves: written.is_some(),
+        locks_project: false,
+        records_events: written.is_some(),
+    };
     let mut total = Committed::default();
     let (mut rest, mut limit) = (items, items.len());
     while !rest.is_empty() {
         let offered = limit.min(rest.len());
-        let part = commit_part(store, project, &mut || rest[..offered].iter(), in_halves)?;
+        let part = commit_part(store, project, &mut || rest[..offered].iter(), attempt)?;
+        if let Some((written, mut events)) = written.as_mut().zip(part.written) {
+            let before = items.len() - rest.len();
+            events
+                .events
+                .iter_mut()
+                .for_each(|(item, _)| *item += before);
+            written.push(events);
+        }
         total.added += part.committed.added;
         total.denied.add(part.committed.denied);
         rest = &rest[part.items..];
@@ -107,14 +123,10 @@ fn commit_part<'a, I: Iterator<Item = &'a Item>>(
     store: &'a IndexedStore,
     project: ProjectId,
     items: &mut dyn FnMut() -> I,
-    in_halves: bool,
+    attempt: Attempt,
 ) -> Result<CommittedPart, Error> {
     retried(Error::is_transient, || {
         let mut batch = WriteBatch::new(store, project, items());
-        let attempt = Attempt {
-            in_halves,
-            locks_project: false,
-        };
         let failed = match batch.commit(attempt) {
             Ok(committed) => return Ok(committed),
             Err(failed) => failed,
@@ -125,6 +137,7 @@ fn commit_part<'a, I: Iterator<Item = &'a Item>>(
                 .commit(Attempt {
                     in_halves: false,
                     locks_project: true,
+                    ..attempt
                 })
                 .map_err(Error::from),
             failed => Err(failed.into()),
@@ -278,8 +291,13 @@ mod tests {
             Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
         };
         let first = [item(1, 0), item(1, 1), item(2, 0)];
-        assert_eq!(commit_in_halves(&store, project, &first).unwrap().added, 2);
-        assert_eq!(commit_in_halves(&store, project, &first).unwrap().added, 0);
+        let mut written = Vec::new();
+        let mut commit_first = || commit_in_halves(&store, project, &first, &mut written).unwrap();
+        assert_eq!((commit_first().added, commit_first().added), (2, 0));
+        let written = written
+            .iter()
+            .map(|part| (part.seq, part.is_complete, part.events.len()));
+        assert_eq!(written.collect::<Vec<_>>(), [(1, true, 2), (2, true, 0)]);
         let second = [item(3, 1), item(4, 2), item(5, 2)];
         assert_eq!(commit(&store, project, &second).unwrap().added, 1);
     }

@@ -36,6 +36,7 @@ pub struct Metrics {
     workers: IntGaugeVec,
     change_log_bytes: IntGauge,
     change_log_limit: IntGauge,
+    erasures: IntGauge,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
     exposing: Arc<Mutex<()>>,
@@ -46,7 +47,7 @@ pub struct Metrics {
 pub struct IndexFigures {
     /// The memory of all indexes, in bytes.
     pub bytes: u64,
-    /// Bytes of segments read from checkpoints.
+    /// Bytes of segments read.
     pub segment_bytes_read: u64,
     /// Indexes that were built from checkpoints and rows.
     pub builds: u64,
@@ -138,11 +139,11 @@ impl Metrics {
             )?,
             segment_bytes_read: IntCounter::new(
                 "cohorts_segment_bytes_read_total",
-                "Bytes of segments read from checkpoints instead of rows.",
+                "Bytes of segments read instead of rows.",
             )?,
             index_builds: IntCounter::new(
                 "cohorts_index_builds_total",
-                "Indexes built from checkpoints and rows, instead of from an earlier index.",
+                "Indexes built from segments, checkpoints and rows, instead of from an earlier index.",
             )?,
             waiting: IntGauge::new(
                 "cohorts_waiting",
@@ -167,13 +168,17 @@ impl Metrics {
                 "cohorts_change_log_limit_bytes",
                 "Limit of the change log of members, in bytes. Beyond it, old changes are deleted.",
             )?,
+            erasures: IntGauge::new(
+                "cohorts_erasures_pending",
+                "Deleted persons that are still in checkpoints.",
+            )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 20] = [
+        let collectors: [Box<dyn Collector>; 21] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -193,6 +198,7 @@ impl Metrics {
             Box::new(metrics.workers.clone()),
             Box::new(metrics.change_log_bytes.clone()),
             Box::new(metrics.change_log_limit.clone()),
+            Box::new(metrics.erasures.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for collector in collectors {
@@ -236,6 +242,11 @@ impl Metrics {
         ] {
             gauge.set(value.try_into().unwrap_or(i64::MAX));
         }
+    }
+
+    /// Sets the number of deleted persons that are still in checkpoints.
+    pub fn erasures(&self, pending: i64) {
+        self.erasures.set(pending);
     }
 
     pub fn failed(&self, code: &str) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cohorts_store::ProjectId;
+use cohorts_store::outages::WorkerName;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -30,6 +31,8 @@ pub struct ShareLimits {
     pub total: usize,
     /// Permits of one owner.
     pub per_owner: usize,
+    /// Permits of all owners on one worker of Citus: it may not respond, and then holds them.
+    pub per_node: usize,
     /// Requests of one owner that may wait for a permit.
     pub waiting: usize,
     /// How long a request waits.
@@ -58,6 +61,8 @@ struct Pool {
 struct PoolState {
     used: usize,
     owners: HashMap<ShareOwner, OwnerShare>,
+    /// The used permits of each worker of Citus.
+    nodes: HashMap<WorkerName, usize>,
     /// Owners with waiting requests, in the order of their turns.
     turns: VecDeque<ShareOwner>,
 }
@@ -65,6 +70,7 @@ struct PoolState {
 #[derive(Default)]
 struct OwnerShare {
     used: usize,
+    node: Option<WorkerName>,
     waiting: VecDeque<oneshot::Sender<Permit>>,
 }
 
@@ -72,6 +78,7 @@ struct OwnerShare {
 pub struct Permit {
     pool: Option<Arc<Pool>>,
     owner: ShareOwner,
+    node: Option<WorkerName>,
 }
 
 impl Shares {
@@ -86,8 +93,18 @@ impl Shares {
     ///
     /// Fails if too many requests of `owner` wait already, or no permit becomes free in time.
     pub async fn acquire(&self, owner: ShareOwner) -> Result<Permit, ShareFull> {
+        self.acquire_on(owner, None).await
+    }
+
+    /// As [`Self::acquire`], for work on a worker of Citus.
+    pub async fn acquire_on(
+        &self,
+        owner: ShareOwner,
+        node: Option<WorkerName>,
+    ) -> Result<Permit, ShareFull> {
         let receiver = {
             let mut state = self.0.state.lock();
+            state.owners.entry(owner).or_default().node = node;
             if state.is_free(owner, &self.0.limits) {
                 return Ok(state.grant(&self.0, owner));
             }
@@ -122,19 +139,35 @@ impl Shares {
 
 impl PoolState {
     fn is_free(&self, owner: ShareOwner, limits: &ShareLimits) -> bool {
-        let own = self.owners.get(&owner).map_or(0, |entry| entry.used);
-        self.used < limits.total && own < limits.per_owner
+        let entry = self.owners.get(&owner);
+        let own = entry.map_or(0, |entry| entry.used);
+        let node = entry.and_then(|entry| entry.node.as_ref());
+        let of_node = node.and_then(|node| self.nodes.get(node)).unwrap_or(&0);
+        self.used < limits.total && own < limits.per_owner && *of_node < limits.per_node
     }
 
     fn grant(&mut self, pool: &Arc<Pool>, owner: ShareOwner) -> Permit {
         self.used += 1;
-        self.owners.entry(owner).or_default().used += 1;
+        let entry = self.owners.entry(owner).or_default();
+        entry.used += 1;
+        let node = entry.node.clone();
+        if let Some(node) = &node {
+            *self.nodes.entry(node.clone()).or_default() += 1;
+        }
         let pool = Some(Arc::clone(pool));
-        Permit { pool, owner }
+        Permit { pool, owner, node }
     }
 
-    fn take_back(&mut self, owner: ShareOwner) {
+    fn take_back(&mut self, owner: ShareOwner, node: Option<&WorkerName>) {
         self.used -= 1;
+        if let Some(node) = node
+            && let Some(used) = self.nodes.get_mut(node)
+        {
+            *used -= 1;
+            if *used == 0 {
+                self.nodes.remove(node);
+            }
+        }
         if let Some(entry) = self.owners.get_mut(&owner) {
             entry.used -= 1;
             if entry.used == 0 && entry.waiting.is_empty() {
@@ -170,7 +203,7 @@ impl PoolState {
             if let Err(mut permit) = sender.send(self.grant(pool, owner)) {
                 // The client has gone. Its permit must not lock the state again.
                 permit.pool = None;
-                self.take_back(owner);
+                self.take_back(owner, permit.node.as_ref());
             }
         }
     }
@@ -190,7 +223,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
             let mut state = pool.state.lock();
-            state.take_back(self.owner);
+            state.take_back(self.owner, self.node.as_ref());
             state.pass_on(&pool);
         }
     }
@@ -207,6 +240,7 @@ mod tests {
             work: "exports",
             total,
             per_owner,
+            per_node: 2,
             waiting,
             wait: Duration::from_secs(3_600),
         })
@@ -242,6 +276,22 @@ mod tests {
         );
         drop(first);
         assert!(shares.acquire(project(3)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_node_of_citus_does_not_get_all_permits() {
+        let shares = shares(3, 2, 9);
+        let acquire = |id, node: &str| Box::pin(shares.acquire_on(project(id), Some(node.into())));
+        let first = acquire(1, "a:1").await.ok().unwrap();
+        let second = acquire(2, "a:1").await.ok().unwrap();
+        let mut third = acquire(3, "a:1");
+        assert!((&mut third).now_or_never().is_none());
+        let other = acquire(4, "b:1").await.ok().unwrap();
+        drop(other);
+        assert!((&mut third).now_or_never().is_none());
+        drop(first);
+        drop((third.await.ok().unwrap(), second));
+        assert!(shares.0.state.lock().nodes.is_empty());
     }
 
     #[tokio::test]

@@ -1,24 +1,28 @@
 //! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories and of the change log,
-//! expired keys, checkpoints.
+//! expired keys, checkpoints, erasure of deleted persons from them.
 
 mod changes;
 mod counts;
 mod due;
+mod eraser;
 mod pruning;
 mod retention;
+mod watch;
 
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use cohorts_store::{Error, Store, distribution, keys, queue};
+use cohorts_store::{Error, Store, keys, queue};
 
 use crate::calculation::Calculator;
 use changes::ChangeKeeper;
 pub use changes::ChangeLimits;
 use counts::Counts;
+use eraser::Eraser;
 pub use pruning::HistoryLimits;
 use pruning::Pruner;
 use retention::Sweeper;
+pub use watch::WorkerWatch;
 
 /// The longest pause between two runs.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -30,6 +34,7 @@ pub struct Upkeep {
     pruner: Pruner,
     counts: Counts,
     changes: ChangeKeeper,
+    eraser: Eraser,
     due_checked: Instant,
     /// `None` before the first time.
     tidied: Option<Instant>,
@@ -43,6 +48,7 @@ impl Upkeep {
             pruner: Pruner::new(limits),
             counts: Counts::default(),
             changes: ChangeKeeper::new(limits.changes),
+            eraser: Eraser::default(),
             due_checked: Instant::now(),
             tidied: None,
         }
@@ -51,7 +57,9 @@ impl Upkeep {
     /// Runs the tasks that are due. A failed task is logged and runs again at its next time.
     pub fn run(&mut self) {
         let Calculator {
-            store, freshness, ..
+            store,
+            freshness,
+            metrics,
         } = &self.calculator;
         let quarter = freshness.to_std().unwrap_or_default() / 4;
         if self.due_checked.elapsed() >= quarter.min(INTERVAL) {
@@ -60,37 +68,31 @@ impl Upkeep {
             report("due cohorts were not checked, will retry", checked);
             report("waiting cohorts were not counted", self.count_waiting());
         }
-        if self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL) {
+        let erased = self.eraser.run(store, metrics);
+        report("deleted persons were not erased, will retry", erased);
+        let is_tidying = self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL);
+        if is_tidying || !store.uncertain.is_empty() {
+            let checked = self.counts.check(store);
+            report("counts were not checked, will retry", checked);
+        }
+        if is_tidying {
             self.tidied = Some(Instant::now());
-            report("workers were not counted", self.count_workers());
             report("expired keys were not voided, will retry", void_keys(store));
             let swept = self.sweeper.sweep(store);
             report("old events were not deleted, will retry", swept);
-            report(
-                "counts were not checked, will retry",
-                self.counts.check(store),
-            );
             let pruned = self.pruner.prune(store);
             report("histories were not shortened, will retry", pruned);
             let kept = self.changes.keep(store, &self.calculator.metrics);
             report("the change log was not shortened, will retry", kept);
             let conn = store.connection();
-            let written = conn.map(|mut conn| store.caches.index.write_checkpoints(&mut conn));
+            let written = conn.map(|mut conn| {
+                store
+                    .caches
+                    .index
+                    .write_checkpoints(&mut conn, &store.outages)
+            });
             report("checkpoint failed, will retry", written);
         }
-    }
-
-    /// Counts the workers of Citus. On plain Postgres, the metric does not exist.
-    fn count_workers(&self) -> Result<(), Error> {
-        let store: &Store = &self.calculator.store;
-        let conn = &mut *store.connection()?;
-        if distribution::is_possible(conn)? {
-            let workers = distribution::workers(conn)?;
-            let responding = workers.iter().filter(|worker| worker.is_available).count();
-            let others = workers.len() - responding;
-            self.calculator.metrics.workers(responding, others);
-        }
-        Ok(())
     }
 
     fn count_waiting(&self) -> Result<(), Error> {

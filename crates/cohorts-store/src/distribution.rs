@@ -3,15 +3,16 @@
 //! On plain Postgres, [`is_possible`] returns false, and nothing else here may be called. A statement in another module
 //! never depends on the distribution.
 
+use std::fmt;
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 
-use crate::{Conn, Result, StoreError, scan, transaction};
+use crate::{Conn, ProjectId, Result, ShardKey, StoreError, projects, scan, transaction};
 
 /// The person tables; the others follow the first.
-pub const TABLES: [&str; 15] = [
+pub const TABLES: [&str; 18] = [
     "persons",
     "distinct_ids",
     "ordinal_counters",
@@ -24,15 +25,20 @@ pub const TABLES: [&str; 15] = [
     "change_heads",
     "cohort_sizes",
     "segments",
-    "segment_manifests",
+    "segment_heads",
     "person_checkpoints",
     "property_checkpoints",
+    "rankings",
+    "ranking_buckets",
+    "erasures",
 ];
 
 /// How long a question to all workers may take.
 const WORKER_LIMIT: Duration = Duration::from_secs(2);
 /// The longest interval after which Citus ends transactions that were left prepared, in milliseconds.
 const LONGEST_RECOVERY_INTERVAL: i64 = 5_000;
+/// The setting that ends connections to a worker that cannot be reached.
+const WORKER_TIMEOUT: &str = "tcp_user_timeout";
 /// The fewest prepared transactions that a worker must accept.
 const FEWEST_PREPARED: i64 = 100;
 
@@ -48,14 +54,25 @@ pub(crate) const TABLES_WITH_LOCAL_ROWS: &str = "\
         join pg_class c on c.relname = t.name and c.relnamespace = 'public'::regnamespace \
         join pg_dist_partition p on p.logicalrelid = c.oid \
     where pg_relation_size(c.oid) > 0 order by t.nth";
-pub(crate) const ASK_WORKERS: &str = "\
-    select nodename || ':' || nodeport as name, success as is_available, coalesce(result, '') as response \
-    from run_command_on_workers($1) order by 1";
+pub(crate) const WORKERS: &str = "\
+    select nodename::text as host, nodeport as port from pg_dist_node \
+    where groupid <> 0 and isactive and noderole = 'primary' order by nodename, nodeport";
+/// Citus opens a new connection for each question, so the time limit also ends it if the worker cannot be reached.
+pub(crate) const ASK_WORKER: &str = "\
+    select success as is_available, coalesce(result, '') as response \
+    from master_run_on_worker(array[$1], array[$2], array[$3], false)";
+pub(crate) const PLACEMENTS: &str = "\
+    select key as shard_key, p.nodename::text as host, p.nodeport::int as port from unnest($1) as key \
+    join pg_dist_shard_placement p on p.shardid = get_shard_id_for_distribution_column('persons', key)";
 pub(crate) const RECOVERY_INTERVAL: &str =
     "select setting::bigint as number from pg_settings where name = 'citus.recover_2pc_interval'";
 /// The bytes of distributed tables on all workers.
 pub(crate) const BYTES: &str = "\
     select coalesce(sum(citus_total_relation_size(p.logicalrelid)), 0)::bigint as number from pg_dist_partition p";
+pub(crate) const NODE_CONNINFO: &str = "select current_setting('citus.node_conninfo') as name";
+/// A coordinator without workers has group 0 too; `citus_is_coordinator` is false for it.
+pub(crate) const IS_WORKER: &str =
+    "select exists (select from pg_dist_local_group where groupid <> 0) as is_true";
 pub(crate) const SEQUENTIAL: &str = "set local citus.multi_shard_modify_mode = 'sequential'";
 pub(crate) const NO_LIMIT: &str = "set local statement_timeout = 0";
 pub(crate) const DISTRIBUTE_FIRST: &str = "\
@@ -90,18 +107,59 @@ struct Number {
     number: i64,
 }
 
-/// The response of a worker to a statement.
+/// The address of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Address {
+    #[diesel(sql_type = Text)]
+    host: String,
+    #[diesel(sql_type = Integer)]
+    port: i32,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[derive(QueryableByName)]
+struct Placement {
+    #[diesel(sql_type = BigInt)]
+    shard_key: i64,
+    #[diesel(embed)]
+    address: Address,
+}
+
+#[derive(QueryableByName)]
+struct Response {
+    #[diesel(sql_type = Bool)]
+    is_available: bool,
+    #[diesel(sql_type = Text)]
+    response: String,
+}
+
+/// The response of a worker to a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     /// Host and port.
-    #[diesel(sql_type = Text)]
-    pub name: String,
+    pub address: Address,
     /// Whether it responded.
-    #[diesel(sql_type = Bool)]
     pub is_available: bool,
     /// The first value of the result, or the error.
-    #[diesel(sql_type = Text)]
     pub response: String,
+}
+
+impl Worker {
+    /// A worker for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn of_test(is_available: bool, response: &str) -> Self {
+        let host = "w".to_owned();
+        Self {
+            address: Address { host, port: 5432 },
+            is_available,
+            response: response.to_owned(),
+        }
+    }
 }
 
 /// Whether the database has the extension `citus`.
@@ -111,6 +169,15 @@ pub struct Worker {
 /// Fails if the database fails.
 pub fn is_possible(conn: &mut Conn) -> Result<bool> {
     let row: Truth = diesel::sql_query(HAS_CITUS).get_result(conn)?;
+    Ok(row.is_true)
+}
+
+/// Whether the database is on a worker of Citus.
+pub(crate) fn is_worker(conn: &mut Conn) -> Result<bool> {
+    if !is_possible(conn)? {
+        return Ok(false);
+    }
+    let row: Truth = diesel::sql_query(IS_WORKER).get_result(conn)?;
     Ok(row.is_true)
 }
 
@@ -144,20 +211,64 @@ pub(crate) fn bytes(conn: &mut Conn) -> Result<i64> {
     Ok(row.number)
 }
 
+/// Asks each worker by itself, so that the time limit tells which of them does not respond.
 fn ask_workers(conn: &mut Conn, statement: &str) -> Result<Vec<Worker>> {
+    let addresses: Vec<Address> = diesel::sql_query(WORKERS).load(conn)?;
+    let workers = addresses.into_iter().map(|address| {
+        let asked = ask_worker(conn, &address, statement);
+        let Response {
+            is_available,
+            response,
+        } = match asked {
+            Err(StoreError::TimedOut) => Response {
+                is_available: false,
+                response: format!("no response within {} s", WORKER_LIMIT.as_secs()),
+            },
+            asked => asked?,
+        };
+        Ok(Worker {
+            address,
+            is_available,
+            response,
+        })
+    });
+    workers.collect()
+}
+
+fn ask_worker(conn: &mut Conn, address: &Address, statement: &str) -> Result<Response> {
     transaction(conn, |conn| {
         scan::set_statement_timeout(conn, WORKER_LIMIT)?;
-        Ok(diesel::sql_query(ASK_WORKERS)
+        Ok(diesel::sql_query(ASK_WORKER)
+            .bind::<Text, _>(&address.host)
+            .bind::<Integer, _>(address.port)
             .bind::<Text, _>(statement)
-            .load(conn)?)
+            .get_result(conn)?)
     })
+}
+
+/// The worker of each project; none before the person tables are distributed.
+///
+/// # Errors
+///
+/// Fails if the database fails or has no Citus.
+pub fn workers_of_projects(conn: &mut Conn) -> Result<Vec<(ProjectId, Address)>> {
+    if local_tables(conn)?.contains(&TABLES[0]) {
+        return Ok(Vec::new());
+    }
+    let projects = projects::all(conn)?.into_iter();
+    let keys: Vec<i64> = projects.map(|project| project.shard_key().0).collect();
+    let rows: Vec<Placement> = diesel::sql_query(PLACEMENTS)
+        .bind::<Array<BigInt>, _>(keys)
+        .load(conn)?;
+    let project = |row: Placement| (ShardKey(row.shard_key).project(), row.address);
+    Ok(rows.into_iter().map(project).collect())
 }
 
 /// The workers, each with its number of hanging prepared transactions as the response.
 ///
 /// # Errors
 ///
-/// Fails if the database fails or has no Citus, or if a worker does not respond within two seconds.
+/// Fails if the database fails or has no Citus. A worker that does not respond within two seconds is not available.
 pub fn workers(conn: &mut Conn) -> Result<Vec<Worker>> {
     ask_workers(conn, HANGING_OF_WORKER)
 }
@@ -176,17 +287,26 @@ pub fn obstacles(conn: &mut Conn) -> Result<Vec<String>> {
             interval.number
         ));
     }
+    let settings: TableName = diesel::sql_query(NODE_CONNINFO).get_result(conn)?;
+    if !settings.name.contains(WORKER_TIMEOUT) {
+        obstacles.push(format!(
+            "citus.node_conninfo of the coordinator has no {WORKER_TIMEOUT}, so a worker that cannot be reached holds \
+             connections for minutes; add `{WORKER_TIMEOUT}=10000 keepalives_idle=5 keepalives_interval=2 keepalives_count=3`"
+        ));
+    }
     let workers = ask_workers(conn, EXTENSION_OF_WORKER)?;
     if workers.is_empty() {
         obstacles.push("there are no workers; add them with `select citus_add_node(…)`".to_owned());
     }
     for worker in &workers {
-        let Worker { name, response, .. } = worker;
+        let Worker {
+            address, response, ..
+        } = worker;
         if !worker.is_available {
-            obstacles.push(format!("worker {name} does not respond: {response}"));
+            obstacles.push(format!("worker {address} does not respond: {response}"));
         } else if response.is_empty() {
             obstacles.push(format!(
-                "worker {name} has no Citus in this database; run `create extension citus` there"
+                "worker {address} has no Citus in this database; run `create extension citus` there"
             ));
         }
     }
@@ -194,9 +314,11 @@ pub fn obstacles(conn: &mut Conn) -> Result<Vec<String>> {
     let few = prepared.iter().filter(|worker| worker.is_available);
     let few = few.filter(|worker| worker.response.parse().unwrap_or(0) < FEWEST_PREPARED);
     obstacles.extend(few.map(|worker| {
-        let Worker { name, response, .. } = worker;
+        let Worker {
+            address, response, ..
+        } = worker;
         format!(
-            "max_prepared_transactions of worker {name} is {response}; set it to at least {FEWEST_PREPARED}, and restart the \
+            "max_prepared_transactions of worker {address} is {response}; set it to at least {FEWEST_PREPARED}, and restart the \
              worker"
         )
     }));

@@ -3,15 +3,18 @@
 //! A write takes the next sequence number with [`begin_write`], which locks the head until the commit. So sequence
 //! numbers rise in commit order, and a reader that has seen number N finds all later events above N.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use diesel::dsl;
+use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
 use diesel::sql_types;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::scan::start_of_day;
+use crate::erasures::EventDays;
+use crate::scan::{DAY_MICROS, start_of_day};
 use crate::schema::{events, log_heads};
 use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
 
@@ -92,6 +95,36 @@ fn count_between(
     Ok(row.count)
 }
 
+/// Whether more than `limit` events have sequence numbers above `after`, up to `through`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn are_more_between(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    span: (i64, i64),
+    limit: i64,
+) -> Result<bool> {
+    Ok(count_between(conn, shard_key, span, limit + 1)? > limit)
+}
+
+pub(crate) const HAS_FROM: &str = "select count(*) as count from (select from events where shard_key = $1 and seq >= $2 limit 1) e";
+
+/// Whether there is an event with sequence number `seq` or a higher one. A write of two halves that was interrupted leaves
+/// such events.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn has_from(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<bool> {
+    let row: CountRow = diesel::sql_query(HAS_FROM)
+        .bind::<sql_types::BigInt, _>(shard_key.0)
+        .bind::<sql_types::BigInt, _>(seq)
+        .get_result(conn)?;
+    Ok(row.count > 0)
+}
+
 /// How many events of a name are in the log up to sequence number `through_seq`, from a UTC day on.
 ///
 /// # Errors
@@ -124,7 +157,7 @@ pub fn names_since(
     after: i64,
     limit: i64,
 ) -> Result<Option<HashSet<String>>> {
-    if count_between(conn, shard_key, (after, i64::MAX), limit + 1)? > limit {
+    if are_more_between(conn, shard_key, (after, i64::MAX), limit)? {
         return Ok(None);
     }
     let names: Vec<String> = events::table
@@ -261,7 +294,8 @@ fn raise_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
         .get_result(conn)?)
 }
 
-/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them.
+/// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them, which are found
+/// day by day. Returns the names and days of the deleted events by ordinal.
 ///
 /// # Errors
 ///
@@ -271,16 +305,77 @@ pub fn delete_of_persons(
     shard_key: ShardKey,
     ordinals: &[i64],
     after: i64,
-) -> Result<usize> {
-    let rows = events::table
+) -> Result<BTreeMap<i64, EventDays>> {
+    let mut deleted = BTreeMap::new();
+    if ordinals.is_empty() {
+        return Ok(deleted);
+    }
+    if after > 0 {
+        let rows = events::table
+            .filter(events::shard_key.eq(shard_key.0))
+            .filter(events::ordinal.eq_any(ordinals))
+            .filter(events::seq.gt(after));
+        let rows = diesel::delete(rows).returning(DeletedEvent::as_returning());
+        rows.load_iter::<_, PgRowByRowLoadingMode>(conn)?
+            .try_for_each(|row| add_deleted(&mut deleted, row?))?;
+        return Ok(deleted);
+    }
+    let mut from = Some(start_of_day(i64::MIN).date_naive());
+    while let Some(first) = from {
+        let days = next_days(conn, shard_key, first)?;
+        diesel::sql_query(DELETE_OF_PERSONS)
+            .bind::<sql_types::BigInt, _>(shard_key.0)
+            .bind::<sql_types::Array<sql_types::Date>, _>(&days)
+            .bind::<sql_types::Array<sql_types::BigInt>, _>(ordinals)
+            .load_iter::<DeletedEvent, PgRowByRowLoadingMode>(conn)?
+            .try_for_each(|row| add_deleted(&mut deleted, row?))?;
+        from = days.last().and_then(NaiveDate::succ_opt);
+    }
+    Ok(deleted)
+}
+
+/// The person, the name and the day of a deleted event.
+#[derive(QueryableByName, Queryable, Selectable)]
+#[diesel(table_name = events)]
+struct DeletedEvent {
+    ordinal: i64,
+    event: String,
+    day: NaiveDate,
+}
+
+fn add_deleted(deleted: &mut BTreeMap<i64, EventDays>, row: DeletedEvent) -> Result<()> {
+    let day = row.day.and_time(NaiveTime::MIN).and_utc();
+    let day = day.timestamp_micros() / DAY_MICROS;
+    let days = deleted.entry(row.ordinal).or_default();
+    days.insert((row.event, day));
+    Ok(())
+}
+
+/// The most days that a statement names. Each costs a look-up per person.
+const DAYS_AT_ONCE: usize = 100;
+/// OFFSET 0 makes each pair of a day and a person a look-up in the index. Conditions with ANY would be compared with each
+/// row of the project.
+pub(crate) const DELETE_OF_PERSONS: &str = "\
+    delete from events e using ( \
+        select k.* from unnest($2) as d(day) cross join unnest($3) as o(ordinal) cross join lateral ( \
+            select uuid, identity, day from events \
+            where shard_key = $1 and day = d.day and ordinal = o.ordinal offset 0) k) old \
+    where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day \
+    returning e.ordinal, e.event, e.day";
+
+/// Consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty at the end.
+fn next_days(conn: &mut Conn, shard_key: ShardKey, from: NaiveDate) -> Result<Vec<NaiveDate>> {
+    let later = events::table
         .filter(events::shard_key.eq(shard_key.0))
-        .filter(events::ordinal.eq_any(ordinals));
-    // Without a condition on `seq`, the planner takes the index on persons.
-    Ok(if after == 0 {
-        diesel::delete(rows).execute(conn)?
-    } else {
-        diesel::delete(rows.filter(events::seq.gt(after))).execute(conn)?
-    })
+        .filter(events::day.ge(from));
+    let ends: (Option<NaiveDate>, Option<NaiveDate>) = later
+        .select((dsl::min(events::day), dsl::max(events::day)))
+        .first(conn)?;
+    let (Some(first), Some(end)) = ends else {
+        return Ok(Vec::new());
+    };
+    let days = first.iter_days().take(DAYS_AT_ONCE);
+    Ok(days.take_while(|day| *day <= end).collect())
 }
 
 /// The last sequence number of the log; 0 before the first write.
@@ -332,6 +427,57 @@ pub fn delete_before(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProjectId;
+    use crate::testing::TestDatabase;
+
+    #[test]
+    fn all_events_of_a_person_are_deleted_whatever_their_days() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let (project, other) = (ProjectId(1).shard_key(), ProjectId(2).shard_key());
+        let days = [
+            (1, 1, 1),
+            (1970, 1, 1),
+            (1971, 6, 1),
+            (2026, 2, 28),
+            (2026, 3, 1),
+            (9999, 12, 31),
+        ];
+        let properties = JsonText("{}".to_owned());
+        for (shard_key, ordinal) in [(project, 7), (project, 8), (other, 7)] {
+            let event = |(year, month, day)| {
+                let day = NaiveDate::from_ymd_opt(year, month, day).unwrap();
+                NewEvent {
+                    shard_key: shard_key.0,
+                    uuid: Uuid::now_v7(),
+                    identity: 1,
+                    day,
+                    seq: 1,
+                    ordinal,
+                    event: "e",
+                    distinct_id: "d",
+                    timestamp: day.and_hms_opt(12, 0, 0).unwrap().and_utc(),
+                    properties: &properties,
+                }
+            };
+            append(conn, &days.map(event)).unwrap();
+        }
+        let delete = |conn: &mut Conn, ordinal: i64| {
+            let deleted = delete_of_persons(conn, project, &[ordinal], 0).unwrap();
+            deleted.get(&ordinal).map_or(0, EventDays::len)
+        };
+        assert_eq!(delete(conn, 7), 6);
+        assert_eq!(delete(conn, 7), 0);
+        let mut left: Vec<(i64, i64)> = events::table
+            .select((events::shard_key, events::ordinal))
+            .distinct()
+            .load(conn)
+            .unwrap();
+        left.sort_unstable();
+        assert_eq!(left, [(project.0, 8), (other.0, 7)]);
+        assert_eq!(delete(conn, 8), 6);
+    }
 
     #[test]
     fn the_identity_depends_on_the_boundary_between_name_and_id() {

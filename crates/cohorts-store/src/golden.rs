@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, changes, distribution, events, health, history, members, migrate, persons,
-    purge, queue, scan,
+    ProjectId, activity, changes, columns, distribution, events, health, history, members, migrate,
+    persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -76,9 +76,17 @@ fn families() -> Vec<Family> {
                 ("events::SEND_LIMITS", events::SEND_LIMITS),
                 ("events::LIMIT_LOCK_WAIT", events::LIMIT_LOCK_WAIT),
                 ("events::LIMIT_DURATION", events::LIMIT_DURATION),
+                ("events::DELETE_OF_PERSONS", events::DELETE_OF_PERSONS),
                 ("events::DELETE_BEFORE", events::DELETE_BEFORE),
+                ("segments::SIZES", segments::SIZES),
+                ("segments::READ", segments::READ),
+                ("segments::NEXT_NAME", segments::NEXT_NAME),
+                ("segments::CROWDED_DAYS", segments::CROWDED_DAYS),
+                ("events::HAS_FROM", events::HAS_FROM),
                 ("scan::EVENTS", scan::EVENTS),
                 ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
+                ("scan::WHOLE_EVENTS", scan::WHOLE_EVENTS),
+                ("scan::WHOLE_EVENTS_OF_DAY", scan::WHOLE_EVENTS_OF_DAY),
                 ("scan::AFTER_STEP", scan::AFTER_STEP),
                 ("scan::NEXT_NAME", scan::NEXT_NAME),
             ],
@@ -142,6 +150,7 @@ fn families() -> Vec<Family> {
                 ("scan::PROPERTY", scan::PROPERTY),
                 ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),
+                ("columns::CHANGES_BY_PART", columns::CHANGES_BY_PART),
             ],
         )
         .with(
@@ -178,6 +187,19 @@ fn families() -> Vec<Family> {
                 (
                     "project_deletion::TOMBSTONES.delete",
                     deletion::TOMBSTONES.delete,
+                ),
+                ("project_deletion::ERASURES.bound", deletion::ERASURES.bound),
+                (
+                    "project_deletion::ERASURES.delete",
+                    deletion::ERASURES.delete,
+                ),
+                (
+                    "project_deletion::PROPERTY_PARTS.bound",
+                    deletion::PROPERTY_PARTS.bound,
+                ),
+                (
+                    "project_deletion::PROPERTY_PARTS.delete",
+                    deletion::PROPERTY_PARTS.delete,
                 ),
                 (
                     "project_deletion::MEMBER_CHUNKS.bound",
@@ -223,12 +245,16 @@ fn families() -> Vec<Family> {
                     "distribution::TABLES_WITH_LOCAL_ROWS",
                     distribution::TABLES_WITH_LOCAL_ROWS,
                 ),
-                ("distribution::ASK_WORKERS", distribution::ASK_WORKERS),
+                ("distribution::WORKERS", distribution::WORKERS),
+                ("distribution::ASK_WORKER", distribution::ASK_WORKER),
+                ("distribution::PLACEMENTS", distribution::PLACEMENTS),
                 (
                     "distribution::RECOVERY_INTERVAL",
                     distribution::RECOVERY_INTERVAL,
                 ),
                 ("distribution::BYTES", distribution::BYTES),
+                ("distribution::NODE_CONNINFO", distribution::NODE_CONNINFO),
+                ("distribution::IS_WORKER", distribution::IS_WORKER),
                 ("distribution::SEQUENTIAL", distribution::SEQUENTIAL),
                 ("distribution::NO_LIMIT", distribution::NO_LIMIT),
                 (
@@ -249,6 +275,7 @@ fn families() -> Vec<Family> {
                     "distribution::HANGING_OF_WORKER",
                     distribution::HANGING_OF_WORKER,
                 ),
+                ("migrate::HAS_TRIGRAMS", migrate::HAS_TRIGRAMS),
                 ("migrate::CREATE_TRIGRAMS", migrate::CREATE_TRIGRAMS),
                 ("migrate::TRY_LOCK", migrate::TRY_LOCK),
                 ("migrate::SERVER_VERSION", migrate::SERVER_VERSION),

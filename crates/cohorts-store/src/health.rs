@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 
+use crate::outages::Outages;
 use crate::schema::cohorts;
 use crate::{
     CohortId, Conn, ProjectId, Result, distribution, members, projects, snapshot, tombstones,
@@ -91,19 +92,23 @@ struct ByteCount {
     number: i64,
 }
 
-/// The default limit of the change log in bytes: a tenth of the data, and at least 256 MiB.
+/// The default limit of the change log in bytes: a tenth of the data, and at least 256 MiB. It is not known while a worker
+/// of Citus does not respond.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn change_limit(conn: &mut Conn) -> Result<u64> {
+pub fn change_limit(conn: &mut Conn, outages: &Outages) -> Result<Option<u64>> {
+    if outages.has_silent() {
+        return Ok(None);
+    }
     let row: ByteCount = diesel::sql_query(DATABASE_BYTES).get_result(conn)?;
     let mut bytes = row.number;
     if distribution::is_possible(conn)? {
         bytes += distribution::bytes(conn)?;
     }
     let share = u64::try_from(bytes).unwrap_or(0) / CHANGE_SHARE;
-    Ok(share.max(LEAST_CHANGE_LIMIT))
+    Ok(Some(share.max(LEAST_CHANGE_LIMIT)))
 }
 
 /// A cohort with a count that was never the number of members that readers see.

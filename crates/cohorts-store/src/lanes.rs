@@ -29,16 +29,19 @@ pub enum Lane {
     Background,
     /// Readiness checks.
     Readiness,
+    /// Questions to the workers of a distributed Postgres, which may not respond.
+    Workers,
 }
 
 impl Lane {
     /// All lanes, in the order of their declaration.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Requests,
         Self::Authorization,
         Self::Writers,
         Self::Background,
         Self::Readiness,
+        Self::Workers,
     ];
 
     /// The name in messages and metrics.
@@ -49,6 +52,7 @@ impl Lane {
             Self::Writers => "writers",
             Self::Background => "background",
             Self::Readiness => "readiness",
+            Self::Workers => "workers",
         }
     }
 
@@ -61,7 +65,7 @@ impl Lane {
             Self::Writers => 12,
             // Each of 4 calculations needs one to read and one to publish. The rest is for heartbeats and upkeep.
             Self::Background => 10,
-            Self::Readiness => 1,
+            Self::Readiness | Self::Workers => 1,
         }
     }
 
@@ -70,7 +74,7 @@ impl Lane {
         Duration::from_secs(match self {
             Self::Requests | Self::Authorization => 5,
             Self::Writers | Self::Background => 30,
-            Self::Readiness => 2,
+            Self::Readiness | Self::Workers => 2,
         })
     }
 
@@ -84,6 +88,8 @@ impl Lane {
             // A calculation holds its snapshot while it evaluates.
             Self::Background => (300, 30, 600),
             Self::Readiness => (2, 1, 5),
+            // Each question has a shorter limit of its own.
+            Self::Workers => (10, 1, 30),
         };
         TimeLimits {
             statement: Duration::from_secs(statement),

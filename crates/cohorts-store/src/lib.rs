@@ -18,8 +18,10 @@ pub mod actions;
 pub mod activity;
 pub mod changes;
 pub mod cohorts;
+pub mod columns;
 pub mod definition;
 pub mod distribution;
+pub mod erasures;
 mod error;
 pub mod events;
 pub mod frames;
@@ -33,6 +35,7 @@ mod lanes;
 pub mod members;
 mod migrate;
 pub mod ordinals;
+pub mod outages;
 pub mod pages;
 pub mod persons;
 #[cfg(test)]
@@ -42,6 +45,7 @@ pub mod project_deletion;
 pub mod projects;
 pub mod purge;
 pub mod queue;
+pub mod rankings;
 pub mod scan;
 mod schema;
 #[cfg(test)]
@@ -50,6 +54,7 @@ pub mod segments;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tombstones;
+pub mod uncertain;
 pub mod uploads;
 
 pub use error::{Result, StoreError, StoreError as Error};
@@ -90,7 +95,7 @@ pub struct ShardKey(pub i64);
 
 impl ShardKey {
     /// The project of the shard key.
-    pub(crate) fn project(self) -> ProjectId {
+    pub fn project(self) -> ProjectId {
         ProjectId(self.0.div_euclid(STRIPES))
     }
 }
@@ -111,6 +116,10 @@ pub struct Store {
     lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
     pub ordinals: Arc<ordinals::Ordinals>,
+    /// The workers of a distributed Postgres that do not respond.
+    pub outages: Arc<outages::Outages>,
+    /// Projects with a transaction of unknown outcome.
+    pub uncertain: Arc<uncertain::UncertainProjects>,
     tokens: Arc<Cache<String, (ProjectId, Instant)>>,
     /// Whether the database has pg_trgm, so that searches also find similar names.
     pub has_trigrams: bool,
@@ -147,6 +156,8 @@ impl Store {
             lanes: Lanes::open(url, &statements, lane)?,
             lane,
             ordinals: Arc::default(),
+            outages: Arc::default(),
+            uncertain: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             has_trigrams,
             statements,

@@ -14,6 +14,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
+use crate::distribution;
 use crate::pool::request_english;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
@@ -29,6 +30,8 @@ const LOCK_WAIT: LockWait = LockWait {
     total: Duration::from_secs(600),
 };
 
+pub(crate) const HAS_TRIGRAMS: &str =
+    "select exists (select from pg_extension where extname = 'pg_trgm') as has_trigrams";
 pub(crate) const CREATE_TRIGRAMS: &str = "create extension if not exists pg_trgm";
 pub(crate) const TRY_LOCK: &str = "select pg_try_advisory_lock($1) as is_locked";
 pub(crate) const SERVER_VERSION: &str =
@@ -40,6 +43,10 @@ pub(crate) fn migrate(url: &str) -> anyhow::Result<bool> {
         .map_err(|cause| anyhow::anyhow!("cannot connect to the database: {cause}"))?;
     request_english(&mut conn);
     check_server_version(&mut conn)?;
+    anyhow::ensure!(
+        !distribution::is_worker(&mut conn)?,
+        "the database is on a worker of Citus; use the URL of the same database on the coordinator"
+    );
     lock_migrations(&mut conn)?;
     refuse_development_build(&mut conn)?;
     drop_invalid_indexes(&mut conn)?;
@@ -47,11 +54,27 @@ pub(crate) fn migrate(url: &str) -> anyhow::Result<bool> {
     if count > 0 {
         log::info!("ran {count} migrations");
     }
-    let created = diesel::sql_query(CREATE_TRIGRAMS).execute(&mut conn);
+    let created = create_trigrams(&mut conn);
     if let Err(cause) = &created {
         log::warn!("pg_trgm is missing, so searches find no misspelt names: {cause}");
     }
     Ok(created.is_ok())
+}
+
+/// Creates the extension if it does not exist. A distributed Postgres sends each `create extension` to its workers, also
+/// one without effect, and fails if one of them is not available.
+fn create_trigrams(conn: &mut PgConnection) -> QueryResult<()> {
+    let row: TrigramsRow = diesel::sql_query(HAS_TRIGRAMS).get_result(conn)?;
+    if !row.has_trigrams {
+        diesel::sql_query(CREATE_TRIGRAMS).execute(conn)?;
+    }
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct TrigramsRow {
+    #[diesel(sql_type = Bool)]
+    has_trigrams: bool,
 }
 
 fn not_migrated(cause: Box<dyn std::error::Error + Send + Sync>) -> anyhow::Error {

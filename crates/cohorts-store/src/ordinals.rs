@@ -4,9 +4,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
 use diesel::prelude::*;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::schema::ordinal_counters;
 use crate::{Conn, Result, ShardKey, StoreError, projects, transaction};
@@ -15,10 +16,15 @@ use crate::{Conn, Result, ShardKey, StoreError, projects, transaction};
 const RANGE: i64 = 64;
 
 /// Ordinals that this process has reserved and not used yet, by shard key.
+///
+/// Each shard key has a lock of its own, because it is held while the counter is raised: one that waits for its row, or for
+/// its worker of a distributed Postgres, must not stop the writers of all others.
 #[derive(Debug, Default)]
 pub struct Ordinals {
-    reserved: Mutex<HashMap<ShardKey, VecDeque<i64>>>,
+    reserved: Mutex<HashMap<ShardKey, Reserved>>,
 }
+
+type Reserved = Arc<Mutex<VecDeque<i64>>>;
 
 impl Ordinals {
     /// Takes `count` unused ordinals, in rising order. Unused ones are given back or remain gaps.
@@ -35,8 +41,8 @@ impl Ordinals {
         shard_key: ShardKey,
         count: usize,
     ) -> Result<VecDeque<i64>> {
-        let mut reserved = self.reserved();
-        let ordinals = reserved.entry(shard_key).or_default();
+        let reserved = self.reserved(shard_key);
+        let mut ordinals = reserved.lock();
         if ordinals.len() < count {
             let missing = (count - ordinals.len()) as i64;
             ordinals.extend(reserve(conn, shard_key, missing.max(RANGE))?);
@@ -46,15 +52,15 @@ impl Ordinals {
 
     /// Takes back ordinals that were not used.
     pub fn give_back(&self, shard_key: ShardKey, unused: VecDeque<i64>) {
-        let mut reserved = self.reserved();
-        let ordinals = reserved.entry(shard_key).or_default();
+        let reserved = self.reserved(shard_key);
+        let mut ordinals = reserved.lock();
         for ordinal in unused.into_iter().rev() {
             ordinals.push_front(ordinal);
         }
     }
 
-    fn reserved(&self) -> MutexGuard<'_, HashMap<ShardKey, VecDeque<i64>>> {
-        self.reserved.lock()
+    fn reserved(&self, shard_key: ShardKey) -> Reserved {
+        Arc::clone(self.reserved.lock().entry(shard_key).or_default())
     }
 }
 
@@ -82,4 +88,42 @@ fn increment(conn: &mut Conn, shard_key: ShardKey, length: i64) -> Result<Range<
         return Err(StoreError::Other(cause));
     }
     Ok(next - length..next)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use diesel::sql_types::Bool;
+
+    use super::*;
+    use crate::testing::TestDatabase;
+
+    #[test]
+    fn a_counter_that_waits_for_its_row_does_not_stop_the_writers_of_another_project() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let [locked, other] = ["a", "b"].map(|token| {
+            let project = projects::create(conn, "P", "UTC", token).unwrap();
+            project.id().shard_key()
+        });
+        thread::scope(|scope| {
+            transaction(conn, |conn| {
+                increment(conn, locked, RANGE)?;
+                scope.spawn(|| {
+                    let conn = &mut *store.connection().unwrap();
+                    store.ordinals.take(conn, locked, 1).unwrap()
+                });
+                let is_waiting = "exists (select from pg_locks where not granted)";
+                while !diesel::select(diesel::dsl::sql::<Bool>(is_waiting)).get_result(conn)? {
+                    thread::yield_now();
+                }
+                let second = &mut *store.connection()?;
+                assert_eq!(store.ordinals.take(second, other, 1)?, [0]);
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+        });
+    }
 }

@@ -79,7 +79,7 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
         sql(debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string());
     let shown_ids =
         sql(debug_query::<Pg, _>(&ByOrdinals::<ShownIds>::new(shard_key, &[])).to_string());
-    let cases: [(&str, &[&str], &[&str]); 12] = [
+    let cases: [(&str, &[&str], &[&str]); 13] = [
         (events::KNOWN, &[&key, uuids, numbers], &["events_pkey"]),
         (
             events::RANGES_WITH_EVENTS,
@@ -90,6 +90,11 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
             events::COUNT_BETWEEN,
             &[&key, "49", "60", "20"],
             &["events_by_seq"],
+        ),
+        (
+            events::DELETE_OF_PERSONS,
+            &[&key, "array[date '2026-01-01', date '2026-01-02']", numbers],
+            &["events_by_day_and_person", "events_pkey"],
         ),
         (persons::BY_UUID, &[&key, uuids], &["persons_by_uuid"]),
         (

@@ -13,7 +13,10 @@ use crate::purge::{self, CohortRows};
 use crate::schema::{
     actions, change_heads, cohorts, key_projects, keys, log_heads, ordinal_counters, projects,
 };
-use crate::{Conn, ProjectId, Result, ShardKey, events, keys as key_rows, segments, transaction};
+use crate::{
+    Conn, ProjectId, Result, ShardKey, columns, events, keys as key_rows, rankings, segments,
+    transaction,
+};
 
 #[cfg(test)]
 mod tests;
@@ -178,6 +181,9 @@ pub(crate) static DISTINCT_IDS: NumberedTable =
     numbered_table!("distinct id", "distinct_ids", "ordinal", STEP);
 pub(crate) static TOMBSTONES: NumberedTable =
     numbered_table!("tombstone", "tombstones", "ordinal", STEP);
+pub(crate) static ERASURES: NumberedTable = numbered_table!("erasure", "erasures", "ordinal", STEP);
+pub(crate) static PROPERTY_PARTS: NumberedTable =
+    numbered_table!("property part", "property_checkpoints", "part", LARGE_ROWS);
 pub(crate) static MEMBER_CHUNKS: NumberedTable =
     numbered_table!("member chunk", "member_chunks", "cohort_id", LARGE_ROWS);
 pub(crate) static MEMBER_CHANGES: NumberedTable =
@@ -187,7 +193,7 @@ pub(crate) static COHORT_SIZES: NumberedTable =
 
 /// Members and changes are deleted again after the cohorts, because an edit of a static cohort may have written some
 /// meanwhile.
-const PARTS: [Part; 17] = [
+const PARTS: [Part; 19] = [
     Part::Numbered(&EVENTS),
     Part::Numbered(&PERSONS),
     Part::Numbered(&DISTINCT_IDS),
@@ -196,7 +202,9 @@ const PARTS: [Part; 17] = [
     Part::Numbered(&MEMBER_CHANGES),
     Part::ChangeSlices,
     Part::Numbered(&COHORT_SIZES),
+    Part::Numbered(&ERASURES),
     Part::Segments,
+    Part::Numbered(&PROPERTY_PARTS),
     Part::Checkpoints,
     Part::Cohorts,
     Part::Actions,
@@ -268,6 +276,8 @@ impl ProjectDeletion {
             Part::Segments => ("segment", delete_segments(conn, shard_key)?),
             Part::Checkpoints => {
                 segments::drop_all(conn, shard_key)?;
+                columns::drop_all(conn, shard_key)?;
+                rankings::drop_all(conn, shard_key)?;
                 return Ok(None);
             }
             Part::Cohorts => delete_cohorts(conn, self.project)?,
@@ -322,8 +332,8 @@ fn delete_slices(conn: &mut Conn, shard_key: ShardKey) -> Result<usize> {
 
 pub(crate) const DELETE_SEGMENTS: &str = "\
     delete from segments s using ( \
-        select event, properties, day from segments where shard_key = $1 limit $2) old \
-    where s.shard_key = $1 and s.event = old.event and s.properties = old.properties and s.day = old.day";
+        select event, day, seq, part from segments where shard_key = $1 limit $2) old \
+    where s.shard_key = $1 and s.event = old.event and s.day = old.day and s.seq = old.seq and s.part = old.part";
 
 fn delete_segments(conn: &mut Conn, shard_key: ShardKey) -> Result<usize> {
     Ok(diesel::sql_query(DELETE_SEGMENTS)

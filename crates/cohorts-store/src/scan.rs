@@ -2,6 +2,8 @@
 //!
 //! Large results are passed to a closure row by row, so that the caller bounds the memory.
 
+mod whole;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,6 +15,10 @@ use roaring::RoaringBitmap;
 
 use crate::schema::{distinct_ids, persons};
 use crate::{Conn, Result, ShardKey, StoreError};
+
+#[cfg(test)]
+pub(crate) use whole::{WHOLE_EVENTS, WHOLE_EVENTS_OF_DAY};
+pub use whole::{WholeEvent, whole_events, whole_events_of_day};
 
 /// Microseconds of a day.
 pub const DAY_MICROS: i64 = 86_400_000_000;
@@ -242,28 +248,6 @@ pub fn created_at(
         .collect()
 }
 
-/// Calls `each` with the ordinal and the time of creation, in microseconds since 1970, of each person written after `seq`.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn written_persons(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    seq: i64,
-    mut each: impl FnMut(u32, i64),
-) -> Result<()> {
-    let rows = persons::table
-        .filter(persons::shard_key.eq(shard_key.0).and(persons::seq.gt(seq)))
-        .select((persons::created_at, persons::ordinal))
-        .load_iter::<(DateTime<Utc>, i64), PgRowByRowLoadingMode>(conn)?;
-    for row in rows {
-        let (created_at, person) = row?;
-        each(ordinal(person)?, created_at.timestamp_micros());
-    }
-    Ok(())
-}
-
 /// Calls `each` with the ordinal and the value, as JSON text, of each person of `range` that has the property `key`.
 ///
 /// # Errors
@@ -475,7 +459,7 @@ pub fn events<E: From<StoreError>>(
 }
 
 /// The ordinal of a row. The counter of ordinals stays within 32 bits.
-fn ordinal(column: i64) -> Result<u32> {
+pub(crate) fn ordinal(column: i64) -> Result<u32> {
     u32::try_from(column).map_err(|cause| StoreError::Corrupt(format!("ordinal {column}: {cause}")))
 }
 

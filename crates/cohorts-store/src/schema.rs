@@ -194,24 +194,23 @@ diesel::table! {
 }
 
 diesel::table! {
-    segments (shard_key, event, properties, day) {
+    segments (shard_key, event, day, seq, part) {
         shard_key -> Int8,
         event -> Text,
-        properties -> Text,
         day -> Int8,
-        through_seq -> Int8,
+        seq -> Int8,
+        part -> Int8,
+        row_count -> Int8,
         data -> Bytea,
+        properties -> Bytea,
     }
 }
 
 diesel::table! {
-    segment_manifests (shard_key, event, properties) {
+    segment_heads (shard_key) {
         shard_key -> Int8,
-        event -> Text,
-        properties -> Text,
         through_seq -> Int8,
-        from_day -> Int8,
-        days -> Int8,
+        claimed_until -> Nullable<Timestamptz>,
     }
 }
 
@@ -224,11 +223,41 @@ diesel::table! {
 }
 
 diesel::table! {
-    property_checkpoints (shard_key, key) {
+    property_checkpoints (shard_key, property, part) {
         shard_key -> Int8,
-        key -> Text,
+        property -> Text,
+        part -> Int8,
         through_seq -> Int8,
         data -> Bytea,
+    }
+}
+
+diesel::table! {
+    erasures (shard_key, ordinal) {
+        shard_key -> Int8,
+        ordinal -> Int8,
+        seq -> Int8,
+        events -> Jsonb,
+    }
+}
+
+diesel::table! {
+    rankings (shard_key) {
+        shard_key -> Int8,
+        through_seq -> Int8,
+        version -> Int8,
+        buckets -> Int8,
+    }
+}
+
+diesel::table! {
+    ranking_buckets (shard_key, start_time, start_ordinal) {
+        shard_key -> Int8,
+        start_time -> Int8,
+        start_ordinal -> Int8,
+        through_seq -> Int8,
+        ordinals -> Bytea,
+        keys -> Bytea,
     }
 }
 
@@ -329,6 +358,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     cohort_sizes,
     cohorts,
     distinct_ids,
+    erasures,
     events,
     tombstones,
     key_projects,
@@ -338,9 +368,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     member_change_slices,
     member_changes,
     member_chunks,
-    segment_manifests,
+    segment_heads,
     person_checkpoints,
     property_checkpoints,
+    rankings,
+    ranking_buckets,
     ordinal_counters,
     persons,
     projects,

@@ -24,10 +24,11 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-pub(crate) const PERSON: [&str; 15] = [
+pub(crate) const PERSON: [&str; 18] = [
     "change_heads",
     "cohort_sizes",
     "distinct_ids",
+    "erasures",
     "events",
     "log_heads",
     "member_change_slices",
@@ -37,7 +38,9 @@ pub(crate) const PERSON: [&str; 15] = [
     "person_checkpoints",
     "persons",
     "property_checkpoints",
-    "segment_manifests",
+    "ranking_buckets",
+    "rankings",
+    "segment_heads",
     "segments",
     "tombstones",
 ];

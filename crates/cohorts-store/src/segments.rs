@@ -1,173 +1,263 @@
-//! The tables of checkpoints: segments with their manifests, the persons, and properties, as packed bytes.
+//! The columnar store of events: segments by name and UTC day, and the head up to which they contain the log.
 //!
-//! A checkpoint of an older state of the log never replaces one of a newer state. Everything here is derived from rows,
-//! and may be dropped at any time.
+//! A writer locks the head, adds segments and moves the head in one transaction, so every event up to the head is in
+//! exactly one segment. Deleted persons stay in segments until these are rewritten; readers mask them. The bytes are
+//! packed by the caller.
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
 
-use crate::schema::{person_checkpoints, property_checkpoints, segment_manifests, segments};
-use crate::{Conn, Result, ShardKey};
+use crate::schema::{segment_heads, segments};
+use crate::{Conn, Result, ShardKey, projects, transaction};
 
-/// What the segments of an event contain: all its events up to `through_seq`, from a day on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentManifest {
-    /// The last sequence number of the log that the segments contain.
+/// The most rows, and about the most bytes, of one INSERT.
+const INSERT_ROWS: usize = 500;
+const INSERT_BYTES: usize = 8 << 20;
+
+/// How far the segments follow the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentHead {
+    /// Every event up to this sequence number is in a segment; 0 if there are no segments.
     pub through_seq: i64,
-    /// The first UTC day that the segments contain, counted from 1970.
-    pub from_day: i64,
+    /// Until this time, only the import that claimed the segments writes them.
+    pub claimed_until: Option<DateTime<Utc>>,
 }
 
-/// A manifest as it is stored.
+/// The place of a segment among those of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentPlace {
+    /// The UTC day of the events, counted from 1970.
+    pub day: i64,
+    /// The end of the span of the log.
+    pub seq: i64,
+    /// Distinguishes the segments of a day and a span.
+    pub part: i64,
+}
+
+/// A segment with its packed bytes.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Its place.
+    pub place: SegmentPlace,
+    /// The number of events.
+    pub row_count: i64,
+    /// The packed persons and times.
+    pub data: Vec<u8>,
+    /// The packed properties; empty if they were not read.
+    pub properties: Vec<u8>,
+}
+
+/// A segment without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredManifest {
-    /// What the segments contain.
-    pub manifest: SegmentManifest,
-    /// How many days have a segment; a day without events has none.
-    pub days: i64,
+pub struct SegmentSize {
+    /// Its place.
+    pub place: SegmentPlace,
+    /// The number of events.
+    pub row_count: i64,
+    /// The size of the persons and times, in bytes.
+    pub data: i64,
+    /// The size of the properties, in bytes.
+    pub properties: i64,
 }
 
-/// `through_seq` of a manifest row that has been created and not written yet.
-const UNWRITTEN: i64 = -1;
-
-/// The longest list of columns, or name of a property, that fits into a key, in bytes.
-const MAX_KEY_BYTES: usize = 1_000;
-
-/// The events of one name, with columns for some of their properties.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentKey {
-    /// The name of the events.
-    pub event: String,
-    /// The JSON list of the columns; empty for none.
-    columns: String,
+/// The head of a shard key.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn head(conn: &mut Conn, shard_key: ShardKey) -> Result<SegmentHead> {
+    let row: Option<(i64, Option<DateTime<Utc>>)> = segment_heads::table
+        .find(shard_key.0)
+        .select((segment_heads::through_seq, segment_heads::claimed_until))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(SegmentHead::from).unwrap_or_default())
 }
 
-impl SegmentKey {
-    /// The key of the events of a name; `None` if the name or the list of columns is too long for a key.
-    pub fn new(event: &str, columns: &[String]) -> Option<Self> {
-        let columns = match columns {
-            [] => String::new(),
-            columns => serde_json::json!(columns).to_string(),
-        };
-        (columns.len() <= MAX_KEY_BYTES && event.len() <= MAX_KEY_BYTES).then(|| Self {
-            event: event.to_owned(),
-            columns,
-        })
+impl From<(i64, Option<DateTime<Utc>>)> for SegmentHead {
+    fn from((through_seq, claimed_until): (i64, Option<DateTime<Utc>>)) -> Self {
+        Self {
+            through_seq,
+            claimed_until,
+        }
     }
 }
 
-/// The keys of all stored segments of a shard key.
+/// Locks the head until the transaction ends, and returns it. All writers of segments take this lock first.
 ///
 /// # Errors
 ///
-/// Fails if the database fails.
-pub fn keys(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<SegmentKey>> {
-    let rows: Vec<(String, String)> = segment_manifests::table
-        .filter(segment_manifests::shard_key.eq(shard_key.0))
-        .select((segment_manifests::event, segment_manifests::properties))
-        .load(conn)?;
-    let keys = rows.into_iter();
-    Ok(keys
-        .map(|(event, columns)| SegmentKey { event, columns })
-        .collect())
+/// [`StoreError::ProjectGone`](crate::StoreError::ProjectGone) if the project is deleted; fails if the database fails.
+pub fn lock_head(conn: &mut Conn, shard_key: ShardKey) -> Result<SegmentHead> {
+    projects::hold(conn, shard_key.project())?;
+    lock_row(conn, shard_key)
 }
 
-/// Drops the segments of an event with these columns, in the transaction of the caller.
+/// Locks the row of the head, which is created if it is missing.
+fn lock_row(conn: &mut Conn, shard_key: ShardKey) -> Result<SegmentHead> {
+    loop {
+        diesel::insert_into(segment_heads::table)
+            .values((
+                segment_heads::shard_key.eq(shard_key.0),
+                segment_heads::through_seq.eq(0),
+            ))
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+        let row: Option<(i64, Option<DateTime<Utc>>)> = segment_heads::table
+            .find(shard_key.0)
+            .select((segment_heads::through_seq, segment_heads::claimed_until))
+            .for_update()
+            .first(conn)
+            .optional()?;
+        // Another transaction may have deleted the row in between.
+        if let Some(row) = row {
+            return Ok(row.into());
+        }
+    }
+}
+
+/// Moves the head, which the caller has locked.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn drop_segments(conn: &mut Conn, shard_key: ShardKey, key: &SegmentKey) -> Result<()> {
-    diesel::delete(segment_manifests::table.find((shard_key.0, &key.event, &key.columns)))
+pub fn set_head(conn: &mut Conn, shard_key: ShardKey, through_seq: i64) -> Result<()> {
+    diesel::update(segment_heads::table.find(shard_key.0))
+        .set(segment_heads::through_seq.eq(through_seq))
         .execute(conn)?;
-    diesel::delete(of_key(shard_key.0, &key.event, &key.columns)).execute(conn)?;
     Ok(())
 }
 
-/// The manifest of an event's segments.
+/// Claims the segments for an import until `until`; `None` ends the claim.
 ///
 /// # Errors
 ///
-/// Fails if the database fails.
-pub fn manifest(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    key: &SegmentKey,
-) -> Result<Option<StoredManifest>> {
-    let row: Option<(i64, i64, i64)> = segment_manifests::table
-        .find((shard_key.0, &key.event, &key.columns))
-        .filter(segment_manifests::through_seq.ne(UNWRITTEN))
-        .select((
-            segment_manifests::through_seq,
-            segment_manifests::from_day,
-            segment_manifests::days,
-        ))
-        .first(conn)
-        .optional()?;
-    Ok(row.map(|(through_seq, from_day, days)| StoredManifest {
-        manifest: SegmentManifest {
-            through_seq,
-            from_day,
-        },
-        days,
-    }))
+/// As [`lock_head`].
+pub fn claim(conn: &mut Conn, shard_key: ShardKey, until: Option<DateTime<Utc>>) -> Result<()> {
+    transaction(conn, |conn| {
+        lock_head(conn, shard_key)?;
+        diesel::update(segment_heads::table.find(shard_key.0))
+            .set(segment_heads::claimed_until.eq(until))
+            .execute(conn)?;
+        Ok(())
+    })
 }
 
-/// All manifests of a shard key.
+/// Adds segments of any names, each with the name of its events. The caller has locked the head.
+///
+/// # Errors
+///
+/// Fails if the database fails, or if there is a segment at one of the places.
+pub fn insert(conn: &mut Conn, shard_key: ShardKey, new: &[(String, Segment)]) -> Result<()> {
+    let mut rest = new;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |(_, segment): &&(String, Segment)| {
+            let is_first = bytes == 0;
+            bytes += segment.data.len() + segment.properties.len() + 1;
+            is_first || bytes <= INSERT_BYTES
+        };
+        let count = rest.iter().take(INSERT_ROWS).take_while(fits).count();
+        let (batch, later) = rest.split_at(count);
+        let rows: Vec<_> = batch
+            .iter()
+            .map(|(event, segment)| {
+                (
+                    segments::shard_key.eq(shard_key.0),
+                    segments::event.eq(event),
+                    segments::day.eq(segment.place.day),
+                    segments::seq.eq(segment.place.seq),
+                    segments::part.eq(segment.place.part),
+                    segments::row_count.eq(segment.row_count),
+                    segments::data.eq(&segment.data),
+                    segments::properties.eq(&segment.properties),
+                )
+            })
+            .collect();
+        diesel::insert_into(segments::table)
+            .values(rows)
+            .execute(conn)?;
+        rest = later;
+    }
+    Ok(())
+}
+
+pub(crate) const SIZES: &str = "\
+    select day, seq, part, row_count, octet_length(data)::bigint as data, \
+        octet_length(properties)::bigint as properties \
+    from segments where shard_key = $1 and event = $2 and day >= $3 and ($4 is null or day < $4) \
+    order by day, seq, part";
+
+#[derive(QueryableByName)]
+struct RawSize {
+    #[diesel(sql_type = BigInt)]
+    day: i64,
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = BigInt)]
+    part: i64,
+    #[diesel(sql_type = BigInt)]
+    row_count: i64,
+    #[diesel(sql_type = BigInt)]
+    data: i64,
+    #[diesel(sql_type = BigInt)]
+    properties: i64,
+}
+
+/// The segments of a name from a day on, up to the day before `until_day`, sorted.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn manifests(
+pub fn sizes(
     conn: &mut Conn,
     shard_key: ShardKey,
-) -> Result<Vec<(SegmentKey, StoredManifest)>> {
-    let rows: Vec<(String, String, i64, i64, i64)> = segment_manifests::table
-        .filter(segment_manifests::shard_key.eq(shard_key.0))
-        .filter(segment_manifests::through_seq.ne(UNWRITTEN))
-        .select((
-            segment_manifests::event,
-            segment_manifests::properties,
-            segment_manifests::through_seq,
-            segment_manifests::from_day,
-            segment_manifests::days,
-        ))
+    event: &str,
+    from_day: i64,
+    until_day: Option<i64>,
+) -> Result<Vec<SegmentSize>> {
+    let rows: Vec<RawSize> = diesel::sql_query(SIZES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Text, _>(event)
+        .bind::<BigInt, _>(from_day)
+        .bind::<Nullable<BigInt>, _>(until_day)
         .load(conn)?;
-    let manifests = rows
-        .into_iter()
-        .map(|(event, columns, through_seq, from_day, days)| {
-            let manifest = SegmentManifest {
-                through_seq,
-                from_day,
-            };
-            (
-                SegmentKey { event, columns },
-                StoredManifest { manifest, days },
-            )
-        });
-    Ok(manifests.collect())
+    let size = |row: RawSize| SegmentSize {
+        place: SegmentPlace {
+            day: row.day,
+            seq: row.seq,
+            part: row.part,
+        },
+        row_count: row.row_count,
+        data: row.data,
+        properties: row.properties,
+    };
+    Ok(rows.into_iter().map(size).collect())
 }
 
-/// The days that have a segment, sorted.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn days(conn: &mut Conn, shard_key: ShardKey, key: &SegmentKey) -> Result<Vec<i64>> {
-    Ok(of_key(shard_key.0, &key.event, &key.columns)
-        .select(segments::day)
-        .order(segments::day)
-        .load(conn)?)
+pub(crate) const READ: &str = "\
+    select day, seq, part, row_count, data, case when $9 then properties else ''::bytea end as properties \
+    from segments where shard_key = $1 and event = $2 \
+        and (day, seq, part) >= ($3, $4, $5) and (day, seq, part) <= ($6, $7, $8) order by day, seq, part";
+
+#[derive(QueryableByName)]
+struct RawSegment {
+    #[diesel(sql_type = BigInt)]
+    day: i64,
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+    #[diesel(sql_type = BigInt)]
+    part: i64,
+    #[diesel(sql_type = BigInt)]
+    row_count: i64,
+    #[diesel(sql_type = Binary)]
+    data: Vec<u8>,
+    #[diesel(sql_type = Binary)]
+    properties: Vec<u8>,
 }
 
-#[diesel::dsl::auto_type]
-fn of_key<'a>(shard_key: i64, event: &'a str, columns: &'a str) -> _ {
-    segments::table
-        .filter(segments::shard_key.eq(shard_key))
-        .filter(segments::event.eq(event))
-        .filter(segments::properties.eq(columns))
-}
-
-/// The packed segments of these days.
+/// The segments of a name from the first to the last place, sorted, with or without their properties.
 ///
 /// # Errors
 ///
@@ -175,329 +265,124 @@ fn of_key<'a>(shard_key: i64, event: &'a str, columns: &'a str) -> _ {
 pub fn read(
     conn: &mut Conn,
     shard_key: ShardKey,
-    key: &SegmentKey,
-    days: &[i64],
-) -> Result<Vec<(i64, Vec<u8>)>> {
-    Ok(of_key(shard_key.0, &key.event, &key.columns)
-        .filter(segments::day.eq_any(days))
-        .select((segments::day, segments::data))
-        .load(conn)?)
-}
-
-/// Segments to write, and what the writer knows about those that are stored.
-pub struct SegmentWrite<'a> {
-    /// The events of the segments.
-    pub key: &'a SegmentKey,
-    /// What the segments contain after the write.
-    pub manifest: SegmentManifest,
-    /// The sequence number since which the writer has seen no event on a day before `manifest.from_day`; `None` if
-    /// it has seen one.
-    pub complete_since: Option<i64>,
-    /// The stored manifest that the writer builds upon. `None` means that `days` are all days of the manifest.
-    pub base: Option<SegmentManifest>,
-    /// Whether a stored segment is damaged, so that nothing stored is used.
-    pub is_damaged: bool,
-    /// The packed segments that differ from the stored ones.
-    pub days: &'a [(i64, Vec<u8>)],
-}
-
-/// The outcome of writing segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteOutcome {
-    /// This manifest is stored now.
-    Written(SegmentManifest),
-    /// Another process has stored more than this writer can extend; nothing was written.
-    Superseded,
-    /// What is stored is not the writer's `base`; nothing was written, and the writer must write all days.
-    Stale,
-}
-
-/// Writes segments and their manifest in the transaction of the caller. Stored earlier days remain valid if the writer
-/// has seen all their events.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn write(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    write: &SegmentWrite<'_>,
-) -> Result<WriteOutcome> {
-    let key = write.key;
-    let row = segment_manifests::table.find((shard_key.0, &key.event, &key.columns));
-    let stored = lock_manifest(conn, shard_key, key)?;
-    if write.base.is_some_and(|base| base != stored.manifest) {
-        return Ok(WriteOutcome::Stale);
-    }
-    let rows = of_key(shard_key.0, &key.event, &key.columns);
-    let count: i64 = rows.count().get_result(conn)?;
-    let is_intact = count == stored.days && !write.is_damaged;
-    if write.base.is_some() && !is_intact {
-        return Ok(WriteOutcome::Stale);
-    }
-    let current = if is_intact {
-        stored.manifest
-    } else {
-        diesel::delete(rows).execute(conn)?;
-        NO_SEGMENTS
-    };
-    let manifest = write.manifest;
-    let is_complete = current.from_day >= manifest.from_day
-        || (write.complete_since).is_some_and(|since| since <= current.through_seq);
-    let is_more = current.through_seq < manifest.through_seq
-        || (current.through_seq == manifest.through_seq && manifest.from_day < current.from_day);
-    if !is_more || !is_complete {
-        return Ok(WriteOutcome::Superseded);
-    }
-    replace_days(conn, shard_key, write)?;
-    let merged = SegmentManifest {
-        through_seq: manifest.through_seq,
-        from_day: manifest.from_day.min(current.from_day),
-    };
-    let days: i64 = rows.count().get_result(conn)?;
-    diesel::update(row)
-        .set((
-            segment_manifests::through_seq.eq(merged.through_seq),
-            segment_manifests::from_day.eq(merged.from_day),
-            segment_manifests::days.eq(days),
-        ))
-        .execute(conn)?;
-    Ok(WriteOutcome::Written(merged))
-}
-
-/// The manifest of no segments.
-const NO_SEGMENTS: SegmentManifest = SegmentManifest {
-    through_seq: UNWRITTEN,
-    from_day: i64::MAX,
-};
-
-/// Locks the manifest's row, which is created if it is missing, and returns it.
-fn lock_manifest(conn: &mut Conn, shard_key: ShardKey, key: &SegmentKey) -> Result<StoredManifest> {
-    diesel::insert_into(segment_manifests::table)
-        .values((
-            segment_manifests::shard_key.eq(shard_key.0),
-            segment_manifests::event.eq(&key.event),
-            segment_manifests::properties.eq(&key.columns),
-            segment_manifests::through_seq.eq(NO_SEGMENTS.through_seq),
-            segment_manifests::from_day.eq(NO_SEGMENTS.from_day),
-        ))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
-    let (through_seq, from_day, days) = segment_manifests::table
-        .find((shard_key.0, &key.event, &key.columns))
-        .select((
-            segment_manifests::through_seq,
-            segment_manifests::from_day,
-            segment_manifests::days,
-        ))
-        .for_update()
-        .first(conn)?;
-    Ok(StoredManifest {
-        manifest: SegmentManifest {
-            through_seq,
-            from_day,
+    event: &str,
+    (first, last): (SegmentPlace, SegmentPlace),
+    with_properties: bool,
+) -> Result<Vec<Segment>> {
+    let rows: Vec<RawSegment> = diesel::sql_query(READ)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Text, _>(event)
+        .bind::<BigInt, _>(first.day)
+        .bind::<BigInt, _>(first.seq)
+        .bind::<BigInt, _>(first.part)
+        .bind::<BigInt, _>(last.day)
+        .bind::<BigInt, _>(last.seq)
+        .bind::<BigInt, _>(last.part)
+        .bind::<Bool, _>(with_properties)
+        .load(conn)?;
+    let segment = |row: RawSegment| Segment {
+        place: SegmentPlace {
+            day: row.day,
+            seq: row.seq,
+            part: row.part,
         },
-        days,
-    })
+        row_count: row.row_count,
+        data: row.data,
+        properties: row.properties,
+    };
+    Ok(rows.into_iter().map(segment).collect())
 }
 
-fn replace_days(conn: &mut Conn, shard_key: ShardKey, write: &SegmentWrite<'_>) -> Result<()> {
-    let key = write.key;
-    let rows = of_key(shard_key.0, &key.event, &key.columns);
-    if write.base.is_none() {
-        diesel::delete(rows.filter(segments::day.ge(write.manifest.from_day))).execute(conn)?;
-    } else {
-        let days = write.days.iter().map(|(day, _)| *day);
-        diesel::delete(rows.filter(segments::day.eq_any(days))).execute(conn)?;
-    }
-    for (day, data) in write.days {
-        diesel::insert_into(segments::table)
-            .values((
-                segments::shard_key.eq(shard_key.0),
-                segments::event.eq(&key.event),
-                segments::properties.eq(&key.columns),
-                segments::day.eq(day),
-                segments::through_seq.eq(write.manifest.through_seq),
-                segments::data.eq(data),
-            ))
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
-/// The packed state of something at a sequence number of the log.
-#[derive(Clone, Debug)]
-pub struct Checkpoint {
-    /// The last sequence number that the state contains.
-    pub through_seq: i64,
-    /// The packed bytes.
-    pub data: Vec<u8>,
-}
-
-impl From<(i64, Vec<u8>)> for Checkpoint {
-    fn from((through_seq, data): (i64, Vec<u8>)) -> Self {
-        Self { through_seq, data }
-    }
-}
-
-/// The checkpoint of all persons.
+/// Deletes the segment of a name at a place. The caller has locked the head.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn persons(conn: &mut Conn, shard_key: ShardKey) -> Result<Option<Checkpoint>> {
-    let row: Option<(i64, Vec<u8>)> = person_checkpoints::table
-        .find(shard_key.0)
-        .select((person_checkpoints::through_seq, person_checkpoints::data))
-        .first(conn)
-        .optional()?;
-    Ok(row.map(Checkpoint::from))
-}
-
-/// The sequence number of the checkpoint of all persons.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn persons_seq(conn: &mut Conn, shard_key: ShardKey) -> Result<Option<i64>> {
-    Ok(person_checkpoints::table
-        .find(shard_key.0)
-        .select(person_checkpoints::through_seq)
-        .first(conn)
-        .optional()?)
-}
-
-/// Writes the checkpoint of all persons, unless a newer one is stored.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn write_persons(
+pub fn delete(
     conn: &mut Conn,
     shard_key: ShardKey,
-    through_seq: i64,
-    data: &[u8],
+    event: &str,
+    place: SegmentPlace,
 ) -> Result<()> {
-    let created = diesel::insert_into(person_checkpoints::table)
-        .values((
-            person_checkpoints::shard_key.eq(shard_key.0),
-            person_checkpoints::through_seq.eq(through_seq),
-            person_checkpoints::data.eq(data),
-        ))
-        .on_conflict_do_nothing()
-        .execute(conn)?;
-    if created == 0 {
-        let older = person_checkpoints::table
-            .find(shard_key.0)
-            .filter(person_checkpoints::through_seq.lt(through_seq));
-        diesel::update(older)
-            .set((
-                person_checkpoints::through_seq.eq(through_seq),
-                person_checkpoints::data.eq(data),
-            ))
-            .execute(conn)?;
-    }
+    let SegmentPlace { day, seq, part } = place;
+    let row = segments::table.find((shard_key.0, event, day, seq, part));
+    diesel::delete(row).execute(conn)?;
     Ok(())
 }
 
-/// The checkpoint of a person property.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn property(conn: &mut Conn, shard_key: ShardKey, key: &str) -> Result<Option<Checkpoint>> {
-    let row: Option<(i64, Vec<u8>)> = property_checkpoints::table
-        .find((shard_key.0, key))
-        .select((
-            property_checkpoints::through_seq,
-            property_checkpoints::data,
-        ))
-        .first(conn)
-        .optional()?;
-    Ok(row.map(Checkpoint::from))
+pub(crate) const NEXT_NAME: &str =
+    "select min(event) as name from segments where shard_key = $1 and event > $2";
+
+#[derive(QueryableByName)]
+struct SegmentName {
+    #[diesel(sql_type = Nullable<Text>)]
+    name: Option<String>,
 }
 
-/// The sequence number of the checkpoint of a person property.
+/// The names of events with segments. Each name costs one index look-up.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn property_seq(conn: &mut Conn, shard_key: ShardKey, key: &str) -> Result<Option<i64>> {
-    let row = property_checkpoints::table.find((shard_key.0, key));
-    Ok(row
-        .select(property_checkpoints::through_seq)
-        .first(conn)
-        .optional()?)
+pub fn names(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>> {
+    let (mut names, mut last) = (Vec::new(), String::new());
+    loop {
+        let next: SegmentName = diesel::sql_query(NEXT_NAME)
+            .bind::<BigInt, _>(shard_key.0)
+            .bind::<Text, _>(&last)
+            .get_result(conn)?;
+        let Some(name) = next.name else {
+            return Ok(names);
+        };
+        last.clone_from(&name);
+        names.push(name);
+    }
 }
 
-/// Writes the checkpoint of a person property, unless a newer one is stored, or the name is too long for a key.
+pub(crate) const CROWDED_DAYS: &str = "\
+    select event, day from segments where shard_key = $1 and row_count < $2 \
+    group by event, day having count(*) >= $3 order by count(*) desc, event, day limit $4";
+
+#[derive(QueryableByName)]
+struct RawDay {
+    #[diesel(sql_type = Text)]
+    event: String,
+    #[diesel(sql_type = BigInt)]
+    day: i64,
+}
+
+/// Up to `limit` names and days with at least `count` segments of less than `rows` rows, those with the most segments first.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn write_property(
+pub fn crowded_days(
     conn: &mut Conn,
     shard_key: ShardKey,
-    key: &str,
-    through_seq: i64,
-    data: &[u8],
-) -> Result<()> {
-    let stored = property_seq(conn, shard_key, key)?;
-    if key.len() > MAX_KEY_BYTES || stored.is_some_and(|stored| stored > through_seq) {
-        return Ok(());
-    }
-    diesel::insert_into(property_checkpoints::table)
-        .values((
-            property_checkpoints::shard_key.eq(shard_key.0),
-            property_checkpoints::key.eq(key),
-            property_checkpoints::through_seq.eq(through_seq),
-            property_checkpoints::data.eq(data),
-        ))
-        .on_conflict((property_checkpoints::shard_key, property_checkpoints::key))
-        .do_update()
-        .set((
-            property_checkpoints::through_seq.eq(through_seq),
-            property_checkpoints::data.eq(data),
-        ))
-        .execute(conn)?;
-    Ok(())
+    (rows, count): (i64, i64),
+    limit: i64,
+) -> Result<Vec<(String, i64)>> {
+    let days: Vec<RawDay> = diesel::sql_query(CROWDED_DAYS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<BigInt, _>(rows)
+        .bind::<BigInt, _>(count)
+        .bind::<BigInt, _>(limit)
+        .load(conn)?;
+    Ok(days.into_iter().map(|row| (row.event, row.day)).collect())
 }
 
-/// The names of the person properties with a checkpoint.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn properties(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<String>> {
-    Ok(property_checkpoints::table
-        .filter(property_checkpoints::shard_key.eq(shard_key.0))
-        .select(property_checkpoints::key)
-        .load(conn)?)
-}
-
-/// Drops the checkpoint of a person property.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn drop_property(conn: &mut Conn, shard_key: ShardKey, key: &str) -> Result<()> {
-    diesel::delete(property_checkpoints::table.find((shard_key.0, key))).execute(conn)?;
-    Ok(())
-}
-
-/// Drops all checkpoints of a shard key, because they contain events or persons that are deleted.
+/// Drops all segments of a shard key. Writers begin again with the first event.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
 pub fn drop_all(conn: &mut Conn, shard_key: ShardKey) -> Result<()> {
-    let key = shard_key.0;
-    diesel::delete(segment_manifests::table.filter(segment_manifests::shard_key.eq(key)))
-        .execute(conn)?;
-    diesel::delete(segments::table.filter(segments::shard_key.eq(key))).execute(conn)?;
-    diesel::delete(person_checkpoints::table.filter(person_checkpoints::shard_key.eq(key)))
-        .execute(conn)?;
-    diesel::delete(property_checkpoints::table.filter(property_checkpoints::shard_key.eq(key)))
-        .execute(conn)?;
-    Ok(())
+    transaction(conn, |conn| {
+        // A writer that holds the lock commits first, and its segments are dropped too.
+        lock_row(conn, shard_key)?;
+        diesel::delete(segments::table.filter(segments::shard_key.eq(shard_key.0)))
+            .execute(conn)?;
+        diesel::delete(segment_heads::table.find(shard_key.0)).execute(conn)?;
+        Ok(())
+    })
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use diesel::prelude::*;
 use roaring::RoaringBitmap;
@@ -58,16 +59,22 @@ pub fn record(
 
 /// Retired ordinals, and the survivors of those that were merged.
 ///
-/// Chains of merges are followed once, when the tombstones are read. Each look-up is then one step, whatever the number
-/// of merges.
+/// Chains of merges are followed once, when the tombstones are read. Each look-up then takes at most two steps, whatever
+/// the number of merges. Later tombstones are added without a copy of the earlier ones.
 #[derive(Clone, Debug, Default)]
 pub struct Tombstones {
     /// All retired ordinals, of deleted and of merged persons.
     pub retired: RoaringBitmap,
-    /// The persons that merged ordinals have now: not retired, as far as these tombstones know.
+    /// The persons that merged ordinals had when these redirects were collected. Later tombstones may retire them.
+    earlier: Arc<HashMap<u32, u32>>,
+    /// The persons that the ordinals merged since then have now: not retired, as far as these tombstones know.
     redirects: HashMap<u32, u32>,
     has_deletions: bool,
 }
+
+/// Redirects that are copied with each addition. When there are more, and more than an eighth of the earlier ones, all are
+/// collected.
+const FEW_REDIRECTS: usize = if cfg!(test) { 4 } else { 4_096 };
 
 impl Tombstones {
     fn new(rows: Vec<(i64, Option<i64>)>) -> Self {
@@ -86,6 +93,9 @@ impl Tombstones {
         let mut deleted = RoaringBitmap::new();
         for ordinal in survivors.keys() {
             tombstones.follow(*ordinal, &survivors, &mut deleted);
+        }
+        if tombstones.redirects.len() > FEW_REDIRECTS {
+            tombstones.earlier = Arc::new(std::mem::take(&mut tombstones.redirects));
         }
         tombstones
     }
@@ -120,12 +130,28 @@ impl Tombstones {
     pub fn with(&self, later: &Self) -> Self {
         let moved = |(ordinal, person): (&u32, &u32)| Some((*ordinal, later.resolve(*person)?));
         let mut redirects: HashMap<u32, u32> = self.redirects.iter().filter_map(moved).collect();
-        redirects.extend(&later.redirects);
-        Self {
+        redirects.extend(later.redirects());
+        let together = Self {
             retired: &self.retired | &later.retired,
+            earlier: Arc::clone(&self.earlier),
             redirects,
             has_deletions: self.has_deletions || later.has_deletions,
+        };
+        let few = FEW_REDIRECTS.max(self.earlier.len() / 8);
+        if together.redirects.len() <= few {
+            return together;
         }
+        Self {
+            earlier: Arc::new(together.redirects().collect()),
+            redirects: HashMap::new(),
+            ..together
+        }
+    }
+
+    /// The merged ordinals with the persons that they have now.
+    fn redirects(&self) -> impl Iterator<Item = (u32, u32)> {
+        let ordinals = self.earlier.keys().chain(self.redirects.keys());
+        ordinals.filter_map(|ordinal| Some((*ordinal, self.resolve(*ordinal)?)))
     }
 
     /// Whether a person was deleted, and not only merged.
@@ -135,16 +161,24 @@ impl Tombstones {
 
     /// The ordinal that the person of `ordinal` has now; `None` if the person was deleted, also after merges.
     pub fn resolve(&self, ordinal: u32) -> Option<u32> {
-        if self.retired.contains(ordinal) {
-            self.redirects.get(&ordinal).copied()
-        } else {
-            Some(ordinal)
+        if !self.retired.contains(ordinal) {
+            return Some(ordinal);
         }
+        let recent = |ordinal| self.redirects.get(&ordinal).copied();
+        recent(ordinal).or_else(|| {
+            let person = *self.earlier.get(&ordinal)?;
+            if self.retired.contains(person) {
+                recent(person)
+            } else {
+                Some(person)
+            }
+        })
     }
 
     /// The memory of the tombstones, in bytes, approximately.
     pub fn bytes(&self) -> usize {
-        self.retired.serialized_size() + self.redirects.capacity() * 2 * size_of::<(u32, u32)>()
+        let redirects = self.earlier.capacity() + self.redirects.capacity();
+        self.retired.serialized_size() + redirects * 2 * size_of::<(u32, u32)>()
     }
 
     /// The ordinals that were merged into persons of the range.
@@ -154,10 +188,9 @@ impl Tombstones {
 
     /// The ordinals that were merged into persons for which `is_survivor` holds.
     fn merged(&self, is_survivor: impl Fn(u32) -> bool) -> Vec<u32> {
-        let merged = self.redirects.keys().copied();
-        merged
-            .filter(|ordinal| self.resolve(*ordinal).is_some_and(&is_survivor))
-            .collect()
+        let merged = self.redirects();
+        let merged = merged.filter(|(_, survivor)| is_survivor(*survivor));
+        merged.map(|(ordinal, _)| ordinal).collect()
     }
 
     /// Replaces merged persons by their survivors, and removes deleted persons.
@@ -186,9 +219,23 @@ pub fn all(conn: &mut Conn, shard_key: ShardKey) -> Result<Tombstones> {
 ///
 /// Fails if the database fails.
 pub fn since(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<Tombstones> {
+    between(conn, shard_key, (seq, i64::MAX))
+}
+
+/// The tombstones with a sequence number above `after`, up to `through`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn between(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    (after, through): (i64, i64),
+) -> Result<Tombstones> {
     let rows = tombstones::table
         .filter(tombstones::shard_key.eq(shard_key.0))
-        .filter(tombstones::seq.gt(seq))
+        .filter(tombstones::seq.gt(after))
+        .filter(tombstones::seq.le(through))
         .select((tombstones::ordinal, tombstones::merged_into))
         .load(conn)?;
     Ok(Tombstones::new(rows))
@@ -257,6 +304,54 @@ mod tests {
     }
 
     #[test]
+    fn added_tombstones_resolve_like_those_read_together() {
+        // Each person is merged into the next of its ten, and every seventh ten ends with a deletion.
+        let row = |ordinal: i64| match (ordinal % 10, ordinal / 10 % 7) {
+            (9, 0) => Some((ordinal, None)),
+            (9, _) => None,
+            _ => Some((ordinal, Some(ordinal + 1))),
+        };
+        let rows: Vec<_> = (0..300).filter_map(row).collect();
+        for size in [1, 3, 50] {
+            let mut added = Tombstones::default();
+            for (nth, step) in rows.chunks(size).enumerate() {
+                added = added.with(&Tombstones::new(step.to_vec()));
+                let end = rows.len().min((nth + 1) * size);
+                let together = Tombstones::new(rows[..end].to_vec());
+                for ordinal in 0..310 {
+                    assert_eq!(
+                        added.resolve(ordinal),
+                        together.resolve(ordinal),
+                        "{ordinal}"
+                    );
+                }
+                let sorted = |mut ordinals: Vec<u32>| {
+                    ordinals.sort_unstable();
+                    ordinals
+                };
+                let merged = [&added, &together].map(|all| sorted(all.merged_into(50..=250)));
+                assert_eq!(merged[0], merged[1]);
+            }
+        }
+    }
+
+    #[test]
+    fn an_addition_shares_the_earlier_redirects() {
+        let rows = (0..200).map(|ordinal| (ordinal, Some(1_000)));
+        let many = Tombstones::default().with(&Tombstones::new(rows.collect()));
+        let more = many.with(&Tombstones::new(vec![
+            (500, Some(1_000)),
+            (1_000, Some(1_001)),
+        ]));
+        assert!(Arc::ptr_eq(&many.earlier, &more.earlier));
+        assert_eq!(
+            [3, 500, 1_000].map(|ordinal| more.resolve(ordinal)),
+            [Some(1_001); 3]
+        );
+        assert!(more.bytes() >= 202 * 16);
+    }
+
+    #[test]
     fn a_long_chain_of_merges_takes_few_statements() {
         let database = TestDatabase::create();
         let store = database.open();
@@ -299,21 +394,21 @@ mod tests {
         const LENGTH: u32 = 200_000;
         let rows = (0..LENGTH).map(|ordinal| (i64::from(ordinal), Some(i64::from(ordinal) + 1)));
         let tombstones = Tombstones::new(rows.collect());
-        let ends: HashSet<u32> = tombstones.redirects.values().copied().collect();
+        let ends: HashSet<u32> = tombstones.redirects().map(|(_, end)| end).collect();
         assert_eq!(ends, HashSet::from([LENGTH]));
-        assert_eq!(tombstones.redirects.len(), LENGTH as usize);
+        assert_eq!(tombstones.redirects().count(), LENGTH as usize);
         assert!(!tombstones.has_deletions() && tombstones.bytes() >= 8 * LENGTH as usize);
         // A chain that ends with a deletion has no survivor, and neither has a loop.
         let rows = (0..LENGTH).map(|ordinal| (i64::from(ordinal), Some(i64::from(ordinal) + 1)));
         let ended = Tombstones::new(rows.chain([(i64::from(LENGTH), None)]).collect());
-        assert!(ended.redirects.is_empty() && ended.has_deletions());
+        assert!(ended.redirects().next().is_none() && ended.has_deletions());
         assert_eq!(
             Tombstones::new(vec![(1, Some(2)), (2, Some(1))]).resolve(1),
             None
         );
         let deleted = Tombstones::new(vec![(i64::from(LENGTH), None)]);
         let together = tombstones.with(&deleted);
-        assert!(together.redirects.is_empty() && together.has_deletions());
+        assert!(together.redirects().next().is_none() && together.has_deletions());
         assert_eq!(
             (together.resolve(0), together.resolve(LENGTH + 1)),
             (None, Some(LENGTH + 1))

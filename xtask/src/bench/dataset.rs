@@ -1,18 +1,18 @@
 //! The synthetic population in the data directory of a service. It is loaded once and reused by later runs.
 
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::import::{self, Rates};
 use super::kinds;
-use super::population::{self, Event, Person, Size};
+use super::population::{Population, Size};
 use crate::print_line;
 use crate::service::{self, Access, Service};
 
@@ -21,6 +21,7 @@ const CHECKPOINT_WAIT: Duration = Duration::from_secs(25);
 
 #[derive(Serialize, Deserialize)]
 pub struct Dataset {
+    persons: usize,
     events: usize,
     /// The instant of the generation. All events are before it.
     pub now: DateTime<Utc>,
@@ -42,7 +43,9 @@ impl Dataset {
         let file = directory.join("about.json");
         let text = fs::read_to_string(&file).ok();
         let dataset: Option<Dataset> = text.and_then(|text| serde_json::from_str(&text).ok());
-        if let Some(dataset) = dataset.filter(|dataset| dataset.events == size.events) {
+        let is_same =
+            |dataset: &Dataset| (dataset.persons, dataset.events) == (size.persons, size.events);
+        if let Some(dataset) = dataset.filter(is_same) {
             return Ok(dataset);
         }
         // Without a matching file, the data is from an interrupted run or of another size.
@@ -55,41 +58,32 @@ impl Dataset {
 
     fn load(root: &Path, directory: &Path, size: Size) -> Result<Dataset> {
         let now = Utc::now();
+        let population = Population::new(size, now.timestamp_millis());
         print_line(format!(
-            "generating {} persons and {} events",
+            "loading {} persons and {} events",
             size.persons, size.events
         ))?;
-        let (persons, events) = population::generate(size, now.timestamp_millis());
         let access = service::create_project(root, directory, "Bench")?;
-        let start = Instant::now();
-        let mut import = service::start_import(root, directory, access.project)?;
-        let stdin = import
-            .stdin
-            .take()
-            .context("the import has no standard input")?;
-        let mut out = BufWriter::new(stdin);
-        population::write_items(&persons, &events, now.timestamp_millis(), &mut out)?;
-        out.flush()?;
-        drop(out);
-        ensure!(import.wait()?.success(), "the import failed");
-        let load_seconds = start.elapsed().as_secs_f64();
+        let rates = &mut Rates::new(&population);
+        let (run, counts) = import::import(root, directory, access.project, &population, rates)?;
+        let load_seconds = run.seconds;
         print_line(format!(
             "loaded in {load_seconds:.1} s, {:.0} events per second",
             size.events as f64 / load_seconds
         ))?;
-        let pageviews = events.iter().filter(|event| event.name == 0).count();
         Ok(Dataset {
+            persons: size.persons,
             events: size.events,
             now,
             access,
             load_seconds,
-            pageviews,
+            pageviews: counts.pageviews(),
         })
     }
 
-    /// Generates the persons and events of this dataset again.
-    pub fn population(&self, size: Size) -> (Vec<Person>, Vec<Event>) {
-        population::generate(size, self.now.timestamp_millis())
+    /// The persons and events of this dataset.
+    pub fn population(&self, size: Size) -> Population {
+        Population::new(size, self.now.timestamp_millis())
     }
 
     /// Runs every kind once and waits until the service has written its checkpoints. It stores only what a cohort reads,

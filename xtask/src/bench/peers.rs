@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, NaiveTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::population::{Event, Person, write_tables};
-use crate::print_line;
+use super::population::{Population, write_tables};
+use crate::{print_line, service};
 
 const SCRIPT: &str = include_str!("peers.py");
 /// The tested versions of the packages that the script needs.
@@ -45,12 +45,8 @@ pub fn checksum(persons: impl Iterator<Item = u64>) -> u64 {
 impl Peers {
     /// Loads the databases that are not loaded yet, and starts the process.
     ///
-    /// `population` generates the persons and events; it is called only if something must be loaded.
-    pub fn start(
-        root: &Path,
-        directory: &Path,
-        population: impl FnOnce() -> (Vec<Person>, Vec<Event>),
-    ) -> Result<Peers> {
+    /// `population` generates the persons and events again if something must be loaded.
+    pub fn start(root: &Path, directory: &Path, population: &Population) -> Result<Peers> {
         let store = directory.join("peers");
         fs::create_dir_all(&store)?;
         let python = prepare_python(root)?;
@@ -146,24 +142,13 @@ fn milliseconds(response: &Value) -> Result<f64> {
 }
 
 /// Runs the script's `load`, which prints a line per database.
-fn load(
-    python: &Path,
-    script: &Path,
-    store: &Path,
-    population: impl FnOnce() -> (Vec<Person>, Vec<Event>),
-) -> Result<()> {
+fn load(python: &Path, script: &Path, store: &Path, population: &Population) -> Result<()> {
     let (persons, events) = (store.join("persons.csv"), store.join("events.csv"));
     let marker = store.join("loaded");
     if !marker.exists() {
         print_line("writing the population for the peers")?;
         let create = |path: &Path| fs::File::create(path).map(BufWriter::new);
-        let (person_rows, event_rows) = population();
-        write_tables(
-            &person_rows,
-            &event_rows,
-            &mut create(&persons)?,
-            &mut create(&events)?,
-        )?;
+        write_tables(population, &mut create(&persons)?, &mut create(&events)?)?;
     }
     let mut load = Command::new(python);
     load.arg(script)
@@ -177,7 +162,7 @@ fn load(
 
 /// Returns the Python of a virtual environment with the packages, which is created once.
 fn prepare_python(root: &Path) -> Result<PathBuf> {
-    let home = root.join("target/bench/python");
+    let home = service::target_directory(root).join("bench/python");
     let python = home.join("bin/python");
     let run = |program: &Path, arguments: &[&str]| -> Result<()> {
         let status = Command::new(program).args(arguments).status();

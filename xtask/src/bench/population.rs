@@ -1,85 +1,20 @@
 //! Generates a synthetic population: persons, and their events until an instant. The result is deterministic.
 //!
 //! Sign-ups grow over two years. Activity differs widely between persons and varies by hour and weekday.
-//! Event names, countries, companies and pages have unequal weights.
+//! Event names, countries, companies and pages have unequal weights. Persons come in order of sign-up and events in order
+//! of time, one by one, so a population of any size takes little memory.
 
-use std::fmt::Write as _;
-use std::io::Write;
+mod lines;
+mod words;
 
-use anyhow::Result;
-use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-pub const EVENTS: [&str; 30] = [
-    "$pageview",
-    "$autocapture",
-    "$pageleave",
-    "$identify",
-    "purchase",
-    "add_to_cart",
-    "search",
-    "$feature_flag_called",
-    "view_item",
-    "checkout_started",
-    "video_played",
-    "share",
-    "comment",
-    "like",
-    "follow",
-    "export",
-    "invite_sent",
-    "settings_changed",
-    "upload",
-    "churn_survey",
-    "download",
-    "login",
-    "logout",
-    "help_opened",
-    "trial_started",
-    "plan_changed",
-    "api_key_created",
-    "webhook_added",
-    "error_seen",
-    "signup_completed",
-];
-/// The index of `purchase` in [`EVENTS`].
-const PURCHASE: usize = 4;
-/// The index of `signup_completed` in [`EVENTS`].
-const SIGNUP: usize = 29;
-const BROWSERS: [(&str, f64); 6] = [
-    ("Chrome", 0.62),
-    ("Safari", 0.2),
-    ("Firefox", 0.07),
-    ("Edge", 0.06),
-    ("Opera", 0.03),
-    ("Samsung Internet", 0.02),
-];
-const PLANS: [(&str, f64); 4] = [
-    ("free", 0.7),
-    ("starter", 0.17),
-    ("pro", 0.1),
-    ("enterprise", 0.03),
-];
-const COUNTRIES: [&str; 20] = [
-    "US", "DE", "GB", "FR", "IN", "BR", "CA", "AU", "NL", "ES", "IT", "PL", "SE", "JP", "KR", "MX",
-    "CH", "AT", "BE", "DK",
-];
-const FIRST_NAMES: [&str; 16] = [
-    "anna", "ben", "carla", "dan", "eva", "finn", "gina", "hans", "ida", "jon", "kim", "leo",
-    "mia", "noah", "olga", "Paul",
-];
-const LAST_NAMES: [&str; 16] = [
-    "smith", "jones", "meyer", "schmidt", "silva", "garcia", "brown", "lee", "patel", "novak",
-    "rossi", "dubois", "larsen", "sato", "costa", "Goldman",
-];
-const DOMAINS: [(&str, f64); 5] = [
-    ("gmail.com", 0.45),
-    ("outlook.com", 0.25),
-    ("yahoo.com", 0.15),
-    ("example.org", 0.1),
-    ("acme.io", 0.05),
-];
+pub use lines::{write_event, write_person, write_tables};
+use words::{BROWSERS, COUNTRIES, DOMAINS, FIRST_NAMES, LAST_NAMES, PLANS};
+pub use words::{EVENTS, PAGEVIEW, PURCHASE, SIGNUP, SURVEY};
+
 const SEED: u64 = 20_260_630;
 /// The days before `now` that have events.
 const EVENT_DAYS: i64 = 90;
@@ -87,6 +22,10 @@ const EVENT_DAYS: i64 = 90;
 const SIGNUP_DAYS: i64 = 720;
 const MILLIS_PER_HOUR: i64 = 3_600_000;
 const MILLIS_PER_DAY: i64 = 24 * MILLIS_PER_HOUR;
+/// One of this number of events is a repeated sign-up.
+const REPEATED_SIGNUPS: usize = 500;
+/// A prime number that spreads the most active persons over all indexes.
+const SPREAD: u128 = 2_654_435_761;
 
 /// The numbers of persons and events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +35,7 @@ pub struct Size {
 }
 
 pub struct Person {
+    pub index: usize,
     /// Milliseconds since the Unix epoch.
     pub signed_up: i64,
     pub plan: &'static str,
@@ -146,6 +86,13 @@ impl Distribution {
             .partition_point(|sum| *sum < point)
             .min(self.0.len() - 1)
     }
+
+    /// How many of `total` fall on the n-th value. All values together get exactly `total`.
+    fn share(&self, nth: usize, total: usize) -> usize {
+        let through = |sum: f64| (sum * total as f64).round() as usize;
+        let before = nth.checked_sub(1).map_or(0, |last| through(self.0[last]));
+        through(self.0[nth]) - before
+    }
 }
 
 /// Chooses a value. The weights add up to 1.
@@ -160,98 +107,147 @@ fn choose<T: Copy>(values: &[(T, f64)], rng: &mut StdRng) -> T {
     values[values.len() - 1].0
 }
 
-/// Generates persons in order of sign-up and events in order of time.
-///
-/// `now` is in milliseconds since the Unix epoch, and all times are before it.
-pub fn generate(size: Size, now: i64) -> (Vec<Person>, Vec<Event>) {
-    let rng = &mut StdRng::seed_from_u64(SEED);
-    let persons = persons(size.persons, now, rng);
-    let mut events = events(&persons, size.events, now, rng);
-    events.sort_by_key(|event| event.time);
-    (persons, events)
+/// A population, which generates its persons and events again at each call.
+pub struct Population {
+    pub size: Size,
+    /// The end of the generation, in milliseconds since the Unix epoch. All times are before it.
+    now: i64,
+    names: Distribution,
+    pages: Distribution,
+    hours: Distribution,
 }
 
-fn persons(count: usize, now: i64, rng: &mut StdRng) -> Vec<Person> {
-    let span = SIGNUP_DAYS * MILLIS_PER_DAY;
-    let mut signups: Vec<i64> = (0..count)
-        .map(|_| now - span + (rng.random::<f64>().sqrt() * (span - 60_000) as f64) as i64)
-        .collect();
-    signups.sort_unstable();
-    let countries = Distribution::zipf(COUNTRIES.len(), 1.0);
-    let companies = Distribution::zipf(20_000, 0.7);
-    let person = |(number, signed_up)| {
-        let first = FIRST_NAMES[rng.random_range(0..FIRST_NAMES.len())];
-        let last = LAST_NAMES[rng.random_range(0..LAST_NAMES.len())];
-        Person {
-            signed_up,
-            plan: choose(&PLANS, rng),
-            country: COUNTRIES[countries.sample(rng)],
-            age: rng.random_range(16..80),
-            email: format!("{first}.{last}{number}@{}", choose(&DOMAINS, rng)),
-            company: companies.sample(rng),
+impl Population {
+    /// `now` is in milliseconds since the Unix epoch.
+    pub fn new(size: Size, now: i64) -> Population {
+        let start = now - EVENT_DAYS * MILLIS_PER_DAY;
+        let hours = 0..EVENT_DAYS * 24;
+        Population {
+            size,
+            now,
+            names: Distribution::zipf(SIGNUP, 1.0),
+            pages: Distribution::zipf(2_000, 0.9),
+            hours: Distribution::new(hours.map(|hour| hour_weight(start + hour * MILLIS_PER_HOUR))),
         }
-    };
-    signups.into_iter().enumerate().map(person).collect()
-}
+    }
 
-fn events(persons: &[Person], count: usize, now: i64, rng: &mut StdRng) -> Vec<Event> {
-    let start = now - EVENT_DAYS * MILLIS_PER_DAY;
-    // The shuffle spreads the most active persons over all indexes.
-    let mut ranks: Vec<usize> = (0..persons.len()).collect();
-    for index in (1..ranks.len()).rev() {
-        ranks.swap(index, rng.random_range(0..=index));
+    /// The end of the generation.
+    pub fn now(&self) -> DateTime<Utc> {
+        instant(self.now)
     }
-    let activity = Distribution::new(
-        ranks
-            .iter()
-            .map(|rank| 1.0 / (*rank as f64 + 50.0).powf(0.75)),
-    );
-    let names = Distribution::zipf(SIGNUP, 1.0);
-    let pages = Distribution::zipf(2_000, 0.9);
-    let hours = Distribution::new(
-        (0..EVENT_DAYS * 24).map(|hour| hour_weight(start + hour * MILLIS_PER_HOUR)),
-    );
-    let first_new = persons.partition_point(|person| person.signed_up < start);
-    let mut occurrences = Vec::with_capacity(count);
-    for (index, person) in persons.iter().enumerate().skip(first_new) {
-        occurrences.push((index, SIGNUP, person.signed_up));
+
+    /// The persons in order of sign-up.
+    pub fn persons(&self) -> impl Iterator<Item = Person> {
+        let mut rng = StdRng::seed_from_u64(SEED);
+        let countries = Distribution::zipf(COUNTRIES.len(), 1.0);
+        let companies = Distribution::zipf(20_000, 0.7);
+        (0..self.size.persons).map(move |index| {
+            let rng = &mut rng;
+            let first = FIRST_NAMES[rng.random_range(0..FIRST_NAMES.len())];
+            let last = LAST_NAMES[rng.random_range(0..LAST_NAMES.len())];
+            Person {
+                index,
+                signed_up: self.signed_up(index),
+                plan: choose(&PLANS, rng),
+                country: COUNTRIES[countries.sample(rng)],
+                age: rng.random_range(16..80),
+                email: format!("{first}.{last}{index}@{}", choose(&DOMAINS, rng)),
+                company: companies.sample(rng),
+            }
+        })
     }
-    for _ in 0..count / 500 {
-        let index = rng.random_range(0..persons.len());
-        let earliest = persons[index].signed_up.max(start) + 1;
-        occurrences.push((index, SIGNUP, rng.random_range(earliest..now)));
+
+    /// The events in order of time.
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        let mut rng = StdRng::seed_from_u64(SEED + 1);
+        let hours = 0..self.hours.0.len();
+        let events = hours.flat_map(move |hour| self.events_of_hour(hour, &mut rng));
+        events.take(self.size.events)
     }
-    while occurrences.len() < count {
-        let index = activity.sample(rng);
-        let hour = start + hours.sample(rng) as i64 * MILLIS_PER_HOUR;
-        let mut time = hour + rng.random_range(0..MILLIS_PER_HOUR);
-        let signed_up = persons[index].signed_up;
-        if time <= signed_up {
-            time =
-                signed_up + 1 + (rng.random::<f64>().powi(2) * (now - signed_up - 2) as f64) as i64;
+
+    /// `count` events with times from `from` to `until`, in order of time.
+    pub fn burst(&self, count: usize, (from, until): (i64, i64)) -> impl Iterator<Item = Event> {
+        let mut rng = StdRng::seed_from_u64(SEED + 2);
+        let length = (until - from) as f64 / count.max(1) as f64;
+        (0..count).map(move |nth| {
+            let time = from + (nth as f64 * length) as i64;
+            let name = self.names.sample(&mut rng);
+            let person = self.active_person(time, &mut rng);
+            self.event(person, name, time, &mut rng)
+        })
+    }
+
+    /// The time of a person's sign-up. It rises with the index.
+    fn signed_up(&self, index: usize) -> i64 {
+        let span = SIGNUP_DAYS * MILLIS_PER_DAY;
+        let part = (index as f64 + 0.5) / self.size.persons as f64;
+        self.now - span + (part.sqrt() * (span - 60_000) as f64) as i64
+    }
+
+    /// The number of persons who signed up before `time`.
+    fn signed_up_before(&self, time: i64) -> usize {
+        let (mut low, mut high) = (0, self.size.persons);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.signed_up(middle) < time {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
-        occurrences.push((index, names.sample(rng), time));
+        low
     }
-    occurrences
-        .into_iter()
-        .map(|(person, name, time)| event_of(person, name, time, &pages, rng))
-        .collect()
-}
 
-fn event_of(
-    person: usize,
-    name: usize,
-    time: i64,
-    pages: &Distribution,
-    rng: &mut StdRng,
-) -> Event {
-    Event {
-        time,
-        person,
-        name,
-        browser: choose(&BROWSERS, rng),
-        page: pages.sample(rng),
-        price: (name == PURCHASE).then(|| (rng.random::<f64>().powi(3) * 40_000.0) as u32 + 99),
+    /// A person who signed up before `time`. A few persons are far more active than the others.
+    fn active_person(&self, time: i64, rng: &mut StdRng) -> usize {
+        // The weight of a person is 1 / (rank + 50)^0.75, so the sum of the weights grows with the fourth root.
+        let root = |rank: f64| (rank + 50.0).powf(0.25);
+        let (least, most) = (root(0.0), root(self.size.persons as f64));
+        let rank = (least + rng.random::<f64>() * (most - least)).powi(4) - 50.0;
+        let index = (rank.max(0.0) as u128 * SPREAD + 7) % self.size.persons as u128;
+        let index = index as usize;
+        if self.signed_up(index) < time {
+            index
+        } else {
+            index % self.signed_up_before(time).max(1)
+        }
+    }
+
+    fn events_of_hour(&self, hour: usize, rng: &mut StdRng) -> Vec<Event> {
+        let start = self.now - (EVENT_DAYS * 24 - hour as i64) * MILLIS_PER_HOUR;
+        let end = start + MILLIS_PER_HOUR;
+        let new = self.signed_up_before(start)..self.signed_up_before(end);
+        let first_new = self.signed_up_before(self.now - EVENT_DAYS * MILLIS_PER_DAY);
+        let signups = self.size.persons - first_new;
+        let others = self
+            .hours
+            .share(hour, self.size.events.saturating_sub(signups));
+        let mut events: Vec<Event> = new
+            .map(|person| self.event(person, SIGNUP, self.signed_up(person), rng))
+            .collect();
+        for _ in 0..others {
+            let time = rng.random_range(start..end);
+            let person = self.active_person(time, rng);
+            let name = if rng.random_range(0..REPEATED_SIGNUPS) == 0 {
+                SIGNUP
+            } else {
+                self.names.sample(rng)
+            };
+            events.push(self.event(person, name, time, rng));
+        }
+        events.sort_by_key(|event| event.time);
+        events
+    }
+
+    fn event(&self, person: usize, name: usize, time: i64, rng: &mut StdRng) -> Event {
+        Event {
+            time,
+            person,
+            name,
+            browser: choose(&BROWSERS, rng),
+            page: self.pages.sample(rng),
+            price: (name == PURCHASE).then(|| (rng.random::<f64>().powi(3) * 40_000.0) as u32 + 99),
+        }
     }
 }
 
@@ -267,114 +263,31 @@ fn instant(millis: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::milliseconds(millis)
 }
 
-/// Writes one line per person and per event, in the format of `cohorts import`.
-pub fn write_items(
-    persons: &[Person],
-    events: &[Event],
-    now: i64,
-    out: &mut impl Write,
-) -> Result<()> {
-    let mut line = String::new();
-    for (index, person) in persons.iter().enumerate() {
-        line.clear();
-        write!(
-            line,
-            r#"{{"event":"$set","distinct_id":"p{index}","uuid":"{}","timestamp":"{}","properties":{{"$set":{{"plan":"{}","country":"{}","age":{},"email":"{}","company":"company-{}","signed_up":"{}"}}}}}}"#,
-            uuid(
-                person.signed_up.max(now - SIGNUP_DAYS * MILLIS_PER_DAY),
-                index,
-                0
-            ),
-            instant(person.signed_up).to_rfc3339(),
-            person.plan,
-            person.country,
-            person.age,
-            person.email,
-            person.company,
-            instant(person.signed_up).to_rfc3339(),
-        )?;
-        writeln!(out, "{line}")?;
-    }
-    for (index, event) in events.iter().enumerate() {
-        line.clear();
-        write!(
-            line,
-            r#"{{"event":"{}","distinct_id":"p{}","uuid":"{}","timestamp":"{}","properties":{{"$browser":"{}","$current_url":"https://app.example.com/p/{}/section-{}""#,
-            EVENTS[event.name],
-            event.person,
-            uuid(event.time, index, 1),
-            instant(event.time).to_rfc3339(),
-            event.browser,
-            event.page % 40,
-            event.page,
-        )?;
-        if let Some(cents) = event.price {
-            write!(line, r#","price":{}"#, f64::from(cents) / 100.0)?;
-        }
-        writeln!(out, "{line}}}}}")?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Writes the population as two CSV tables with header lines. No value needs quotes.
-pub fn write_tables(
-    persons: &[Person],
-    events: &[Event],
-    person_table: &mut impl Write,
-    event_table: &mut impl Write,
-) -> Result<()> {
-    let text = |time: i64| instant(time).to_rfc3339_opts(SecondsFormat::Millis, true);
-    writeln!(
-        person_table,
-        "person,plan,country,age,email,company,signed_up"
-    )?;
-    for (index, person) in persons.iter().enumerate() {
-        let Person {
-            plan,
-            country,
-            age,
-            email,
-            company,
-            ..
-        } = person;
-        let time = text(person.signed_up);
-        writeln!(
-            person_table,
-            "{index},{plan},{country},{age},{email},company-{company},{time}"
-        )?;
+    #[test]
+    fn events_are_in_order_and_of_persons_who_signed_up() {
+        let size = Size {
+            persons: 500,
+            events: 5_000,
+        };
+        let now = 1_782_831_600_000;
+        let population = Population::new(size, now);
+        let persons: Vec<Person> = population.persons().collect();
+        let events: Vec<Event> = population.events().collect();
+        assert_eq!((persons.len(), events.len()), (size.persons, size.events));
+        assert!(events.is_sorted_by_key(|event| event.time));
+        assert!(persons.is_sorted_by_key(|person| person.signed_up));
+        let is_later = |event: &Event| event.time >= persons[event.person].signed_up;
+        assert!(events.iter().all(is_later));
+        assert!(events.iter().all(|event| event.time < now));
+        let again = population.events().zip(&events);
+        assert!(
+            again
+                .into_iter()
+                .all(|(left, right)| left.person == right.person)
+        );
     }
-    person_table.flush()?;
-    writeln!(event_table, "event,name,time,person,browser,url,price")?;
-    for event in events {
-        let Event {
-            person,
-            name,
-            browser,
-            page,
-            ..
-        } = event;
-        let (name_text, time, section) = (EVENTS[*name], text(event.time), page % 40);
-        write!(
-            event_table,
-            "{name},{name_text},{time},{person},{browser},https://app.example.com/p/{section}/section-{page},"
-        )?;
-        match event.price {
-            Some(cents) => writeln!(event_table, "{}", f64::from(cents) / 100.0)?,
-            None => writeln!(event_table)?,
-        }
-    }
-    Ok(event_table.flush()?)
-}
-
-/// Returns a deterministic version 7 UUID. `kind` is 0 for persons and 1 for events.
-fn uuid(millis: i64, index: usize, kind: u64) -> String {
-    let tail = (index as u64) << 1 | kind;
-    format!(
-        "{:08x}-{:04x}-7{:03x}-8{:03x}-{:012x}",
-        millis >> 16,
-        millis & 0xffff,
-        tail & 0xfff,
-        (tail >> 12) & 0xfff,
-        tail
-    )
 }

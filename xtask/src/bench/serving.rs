@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::kinds::{self, CohortKind};
 use super::measurement::median;
@@ -28,7 +28,10 @@ const BATCH_EVENTS: usize = 1_000;
 const BATCHES: usize = 50;
 /// The pause between previews during ingestion.
 const PREVIEW_INTERVAL: Duration = Duration::from_millis(200);
-const CALCULATION_TIMEOUT: Duration = Duration::from_secs(60);
+const CALCULATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// The number of measured pages of each place in a list.
+const PAGES: usize = 60;
+const MILLION: usize = 1_000_000;
 
 /// Checks that the stored members of each kind equal the result of every peer at the same instant.
 pub fn compare_members(service: &Service, access: &Access, peers: &mut Peers) -> Result<()> {
@@ -134,7 +137,7 @@ pub fn calculation_time(
     Ok(median(&mut times))
 }
 
-fn kind_named(name: &str) -> Result<CohortKind> {
+pub fn kind_named(name: &str) -> Result<CohortKind> {
     let kind = kinds::kinds().into_iter().find(|kind| kind.name == name);
     kind.with_context(|| format!("there is no kind {name}"))
 }
@@ -195,6 +198,95 @@ fn request_rate(request: &(impl Fn(usize) -> Result<()> + Sync)) -> Result<f64> 
     Ok(count.into_inner() as f64 / start.elapsed().as_secs_f64())
 }
 
+/// A cohort with its members.
+pub struct CalculatedCohort {
+    pub id: i64,
+    pub members: u64,
+}
+
+impl CalculatedCohort {
+    /// The path of the list of members.
+    pub fn path(&self) -> String {
+        format!("cohorts/{}/persons/", self.id)
+    }
+}
+
+/// Creates and calculates the cohort of persons below an age. The ages from 16 to 79 are equally frequent.
+fn calculated_below(service: &Service, access: &Access, age: u32) -> Result<CalculatedCohort> {
+    let filters = json!({"properties": {"type": "AND", "values": [
+        {"type": "person", "key": "age", "operator": "lt", "value": age}]}});
+    let id = create_cohort(service, access, "age", &filters)?;
+    wait_for_calculation(service, access, id, None)?;
+    let members = service.get(access, &format!("cohorts/{id}/"))?["count"].as_u64();
+    let members = members.context("the cohort has no count")?;
+    Ok(CalculatedCohort { id, members })
+}
+
+/// Creates and calculates a cohort with half of all persons.
+pub fn calculated_half(service: &Service, access: &Access) -> Result<CalculatedCohort> {
+    calculated_below(service, access, 48)
+}
+
+/// Measures pages of all persons, of a cohort with half of them, and of one with about a million.
+pub fn huge_pages(service: &Service, access: &Access, persons: usize) -> Result<Value> {
+    let half = calculated_half(service, access)?;
+    let ages = (MILLION * 64 / persons.max(1)).clamp(1, 32) as u32;
+    let million = calculated_below(service, access, 16 + ages)?;
+    let all = ("persons/".to_owned(), persons as u64);
+    let mut results = Map::new();
+    let lists = [
+        ("all", all),
+        ("half", (half.path(), half.members)),
+        ("million", (million.path(), million.members)),
+    ];
+    for (name, (path, members)) in lists {
+        let times = pages_of(service, access, &path, members)?;
+        print_line(format!("{name}: {times}"))?;
+        results.insert(name.to_owned(), times);
+    }
+    let ratio = |part: &str| {
+        let time = |list: &str| results[list][part].as_f64().unwrap_or(f64::NAN);
+        json!({"all": time("all") / time("million"), "half": time("half") / time("million")})
+    };
+    let ratios =
+        json!({"first": ratio("first_ms"), "last": ratio("last_ms"), "random": ratio("random_ms")});
+    results.insert("ratio_to_million".to_owned(), ratios);
+    service.delete_cohort(access, half.id)?;
+    service.delete_cohort(access, million.id)?;
+    Ok(Value::Object(results))
+}
+
+/// The median times of the first page, the last page, and random pages of a list.
+fn pages_of(service: &Service, access: &Access, path: &str, members: u64) -> Result<Value> {
+    let page = |offset: u64| page_time(service, access, path, offset);
+    page(0)?;
+    let rng = &mut StdRng::seed_from_u64(7);
+    let (mut first, mut last, mut random) = (vec![], vec![], vec![]);
+    let end = members.saturating_sub(100);
+    for _ in 0..PAGES {
+        first.push(page(0)?);
+        last.push(page(end)?);
+        random.push(page(rng.random_range(0..=end))?);
+    }
+    Ok(
+        json!({"members": members, "first_ms": median(&mut first), "last_ms": median(&mut last),
+        "random_ms": median(&mut random)}),
+    )
+}
+
+/// Creates a cohort and returns the time of its first calculation, in milliseconds.
+pub fn first_calculation_time(
+    service: &Service,
+    access: &Access,
+    kind: &CohortKind,
+) -> Result<f64> {
+    let requested = Utc::now();
+    let id = create_cohort(service, access, "calculation", &kind.filters)?;
+    let calculation = wait_for_calculation(service, access, id, None)?;
+    service.delete_cohort(access, id)?;
+    Ok((calculation.finished - requested).as_seconds_f64() * 1e3)
+}
+
 /// Median times in milliseconds.
 pub struct PageTimes {
     /// The number of members of the cohort.
@@ -215,17 +307,13 @@ pub fn page_times(
     persons: usize,
     mut peers: Option<&mut Peers>,
 ) -> Result<PageTimes> {
-    let half = json!({"properties": {"type": "AND", "values": [
-        {"type": "person", "key": "age", "operator": "lt", "value": 48}]}});
-    let id = create_cohort(service, access, "half", &half)?;
-    wait_for_calculation(service, access, id, None)?;
-    let members = service.get(access, &format!("cohorts/{id}/"))?["count"].as_u64();
-    let members = members.context("the cohort has no count")?;
-    let page = |offset: u64| page_time(service, access, id, offset);
+    let cohort = calculated_half(service, access)?;
+    let (path, members) = (cohort.path(), cohort.members);
+    let page = |offset: u64| page_time(service, access, &path, offset);
     page(0)?;
     let rng = &mut StdRng::seed_from_u64(7);
     let (mut first, mut last, mut random, mut keyset) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..60 {
+    for _ in 0..PAGES {
         first.push(page(0)?);
         last.push(page(members - 100)?);
         random.push(page(rng.random_range(0..members - 100))?);
@@ -233,7 +321,7 @@ pub fn page_times(
             keyset.push(peers.page(rng.random_range(0..persons as u64 * 9 / 10))?);
         }
     }
-    service.delete_cohort(access, id)?;
+    service.delete_cohort(access, cohort.id)?;
     Ok(PageTimes {
         members,
         first: median(&mut first),
@@ -244,9 +332,10 @@ pub fn page_times(
     })
 }
 
-fn page_time(service: &Service, access: &Access, cohort: i64, offset: u64) -> Result<f64> {
+/// The time of a page of 100 persons of the list at `path`, in milliseconds.
+pub fn page_time(service: &Service, access: &Access, path: &str, offset: u64) -> Result<f64> {
     let start = Instant::now();
-    let path = format!("cohorts/{cohort}/persons/?limit=100&offset={offset}");
+    let path = format!("{path}?limit=100&offset={offset}");
     let text = service.get_text(access, &path)?;
     let time = start.elapsed().as_secs_f64() * 1e3;
     let page: Value = serde_json::from_str(&text)?;

@@ -38,19 +38,36 @@ impl Column {
         })
     }
 
-    /// The rows of this column, then those of `other`.
-    pub fn concat(&self, other: &Column) -> Column {
-        let mut dictionary = self.dictionary.clone();
-        let indexes = dictionary.merge_dictionary(&other.dictionary);
-        let merge = |code| index_of(code).map_or(MISSING, |index| code_of(indexes[index]));
-        let codes = self.codes.iter().chain(other.codes.iter().map(merge));
-        Column::new(dictionary, codes)
-    }
-
-    /// The rows of this column, then `rows` rows without a value.
-    pub fn concat_missing(&self, rows: usize) -> Column {
-        let missing = std::iter::repeat_n(MISSING, rows);
-        Column::new(self.dictionary.clone(), self.codes.iter().chain(missing))
+    /// The rows of several columns, one after another. A part without a column has a number of rows without a value.
+    pub fn concat(parts: &[(Option<&Column>, usize)]) -> Column {
+        let mut dictionary = Dictionary::default();
+        let mut indexes: HashMap<Stored, u32> = HashMap::new();
+        let columns = || parts.iter().filter_map(|(column, _)| *column);
+        let new_codes: Vec<Vec<u32>> = columns()
+            .map(|column| {
+                let code = |value| {
+                    let index = *indexes.entry(value).or_insert_with(|| {
+                        dictionary.push(value);
+                        dictionary.len() as u32 - 1
+                    });
+                    code_of(index)
+                };
+                std::iter::once(MISSING)
+                    .chain(column.dictionary.iter().map(code))
+                    .collect()
+            })
+            .collect();
+        let mut new_codes = new_codes.iter();
+        let mut codes = Vec::with_capacity(parts.iter().map(|(_, rows)| rows).sum());
+        for (column, rows) in parts {
+            match column.zip(column.and_then(|_| new_codes.next())) {
+                Some((column, new)) => {
+                    codes.extend(column.codes.iter().map(|code| new[code as usize]));
+                }
+                None => codes.extend(std::iter::repeat_n(MISSING, *rows)),
+            }
+        }
+        Column::new(dictionary, codes.into_iter())
     }
 
     /// The memory that the column takes, in bytes, approximately.
@@ -156,6 +173,29 @@ impl ColumnBuilder {
         code
     }
 
+    /// Sets the value of a row as JSON text. Rows before it that were not set have no value.
+    pub fn set_raw(&mut self, row: usize, json: &str) {
+        let parse = || in_stored_order(serde_json::from_str(json).unwrap_or(Value::Null));
+        let code = self.code(json, parse);
+        if row < self.codes.len() {
+            self.codes[row] = code;
+        } else {
+            self.codes.resize(row, MISSING);
+            self.codes.push(code);
+        }
+    }
+
+    /// The memory of the distinct values and of their JSON texts, in bytes, approximately.
+    pub fn value_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The column of `rows` rows. Rows that were not set have no value.
+    pub fn finish_with(mut self, rows: usize) -> Column {
+        self.codes.resize(rows, MISSING);
+        self.finish()
+    }
+
     /// Removes the last row.
     pub fn pop(&mut self) {
         self.codes.pop();
@@ -168,5 +208,23 @@ impl ColumnBuilder {
 
     pub fn finish(self) -> Column {
         Column::new(self.dictionary, self.codes.into_iter())
+    }
+}
+
+/// The value with the members of its objects in the order of `jsonb`: by the lengths of their names, then by their names.
+fn in_stored_order(value: Value) -> Value {
+    match value {
+        Value::Array(elements) => elements.into_iter().map(in_stored_order).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter();
+            let mut members: Vec<(String, Value)> = members
+                .map(|(name, value)| (name, in_stored_order(value)))
+                .collect();
+            members.sort_by(|(first, _), (second, _)| {
+                (first.len(), first).cmp(&(second.len(), second))
+            });
+            members.into_iter().collect()
+        }
+        value => value,
     }
 }

@@ -7,7 +7,6 @@
 mod format;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
@@ -15,17 +14,15 @@ use self::format::{BlockReader, BlockWriter};
 use super::codes::{CodeWidth, Codes};
 use super::column::Column;
 use super::events::EventBlock;
-use super::property::{Postings, PropertyBlock};
+use super::postings::Postings;
+use super::property::{PartValues, PropertyBlock};
 use super::times::Times;
 use crate::chunks;
 
 /// The versions of the formats: the first byte.
-const EVENTS: u8 = 3;
 const PROPERTIES: u8 = 2;
-/// An earlier version of `EVENTS`, in which all codes take four bytes.
-const WIDE_EVENTS: u8 = 2;
-/// The number of blocks, then the blocks.
-const BLOCKS: u8 = 4;
+const EVENT_ROWS: u8 = 5;
+const EVENT_COLUMN: u8 = 6;
 
 /// The variants of [`Times`].
 const MILLIS: u8 = 0;
@@ -36,8 +33,9 @@ const BITMAPS: u8 = 0;
 const PAIRS: u8 = 1;
 
 impl EventBlock {
-    fn encode(&self) -> Vec<u8> {
-        let mut writer = BlockWriter::new(EVENTS);
+    /// Encodes the persons and the times of the events, without the columns.
+    pub fn encode_rows(&self) -> Vec<u8> {
+        let mut writer = BlockWriter::new(EVENT_ROWS);
         writer.rising(self.ordinals());
         match self.times() {
             Times::Millis { base, offsets } => {
@@ -50,57 +48,43 @@ impl EventBlock {
                 writer.integers(times, i64::to_le_bytes);
             }
         }
-        let mut columns: Vec<(&String, &Column)> = self.columns().iter().collect();
-        columns.sort_unstable_by_key(|(key, _)| *key);
-        writer.length(columns.len());
-        for (key, column) in columns {
-            writer.bytes(key.as_bytes());
-            writer.dictionary(&column.dictionary);
-            match &column.codes {
-                Codes::Bytes(codes) => writer.bytes(codes),
-                Codes::Shorts(codes) => writer.integers(codes, u16::to_le_bytes),
-                Codes::Words(codes) => writer.integers(codes, u32::to_le_bytes),
-            }
-        }
         writer.finish()
     }
 
-    /// Encodes blocks. The bytes are the concatenation of the pieces. Callers that write pieces
-    /// to storage need memory for one piece only.
-    pub fn encode_all(blocks: &[Arc<EventBlock>]) -> impl Iterator<Item = Vec<u8>> {
-        let header = (blocks.len() != 1).then(|| {
-            let mut writer = BlockWriter::new(BLOCKS);
-            writer.length(blocks.len());
-            writer.finish()
-        });
-        let blocks = blocks.iter().map(|block| block.encode());
-        header.into_iter().chain(blocks)
-    }
-
-    /// Decodes the concatenated pieces of [`EventBlock::encode_all`]. Returns `None` if the bytes
-    /// are damaged in a way that the format detects.
-    pub fn decode_all(bytes: &[u8]) -> Option<Vec<EventBlock>> {
-        let (mut reader, mut count) = (BlockReader::new(bytes), 1);
-        if reader.version(&[BLOCKS]).is_some() {
-            count = reader.length()?;
-        }
-        let mut blocks = Vec::new();
-        for _ in 0..count {
-            blocks.push(EventBlock::decode(&mut reader)?);
-        }
-        reader.is_empty().then_some(blocks)
-    }
-
-    fn decode(reader: &mut BlockReader) -> Option<EventBlock> {
-        let version = reader.version(&[EVENTS, WIDE_EVENTS])?;
+    /// Decodes the bytes of [`EventBlock::encode_rows`]. Returns `None` if the bytes are damaged in
+    /// a way that the format detects.
+    pub fn decode_rows(bytes: &[u8]) -> Option<EventBlock> {
+        let mut reader = BlockReader::new(bytes);
+        reader.version(&[EVENT_ROWS])?;
         let ordinals = reader.rising()?;
-        let times = times(reader)?;
-        let mut columns = HashMap::new();
-        for _ in 0..reader.length()? {
-            let key = str::from_utf8(reader.bytes()?).ok()?.to_owned();
-            columns.insert(key, column(reader, version, ordinals.len())?);
+        let times = times(&mut reader)?;
+        let is_complete = reader.is_empty() && times.len() == ordinals.len();
+        is_complete.then(|| EventBlock::new(ordinals, times, HashMap::new()))
+    }
+
+    /// Encodes the column of a property, if there is one.
+    pub fn encode_column(&self, property: &str) -> Option<Vec<u8>> {
+        let column = self.columns().get(property)?;
+        let mut writer = BlockWriter::new(EVENT_COLUMN);
+        writer.dictionary(&column.dictionary);
+        match &column.codes {
+            Codes::Bytes(codes) => writer.bytes(codes),
+            Codes::Shorts(codes) => writer.integers(codes, u16::to_le_bytes),
+            Codes::Words(codes) => writer.integers(codes, u32::to_le_bytes),
         }
-        (times.len() == ordinals.len()).then(|| EventBlock::new(ordinals, times, columns))
+        Some(writer.finish())
+    }
+
+    /// Adds the column of a property from the bytes of [`EventBlock::encode_column`]. Returns
+    /// `None` if the bytes are damaged in a way that the format detects, or if they have another
+    /// number of rows.
+    pub fn decode_column(&mut self, property: &str, bytes: &[u8]) -> Option<()> {
+        let mut reader = BlockReader::new(bytes);
+        reader.version(&[EVENT_COLUMN])?;
+        let column = column(&mut reader, self.rows())?;
+        reader.is_empty().then_some(())?;
+        self.insert_column(property.to_owned(), column);
+        Some(())
     }
 }
 
@@ -118,32 +102,24 @@ fn times(reader: &mut BlockReader) -> Option<Times> {
     }
 }
 
-fn column(reader: &mut BlockReader, version: u8, rows: usize) -> Option<Column> {
+fn column(reader: &mut BlockReader, rows: usize) -> Option<Column> {
     let dictionary = reader.dictionary()?;
     let codes = match CodeWidth::of(dictionary.len()) {
-        _ if version == WIDE_EVENTS => Codes::Words(reader.integers(u32::from_le_bytes)?),
         CodeWidth::One => Codes::Bytes(reader.bytes()?.to_owned()),
         CodeWidth::Two => Codes::Shorts(reader.integers(u16::from_le_bytes)?),
         CodeWidth::Four => Codes::Words(reader.integers(u32::from_le_bytes)?),
     };
-    if codes.len() != rows || codes.max() as usize > dictionary.len() {
-        return None;
-    }
-    Some(match version {
-        WIDE_EVENTS => Column::new(dictionary, codes.iter()),
-        _ => Column { dictionary, codes },
-    })
+    let is_valid = codes.len() == rows && codes.max() as usize <= dictionary.len();
+    is_valid.then_some(Column { dictionary, codes })
 }
 
 impl PropertyBlock {
-    /// Encodes the block, with its layers merged.
+    /// Encodes the block, with its parts and its layers merged.
     pub fn encode(&self) -> Vec<u8> {
-        if self.layers() > 0 {
-            return self.flattened().encode();
-        }
+        let values = self.values();
         let mut writer = BlockWriter::new(PROPERTIES);
-        writer.dictionary(self.dictionary());
-        match self.postings() {
+        writer.dictionary(values.dictionary());
+        match values.postings() {
             Postings::Bitmaps(bitmaps) => {
                 writer.byte(BITMAPS);
                 for bitmap in bitmaps {
@@ -172,7 +148,7 @@ impl PropertyBlock {
         let dictionary = reader.dictionary()?;
         let postings = postings(&mut reader, dictionary.len())?;
         let is_complete = reader.is_empty();
-        is_complete.then(|| PropertyBlock::new(dictionary, postings))
+        is_complete.then(|| PropertyBlock::of_values(PartValues::new(dictionary, postings)))
     }
 }
 

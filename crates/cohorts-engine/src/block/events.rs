@@ -1,6 +1,6 @@
 //! The events of one name as columns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
@@ -98,10 +98,13 @@ impl EventBlock {
         }
     }
 
-    /// Returns the block without the columns of properties other than `properties`.
-    pub fn with_columns(mut self, properties: &[String]) -> EventBlock {
-        self.columns.retain(|key, _| properties.contains(key));
-        self
+    /// Removes the columns for which `is_kept` does not hold.
+    pub(super) fn retain_columns(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.columns.retain(|key, _| is_kept(key));
+    }
+
+    pub(super) fn insert_column(&mut self, property: String, column: Column) {
+        self.columns.insert(property, column);
     }
 
     /// Combines the persons and the time span of `blocks`, without the events.
@@ -114,31 +117,33 @@ impl EventBlock {
         }
     }
 
-    /// Merges blocks of the same name. The result has the columns of the first block.
+    /// Merges blocks of the same name. The result has the columns of all blocks.
     pub fn merged(blocks: &[Arc<EventBlock>]) -> EventBlock {
+        let blocks: Vec<&EventBlock> = blocks.iter().map(|block| &**block).collect();
+        EventBlock::merged_of(&blocks)
+    }
+
+    /// As [`EventBlock::merged`].
+    pub fn merged_of(blocks: &[&EventBlock]) -> EventBlock {
         match blocks {
             [] => EventBlock::default(),
             [block] => EventBlock::clone(block),
-            [first, second] => first.concat(second),
-            // By halves, because each merge looks up the values of both sides.
             blocks => {
-                let (first, second) = blocks.split_at(blocks.len() / 2);
-                EventBlock::merged(first).concat(&EventBlock::merged(second))
+                let rows = blocks
+                    .iter()
+                    .flat_map(|block| (0..block.rows()).map(|row| block.row(row)));
+                let keys: HashSet<&String> = blocks
+                    .iter()
+                    .flat_map(|block| block.columns.keys())
+                    .collect();
+                let column = |key: &String| {
+                    let parts = blocks.iter();
+                    let parts = parts.map(|block| (block.columns.get(key), block.rows()));
+                    (key.clone(), Column::concat(&parts.collect::<Vec<_>>()))
+                };
+                EventBlock::sorted(rows.collect(), keys.into_iter().map(column).collect())
             }
         }
-    }
-
-    fn concat(&self, other: &EventBlock) -> EventBlock {
-        let rows = (0..self.rows()).map(|row| self.row(row));
-        let rows = rows.chain((0..other.rows()).map(|row| other.row(row)));
-        let columns = self.columns.iter().map(|(key, column)| {
-            let column = match other.columns.get(key) {
-                Some(other) => column.concat(other),
-                None => column.concat_missing(other.rows()),
-            };
-            (key.clone(), column)
-        });
-        EventBlock::sorted(rows.collect(), columns.collect())
     }
 
     /// Returns the block with each person replaced by `resolve(person)`. If the result is `None`,
@@ -177,7 +182,10 @@ impl EventBlock {
     }
 
     /// From rows in any order, and columns in the same order.
-    fn sorted(mut rows: Vec<(u32, i64)>, mut columns: HashMap<String, Column>) -> EventBlock {
+    pub(super) fn sorted(
+        mut rows: Vec<(u32, i64)>,
+        mut columns: HashMap<String, Column>,
+    ) -> EventBlock {
         if !rows.is_sorted() {
             let mut order: Vec<u32> = (0..rows.len() as u32).collect();
             order.sort_by_key(|row| rows[*row as usize]);

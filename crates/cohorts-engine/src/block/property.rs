@@ -1,26 +1,53 @@
 //! One property of persons.
 
-use roaring::{MultiOps, RoaringBitmap};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use super::bitmap::{from_sorted, select};
 use super::codes::code_of;
 use super::column::{Column, ColumnBuilder};
 use super::dictionary::Dictionary;
+use super::postings::Postings;
 use crate::interrupt::{Interrupt, Meter};
 use crate::predicate::Predicate;
 
 /// The values of one person property. A person may have several values.
 ///
-/// A block is immutable. [`PropertyBlock::with_changes`] adds a layer with the new values of some
-/// persons, and [`PropertyBlock::flattened`] merges the layers.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// A block is immutable. The persons are divided into parts by their ordinals, each with values of
+/// its own, which blocks share. [`PropertyBlock::with_changes`] adds a layer with the new values of
+/// some persons, and [`PropertyBlock::flattened`] merges the layers.
+#[derive(Clone, Debug, PartialEq)]
 pub struct PropertyBlock {
+    /// The number of the lowest bits of an ordinal that do not decide its part.
+    part_bits: u32,
+    /// Parts that have values, by their number.
+    parts: BTreeMap<u32, Arc<PartValues>>,
+    layer: Option<Box<Layer>>,
+}
+
+/// The bits of a block with a single part.
+const ONE_PART: u32 = u32::BITS;
+
+/// If the layers have more than one in this many of the persons, they are merged into the parts.
+const PERSONS_PER_CHANGE: u64 = 8;
+
+impl Default for PropertyBlock {
+    fn default() -> PropertyBlock {
+        PropertyBlock::of_parts(ONE_PART, BTreeMap::new())
+    }
+}
+
+/// The values of the persons of one part.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct PartValues {
     dictionary: Dictionary,
     postings: Postings,
-    /// The persons with a value, without those of the layer.
+    /// The persons with a value.
     present: RoaringBitmap,
-    layer: Option<Box<Layer>>,
 }
 
 /// The values of some persons, in a block of their own.
@@ -30,110 +57,160 @@ struct Layer {
     block: PropertyBlock,
 }
 
-/// The persons with each value of a dictionary.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Postings {
-    /// A bitmap of persons per value, if the dictionary is small.
-    Bitmaps(Vec<RoaringBitmap>),
-    /// Pairs of an ordinal and an index of the dictionary, sorted by ordinal.
-    Pairs(Vec<(u32, u32)>),
-}
-
-impl Default for Postings {
-    fn default() -> Postings {
-        Postings::Pairs(Vec::new())
-    }
-}
-
-/// The largest dictionary with a bitmap per value.
-const MAX_BITMAPS: usize = 256;
-
-impl Postings {
-    fn new(values: usize, mut pairs: Vec<(u32, u32)>) -> Postings {
-        if !pairs.is_sorted() {
-            pairs.sort_unstable();
-        }
-        if values > MAX_BITMAPS {
-            return Postings::Pairs(pairs);
-        }
-        let mut bitmaps = vec![RoaringBitmap::new(); values];
-        for (ordinal, index) in pairs {
-            bitmaps[index as usize].insert(ordinal);
-        }
-        Postings::Bitmaps(bitmaps)
-    }
-
-    fn persons(&self) -> RoaringBitmap {
-        match self {
-            Postings::Bitmaps(bitmaps) => bitmaps.union(),
-            Postings::Pairs(pairs) => {
-                let ordinals: Vec<u32> = pairs.iter().map(|(ordinal, _)| *ordinal).collect();
-                from_sorted(&ordinals)
-            }
+impl PartValues {
+    pub fn new(dictionary: Dictionary, postings: Postings) -> PartValues {
+        PartValues {
+            present: postings.persons(),
+            dictionary,
+            postings,
         }
     }
 
-    /// The persons with a value that matches, given the matches by index.
-    fn persons_with(&self, matches: &[bool]) -> RoaringBitmap {
-        match self {
-            Postings::Bitmaps(bitmaps) => {
-                let bitmaps = bitmaps.iter().zip(matches);
-                bitmaps
-                    .filter(|(_, matches)| **matches)
-                    .map(|(bitmap, _)| bitmap)
-                    .union()
-            }
-            Postings::Pairs(pairs) => {
-                let pairs = pairs.iter();
-                from_sorted(&select(
-                    pairs.map(|(ordinal, index)| (*ordinal, matches[*index as usize])),
-                ))
-            }
-        }
+    pub fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
     }
 
-    fn pairs(&self) -> Vec<(u32, u32)> {
-        match self {
-            Postings::Pairs(pairs) => pairs.clone(),
-            Postings::Bitmaps(bitmaps) => (0..)
-                .zip(bitmaps)
-                .flat_map(|(index, bitmap)| bitmap.iter().map(move |ordinal| (ordinal, index)))
-                .collect(),
-        }
+    pub fn postings(&self) -> &Postings {
+        &self.postings
     }
 
+    /// From a column without missing values, and the person of each row, in any order.
+    fn from_column(ordinals: &[u32], column: Column) -> PartValues {
+        let indexes = column.codes.iter().map(|code| code - 1);
+        let pairs = ordinals.iter().copied().zip(indexes).collect();
+        let postings = Postings::new(column.dictionary.len(), pairs);
+        PartValues::new(column.dictionary, postings)
+    }
+
+    /// From pairs of an ordinal and an index of the dictionary. Values without a person are removed.
+    fn from_pairs(dictionary: Dictionary, pairs: impl Iterator<Item = (u32, u32)>) -> PartValues {
+        let (ordinals, indexes): (Vec<u32>, Vec<u32>) = pairs.unzip();
+        let column = Column::new(dictionary, indexes.into_iter().map(code_of)).compact();
+        PartValues::from_column(&ordinals, column)
+    }
+
+    /// The values of the persons of a range.
+    fn within(self: &Arc<Self>, ordinals: &RangeInclusive<u32>) -> Arc<PartValues> {
+        let is_inside =
+            |ordinal: Option<u32>| ordinal.is_none_or(|ordinal| ordinals.contains(&ordinal));
+        if is_inside(self.present.min()) && is_inside(self.present.max()) {
+            return Arc::clone(self);
+        }
+        let pairs = self.postings.pairs_within(ordinals);
+        Arc::new(PartValues::from_pairs(
+            self.dictionary.clone(),
+            pairs.into_iter(),
+        ))
+    }
+
+    /// These values, with those of `persons` replaced by `changes`.
+    fn with_changes(&self, persons: &RoaringBitmap, changes: &PartValues) -> PartValues {
+        let mut dictionary = self.dictionary.clone();
+        let indexes = dictionary.merge_dictionary(&changes.dictionary);
+        let unchanged = self.postings.pairs().into_iter();
+        let unchanged = unchanged.filter(|(ordinal, _)| !persons.contains(*ordinal));
+        let changed = changes.postings.pairs().into_iter();
+        let changed = changed.map(|(ordinal, index)| (ordinal, indexes[index as usize]));
+        PartValues::from_pairs(dictionary, unchanged.chain(changed))
+    }
+
+    /// The memory of the values, in bytes, approximately.
     fn bytes(&self) -> usize {
-        match self {
-            Postings::Bitmaps(bitmaps) => bitmaps.iter().map(RoaringBitmap::serialized_size).sum(),
-            Postings::Pairs(pairs) => size_of_val(pairs.as_slice()),
-        }
+        self.dictionary.bytes() + self.postings.bytes() + self.present.serialized_size()
     }
 }
 
 impl PropertyBlock {
-    pub(super) fn new(dictionary: Dictionary, postings: Postings) -> PropertyBlock {
+    fn of_parts(part_bits: u32, mut parts: BTreeMap<u32, Arc<PartValues>>) -> PropertyBlock {
+        parts.retain(|_, values| !values.present.is_empty());
         PropertyBlock {
-            present: postings.persons(),
-            dictionary,
-            postings,
+            part_bits,
+            parts,
             layer: None,
         }
     }
 
-    /// From pairs of an ordinal and an index of the dictionary, in any order.
-    fn from_pairs(dictionary: Dictionary, pairs: Vec<(u32, u32)>) -> PropertyBlock {
-        let postings = Postings::new(dictionary.len(), pairs);
-        PropertyBlock::new(dictionary, postings)
+    /// A block with a single part.
+    pub(super) fn of_values(values: PartValues) -> PropertyBlock {
+        PropertyBlock::of_parts(ONE_PART, BTreeMap::from([(0, Arc::new(values))]))
     }
 
-    /// The values of this block, without the layer.
-    pub(super) fn dictionary(&self) -> &Dictionary {
-        &self.dictionary
+    /// A block of parts with 2^`part_bits` ordinals each, from the values of each part. The persons of
+    /// a block must belong to its part: see [`PropertyBlock::is_within`].
+    pub fn from_parts(
+        part_bits: u32,
+        parts: impl IntoIterator<Item = (u32, PropertyBlock)>,
+    ) -> PropertyBlock {
+        let parts = parts.into_iter();
+        let parts = parts.map(|(number, block)| (number, block.values()));
+        PropertyBlock::of_parts(part_bits, parts.collect())
     }
 
-    /// The postings of this block, without the layer.
-    pub(super) fn postings(&self) -> &Postings {
-        &self.postings
+    /// The values of the persons of a range, in a block with a single part.
+    pub fn within(&self, ordinals: &RangeInclusive<u32>) -> PropertyBlock {
+        let values = self.values_within(ordinals);
+        PropertyBlock::of_parts(ONE_PART, BTreeMap::from([(0, values)]))
+    }
+
+    /// Whether all persons belong to the range.
+    pub fn is_within(&self, ordinals: &RangeInclusive<u32>) -> bool {
+        let layer = self.layer.as_ref();
+        let is_inside = |persons: &RoaringBitmap| {
+            let ends = [persons.min(), persons.max()];
+            ends.into_iter()
+                .flatten()
+                .all(|end| ordinals.contains(&end))
+        };
+        self.parts.values().all(|values| is_inside(&values.present))
+            && layer.is_none_or(|layer| is_inside(&layer.persons))
+    }
+
+    /// The values of all persons, with the layers merged.
+    pub(super) fn values(&self) -> Arc<PartValues> {
+        self.values_within(&(0..=u32::MAX))
+    }
+
+    fn values_within(&self, ordinals: &RangeInclusive<u32>) -> Arc<PartValues> {
+        let parts = self.parts.values().map(|values| values.within(ordinals));
+        let mut parts = parts.filter(|values| !values.present.is_empty());
+        let first = parts.next().unwrap_or_default();
+        let none = RoaringBitmap::new();
+        let values = parts.fold(first, |values, more| {
+            Arc::new(values.with_changes(&none, &more))
+        });
+        match &self.layer {
+            Some(layer) if layer.persons.range_cardinality(ordinals.clone()) > 0 => {
+                let changes = layer.block.values_within(ordinals);
+                Arc::new(values.with_changes(&layer.persons, &changes))
+            }
+            _ => values,
+        }
+    }
+
+    /// The number of the part of an ordinal.
+    fn part_of(&self, ordinal: u32) -> u32 {
+        part_of(self.part_bits, ordinal)
+    }
+
+    /// The numbers of the parts with these persons, sorted.
+    fn parts_of(&self, persons: &RoaringBitmap) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        let mut next = persons.min();
+        while let Some(ordinal) = next {
+            numbers.push(self.part_of(ordinal));
+            let last = *self.ordinals(self.part_of(ordinal)).end();
+            next = last
+                .checked_add(1)
+                .and_then(|first| persons.range(first..).next());
+        }
+        numbers
+    }
+
+    /// The ordinals of a part.
+    fn ordinals(&self, number: u32) -> RangeInclusive<u32> {
+        let size = 1_u64 << self.part_bits;
+        let first = u64::from(number) * size;
+        first as u32..=(first + size - 1).min(u64::from(u32::MAX)) as u32
     }
 
     /// Returns the block with all layers merged. Values without a person are removed.
@@ -141,23 +218,43 @@ impl PropertyBlock {
         let Some(layer) = &self.layer else {
             return self.clone();
         };
-        let changes = layer.block.flattened();
-        let mut dictionary = self.dictionary.clone();
-        let indexes = dictionary.merge_dictionary(&changes.dictionary);
-        let unchanged = self.postings.pairs().into_iter();
-        let unchanged = unchanged.filter(|(ordinal, _)| !layer.persons.contains(*ordinal));
-        let changed = changes.postings.pairs().into_iter();
-        let changed = changed.map(|(ordinal, index)| (ordinal, indexes[index as usize]));
-        let (ordinals, indexes): (Vec<u32>, Vec<u32>) = unchanged.chain(changed).unzip();
-        let column = Column::new(dictionary, indexes.into_iter().map(code_of)).compact();
-        PropertyBlock::from_column(&ordinals, column)
+        let changed = self.parts_of(&layer.persons).into_par_iter();
+        let changed = changed.map(|number| (number, self.values_within(&self.ordinals(number))));
+        let mut parts = self.parts.clone();
+        parts.extend(changed.collect::<Vec<_>>());
+        PropertyBlock::of_parts(self.part_bits, parts)
     }
 
-    /// From a column without missing values, and the person of each row.
-    fn from_column(ordinals: &[u32], column: Column) -> PropertyBlock {
-        let indexes = column.codes.iter().map(|code| code - 1);
-        let pairs = ordinals.iter().copied().zip(indexes).collect();
-        PropertyBlock::from_pairs(column.dictionary, pairs)
+    /// Returns the block with its layers merged into one, or into the parts if they have many persons. So the cost depends
+    /// on the number of changes, whatever the size of the block.
+    pub fn compacted(&self) -> PropertyBlock {
+        match &self.layer {
+            Some(layer)
+                if layer.persons.len() < self.person_count() as u64 / PERSONS_PER_CHANGE =>
+            {
+                let mut block = self.clone();
+                block.layer = Some(Box::new(Layer {
+                    persons: layer.persons.clone(),
+                    block: layer.block.flattened(),
+                }));
+                block
+            }
+            _ => self.flattened(),
+        }
+    }
+
+    /// Returns the block without the values of `persons`, and with all layers merged.
+    pub fn without(&self, persons: &RoaringBitmap) -> PropertyBlock {
+        self.with_changes(persons, PropertyBlock::default())
+            .flattened()
+    }
+
+    /// Whether one of `persons` has a value, or had one before a layer.
+    pub fn has_any_of(&self, persons: &RoaringBitmap) -> bool {
+        let mut parts = self.parts.values();
+        let layer = self.layer.as_ref();
+        parts.any(|values| !values.present.is_disjoint(persons))
+            || layer.is_some_and(|layer| layer.block.has_any_of(persons))
     }
 
     /// Returns the block with the values of `persons` replaced by those in `changes`. A person
@@ -178,6 +275,12 @@ impl PropertyBlock {
         block
     }
 
+    /// Whether both blocks have the same memory for a part.
+    #[cfg(test)]
+    pub(super) fn shares_part_with(&self, other: &PropertyBlock, number: u32) -> bool {
+        Arc::ptr_eq(&self.parts[&number], &other.parts[&number])
+    }
+
     /// The number of layers. Each layer makes reads slower.
     pub fn layers(&self) -> usize {
         self.layer
@@ -193,11 +296,18 @@ impl PropertyBlock {
         universe: &RoaringBitmap,
         meter: &Meter<I>,
     ) -> Result<RoaringBitmap, I::Error> {
-        let by_index = self.dictionary.evaluate(predicate, meter)?;
-        let mut matches = self.postings.persons_with(&by_index) & universe;
+        let mut matches = RoaringBitmap::new();
+        let mut missing = RoaringBitmap::new();
         if predicate.matches_missing() {
-            matches |= universe - &self.present;
+            missing.clone_from(universe);
         }
+        for values in self.parts.values() {
+            let by_index = values.dictionary.evaluate(predicate, meter)?;
+            matches |= values.postings.persons_with(&by_index);
+            missing -= &values.present;
+        }
+        matches &= universe;
+        matches |= missing;
         if let Some(layer) = &self.layer {
             matches -= &layer.persons;
             let universe = universe & &layer.persons;
@@ -208,7 +318,8 @@ impl PropertyBlock {
 
     /// The number of persons with a value, without those of the layers.
     pub fn person_count(&self) -> usize {
-        self.present.len() as usize
+        let counts = self.parts.values().map(|values| values.present.len());
+        counts.sum::<u64>() as usize
     }
 
     /// The memory that the block and its layers take, in bytes, approximately.
@@ -216,9 +327,14 @@ impl PropertyBlock {
         let layer = self.layer.as_ref().map_or(0, |layer| {
             layer.persons.serialized_size() + layer.block.bytes()
         });
-        let values = self.dictionary.bytes() + self.postings.bytes();
-        values + self.present.serialized_size() + layer
+        let parts = self.parts.values().map(|values| values.bytes());
+        parts.sum::<usize>() + layer
     }
+}
+
+/// The number of the part of an ordinal, if its lowest `part_bits` bits do not decide it.
+fn part_of(part_bits: u32, ordinal: u32) -> u32 {
+    ordinal.checked_shr(part_bits).unwrap_or(0)
 }
 
 /// Collects the values of a property.
@@ -234,8 +350,20 @@ impl PropertyBlock {
 /// builder.push_raw(3, r#""free""#);
 /// assert_eq!(builder.finish().person_count(), 2);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PropertyBlockBuilder {
+    part_bits: u32,
+    parts: BTreeMap<u32, PartBuilder>,
+}
+
+impl Default for PropertyBlockBuilder {
+    fn default() -> PropertyBlockBuilder {
+        PropertyBlockBuilder::with_parts(ONE_PART)
+    }
+}
+
+#[derive(Debug, Default)]
+struct PartBuilder {
     ordinals: Vec<u32>,
     column: ColumnBuilder,
 }
@@ -246,31 +374,54 @@ impl PropertyBlockBuilder {
         PropertyBlockBuilder::default()
     }
 
+    /// Creates a builder of a block of parts with 2^`part_bits` ordinals each.
+    pub fn with_parts(part_bits: u32) -> PropertyBlockBuilder {
+        PropertyBlockBuilder {
+            part_bits,
+            parts: BTreeMap::new(),
+        }
+    }
+
+    fn part(&mut self, ordinal: u32) -> &mut PartBuilder {
+        let number = part_of(self.part_bits, ordinal);
+        self.parts.entry(number).or_default()
+    }
+
     /// Adds a value of the person `ordinal`. Rows may come in any order. JSON null adds nothing.
     pub fn push(&mut self, ordinal: u32, value: &Value) {
         if !value.is_null() {
-            self.ordinals.push(ordinal);
-            self.column.push(Some(value));
+            let part = self.part(ordinal);
+            part.ordinals.push(ordinal);
+            part.column.push(Some(value));
         }
     }
 
     /// Adds a value of the person `ordinal` as JSON text. JSON null, and text that is not JSON,
     /// add nothing.
     pub fn push_raw(&mut self, ordinal: u32, json: &str) {
-        if self.column.push_raw(Some(json)) {
-            self.ordinals.push(ordinal);
+        let part = self.part(ordinal);
+        if part.column.push_raw(Some(json)) {
+            part.ordinals.push(ordinal);
         } else {
-            self.column.pop();
+            part.column.pop();
         }
     }
 
     /// The memory that the builder takes, in bytes, approximately.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.ordinals.as_slice()) + self.column.bytes()
+        let parts = self.parts.values();
+        let bytes =
+            |part: &PartBuilder| size_of_val(part.ordinals.as_slice()) + part.column.bytes();
+        parts.map(bytes).sum()
     }
 
     /// Returns the block of all rows.
     pub fn finish(self) -> PropertyBlock {
-        PropertyBlock::from_column(&self.ordinals, self.column.finish())
+        let finish = |(number, part): (u32, PartBuilder)| {
+            let values = PartValues::from_column(&part.ordinals, part.column.finish());
+            (number, Arc::new(values))
+        };
+        let parts: Vec<_> = self.parts.into_par_iter().map(finish).collect();
+        PropertyBlock::of_parts(self.part_bits, parts.into_iter().collect())
     }
 }

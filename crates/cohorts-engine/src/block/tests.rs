@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::bitmap::from_sorted_iter;
 use super::dictionary::Dictionary;
-use super::property::Postings;
+use super::postings::Postings;
 use super::*;
 use crate::cases::{Project, at};
 use crate::interrupt::Meter;
@@ -53,9 +53,12 @@ fn equal_values_share_one_dictionary_entry() {
     builder.push_raw(1, "[\"a\",1]");
     let block = builder.finish();
     let values = vec![json!("a"), json!(["a", 1])];
-    assert_eq!(block.dictionary(), &Dictionary::Mixed(values));
+    assert_eq!(block.values().dictionary(), &Dictionary::Mixed(values));
     let bitmaps = [[0, 2].into_iter().collect(), [1].into_iter().collect()];
-    assert_eq!(block.postings(), &Postings::Bitmaps(bitmaps.to_vec()));
+    assert_eq!(
+        block.values().postings(),
+        &Postings::Bitmaps(bitmaps.to_vec())
+    );
 }
 
 #[test]
@@ -99,7 +102,10 @@ fn a_column_of_numbers_matches_like_its_values() {
     ];
     let rows: Vec<(u32, Value)> = (0..).zip(numbers.clone()).collect();
     let block = property(&rows);
-    assert!(matches!(block.dictionary(), Dictionary::Doubles(_)));
+    assert!(matches!(
+        block.values().dictionary(),
+        Dictionary::Doubles(_)
+    ));
     for operator in [
         "exact",
         "is_not",
@@ -157,7 +163,10 @@ fn layers_match_like_a_block_of_the_current_values() {
         (third, property(&[(0, "c"), (1, "c"), (3, "b")])),
     ] {
         let flattened = block.flattened();
-        assert_eq!(flattened.dictionary().len(), expected.dictionary().len());
+        assert_eq!(
+            flattened.values().dictionary().len(),
+            expected.values().dictionary().len()
+        );
         for (operator, value) in [
             ("exact", "a"),
             ("exact", "b"),
@@ -172,6 +181,134 @@ fn layers_match_like_a_block_of_the_current_values() {
             assert_eq!(flattened, expected, "{operator} {value}");
         }
     }
+}
+
+/// A block in parts of four ordinals, and the same block with a single part.
+fn in_parts(rows: &[(u32, &str)]) -> [PropertyBlock; 2] {
+    [
+        PropertyBlockBuilder::with_parts(2),
+        PropertyBlockBuilder::new(),
+    ]
+    .map(|mut builder| {
+        for (person, value) in rows {
+            builder.push(*person, &json!(value));
+        }
+        builder.finish()
+    })
+}
+
+#[test]
+fn a_block_in_parts_equals_a_block_with_a_single_part() {
+    let first = [(0, "a"), (3, "b"), (4, "a"), (9, "b"), (9, "c"), (21, "a")];
+    let changes = [
+        (
+            RoaringBitmap::from_iter([3_u32, 4, 30]),
+            vec![(4, "c"), (30, "d")],
+        ),
+        (
+            RoaringBitmap::from_iter([9_u32, 10, 30]),
+            vec![(10, "b"), (30, "e")],
+        ),
+    ];
+    let universe: RoaringBitmap = (0..40).collect();
+    let mut blocks = in_parts(&first);
+    for (persons, values) in &changes {
+        blocks = blocks.map(|block| block.with_changes(persons, property(values)));
+    }
+    let [parts, single] = blocks;
+    let flattened = parts.flattened();
+    let stored = (0..10).map(|number| {
+        let ordinals = number * 4..=number * 4 + 3;
+        let block = PropertyBlock::decode(&parts.within(&ordinals).encode()).unwrap();
+        assert!(block.is_within(&ordinals) && (number != 7 || !block.is_within(&(0..=3))));
+        (number, block)
+    });
+    let stored = PropertyBlock::from_parts(2, stored);
+    assert_eq!((stored.layers(), stored.person_count()), (0, 5));
+    for (operator, value) in [
+        ("exact", "a"),
+        ("exact", "d"),
+        ("is_not", "b"),
+        ("is_not_set", ""),
+    ] {
+        let predicate = predicate(operator, json!(value));
+        let expected = matching(&single, &universe, &predicate);
+        for block in [&parts, &flattened, &stored] {
+            assert_eq!(
+                matching(block, &universe, &predicate),
+                expected,
+                "{operator} {value}"
+            );
+        }
+        let some: RoaringBitmap = (3..10).collect();
+        assert_eq!(matching(&parts, &some, &predicate), expected & &some);
+    }
+}
+
+#[test]
+fn values_of_removed_persons_are_removed_from_the_bytes() {
+    for block in in_parts(&[(0, "secret"), (1, "open"), (9, "secret"), (10, "hidden")]) {
+        let removed = RoaringBitmap::from_iter([0_u32, 10]);
+        assert!(block.has_any_of(&removed) && !block.has_any_of(&(2..8).collect()));
+        let bytes = block.without(&removed).encode();
+        let contains = |text: &str| {
+            bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        assert!(contains("secret") && contains("open") && !contains("hidden"));
+        let removed = &removed | RoaringBitmap::from_iter([9_u32]);
+        assert!(!block.without(&removed).has_any_of(&removed));
+        assert_eq!(block.without(&removed).values().dictionary().len(), 1);
+    }
+}
+
+#[test]
+fn a_change_shares_the_unchanged_parts() {
+    let [block, _] = in_parts(&[(0, "a"), (4, "b"), (9, "c")]);
+    let changed = block.with_changes(&RoaringBitmap::from_iter([4_u32]), property(&[(4, "d")]));
+    assert!(changed.flattened().shares_part_with(&block, 0));
+    assert!(!changed.flattened().shares_part_with(&block, 1));
+    assert!(changed.shares_part_with(&block, 1) && changed.flattened().shares_part_with(&block, 2));
+}
+
+#[test]
+fn few_changes_are_merged_into_one_layer_and_many_into_the_parts() {
+    let rows: Vec<(u32, String)> = (0..100)
+        .map(|person| (person, format!("v{}", person % 7)))
+        .collect();
+    let mut block = property(&rows);
+    for person in 0..30_u32 {
+        let changes = property(&[(person % 9, format!("w{person}"))]);
+        block = block.with_changes(&RoaringBitmap::from_iter([person % 9]), changes);
+        if block.layers() == 4 {
+            block = block.compacted();
+            assert_eq!(block.layers(), 1);
+        }
+    }
+    let universe: RoaringBitmap = (0..101).collect();
+    for (operator, value) in [
+        ("icontains", "w"),
+        ("exact", "w29"),
+        ("exact", "w2"),
+        ("is_not_set", ""),
+    ] {
+        let predicate = predicate(operator, json!(value));
+        let expected = matching(&block.flattened(), &universe, &predicate);
+        assert_eq!(matching(&block, &universe, &predicate), expected);
+        assert_eq!(
+            matching(&block.compacted(), &universe, &predicate),
+            expected
+        );
+    }
+    let many: RoaringBitmap = (0..20).collect();
+    assert_eq!(
+        block
+            .with_changes(&many, PropertyBlock::default())
+            .compacted()
+            .layers(),
+        0
+    );
 }
 
 #[test]

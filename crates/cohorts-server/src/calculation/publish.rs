@@ -7,22 +7,27 @@
 use cohorts_store::changes::{self, Cause, NewMembers, StagedMembers};
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::queue::{self, Evaluated, PublishedMembers};
-use cohorts_store::{Conn, Error, Store, events, members, tombstones, transaction};
+use cohorts_store::{Conn, Error, events, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
 use super::claimed::Started;
+use crate::index::IndexedStore;
 
 /// How often the chunks are written before chunks and version become one commit, which no change can precede.
 const SEPARATE_COMMITS: usize = 5;
 
+/// The sets of members in memory at the same time: evaluated, published, and those to write.
+const COPIES: usize = 3;
+
 /// Publishes the members of a claimed cohort. Does nothing if the claim is lost.
 pub fn publish(
-    store: &Store,
+    store: &IndexedStore,
     cohort: &Cohort,
     started: Started,
     members: RoaringBitmap,
     evaluated: Evaluated,
 ) -> Result<(), Error> {
+    let _memory = (store.caches.index).reserve(COPIES * members.serialized_size());
     let conn = &mut *store.connection()?;
     let publication = Publication {
         cohort,
@@ -164,10 +169,9 @@ mod tests {
     use cohorts_store::changes::StaticCohort;
     use cohorts_store::definition::Definition;
     use cohorts_store::testing::TestDatabase;
-    use cohorts_store::{CohortId, ProjectId, cohorts, history, keys, persons, projects};
+    use cohorts_store::{CohortId, ProjectId, Store, cohorts, history, keys, persons, projects};
 
     use super::*;
-    use crate::index::IndexedStore;
     use crate::ingest::{Arrival, Item, commit};
 
     /// Deletes a person as the operation does.
@@ -176,10 +180,10 @@ mod tests {
         let shard_key = project.shard_key();
         transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
-            let persons = [ordinal as u32].into_iter().collect();
-            changes::remove_persons(conn, shard_key, &locked, &persons)?;
             let seq = events::begin_write(conn, shard_key)?;
-            persons::delete(conn, shard_key, seq, ordinal)
+            persons::delete(conn, shard_key, seq, ordinal)?;
+            let persons = [ordinal as u32].into_iter().collect();
+            changes::remove_persons(conn, shard_key, &locked, &persons)
         })
         .unwrap();
     }

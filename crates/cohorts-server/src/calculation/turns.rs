@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
 use cohorts_store::cohorts::Cohort;
+use cohorts_store::outages::Outages;
 use cohorts_store::{Conn, Error, ProjectId, queue};
 use parking_lot::Mutex;
 
@@ -19,6 +20,8 @@ pub struct Turns {
     state: Arc<Mutex<TurnState>>,
     /// The most workers of one project while others wait.
     share: usize,
+    /// The most workers for the projects of one worker of Citus: it may not respond, and then holds all of them.
+    node_share: usize,
 }
 
 struct TurnState {
@@ -55,11 +58,17 @@ impl Turns {
                 workers: HashMap::new(),
             })),
             share: (workers / 2).max(1),
+            node_share: (workers - 1).max(1),
         }
     }
 
-    /// Claims cohorts of the next project. Returns `None` if no cohort waits.
-    pub fn next(&self, conn: &mut Conn, lease: TimeDelta) -> Result<Option<Turn>, Error> {
+    /// Claims cohorts of the next project without an outage. Returns `None` if no cohort waits.
+    pub fn next(
+        &self,
+        conn: &mut Conn,
+        lease: TimeDelta,
+        outages: &Outages,
+    ) -> Result<Option<Turn>, Error> {
         // The lock also keeps two workers of this process from claiming the same cohorts.
         let mut state = self.state.lock();
         let mut passed = Vec::new();
@@ -67,10 +76,8 @@ impl Turns {
         while let Some(project) = next_in_circle(conn, last)?
             && !passed.contains(&project)
         {
-            let has_share = state
-                .workers
-                .get(&project)
-                .is_none_or(|count| *count < self.share);
+            let has_share = self.is_served(&state, project, outages)
+                && (state.workers.get(&project)).is_none_or(|count| *count < self.share);
             if has_share && let Some(turn) = self.claim(&mut state, conn, project, lease)? {
                 return Ok(Some(turn));
             }
@@ -79,11 +86,26 @@ impl Turns {
         }
         // All waiting projects have their share, so one of them may have more.
         for project in passed {
-            if let Some(turn) = self.claim(&mut state, conn, project, lease)? {
+            if self.is_served(&state, project, outages)
+                && let Some(turn) = self.claim(&mut state, conn, project, lease)?
+            {
                 return Ok(Some(turn));
             }
         }
         Ok(None)
+    }
+
+    /// Whether the project's node responds, and has not taken its share of the workers.
+    fn is_served(&self, state: &TurnState, project: ProjectId, outages: &Outages) -> bool {
+        if outages.affect(project) {
+            return false;
+        }
+        let Some(node) = outages.worker_of(project) else {
+            return true;
+        };
+        let of_node = |id: &ProjectId| outages.worker_of(*id).as_ref() == Some(&node);
+        let running = state.workers.iter().filter(|(id, _)| of_node(id));
+        running.map(|(_, count)| count).sum::<usize>() < self.node_share
     }
 
     /// Returns `None` if another process has claimed the cohorts.
@@ -147,7 +169,8 @@ mod tests {
 
     fn next(turns: &Turns, store: &Store) -> Option<Turn> {
         let conn = &mut *store.connection().unwrap();
-        turns.next(conn, TimeDelta::seconds(60)).unwrap()
+        let lease = TimeDelta::seconds(60);
+        turns.next(conn, lease, &store.outages).unwrap()
     }
 
     /// The project of a turn that ends at once.
@@ -188,6 +211,39 @@ mod tests {
         let turns_of_busy = std::iter::from_fn(|| next_project(&turns, &store));
         // 424 cohorts are 14 claims of at most 32.
         assert_eq!(turns_of_busy.collect::<Vec<_>>(), [busy; 12]);
+    }
+
+    #[test]
+    fn cohorts_of_a_project_without_its_worker_wait_unclaimed() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let turns = Turns::new(2);
+        let first = create_waiting(&store, "first", 1);
+        let second = create_waiting(&store, "second", 1);
+        store.outages.set_for_test(&[first]);
+        assert_eq!(next_project(&turns, &store), Some(second));
+        assert_eq!(next_project(&turns, &store), None);
+        store.outages.set_for_test(&[]);
+        assert_eq!(next_project(&turns, &store), Some(first));
+    }
+
+    #[test]
+    fn one_node_of_citus_does_not_get_all_workers() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let turns = Turns::new(2);
+        let [first, second, other] =
+            ["first", "second", "other"].map(|name| create_waiting(&store, name, 1));
+        let places = [(first, "a:1"), (second, "a:1"), (other, "b:1")];
+        store
+            .outages
+            .place(places.map(|(id, node)| (id, node.into())));
+        let running = next(&turns, &store).unwrap();
+        assert_eq!(running.project, first);
+        assert_eq!(next_project(&turns, &store), Some(other));
+        assert_eq!(next_project(&turns, &store), None);
+        drop(running);
+        assert_eq!(next_project(&turns, &store), Some(second));
     }
 
     #[test]

@@ -12,11 +12,14 @@ use chrono::{TimeDelta, Utc};
 
 use cohorts_store::changes::{self, LogFinding};
 use cohorts_store::distribution::{self, Worker};
-use cohorts_store::{Conn, Error, ProjectId, health, project_deletion, projects, queue, segments};
+use cohorts_store::outages::Outages;
+use cohorts_store::{
+    Conn, Error, ProjectId, erasures, health, project_deletion, projects, queue, segments,
+};
 
 use super::output::{counted, print};
 use crate::Data;
-use crate::index::checkpoint::mismatched_events;
+use crate::index::segments::mismatched_events;
 
 /// With a larger difference between clocks, leases of other replicas seem to have ended.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(2);
@@ -109,11 +112,17 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.extend(check_settings(conn)?);
     findings.push(check_clock(conn)?);
     findings.push(check_queue(conn)?);
-    findings.extend(check_distribution(conn)?);
-    findings.extend(check_counts(conn, repair)?);
-    findings.extend(check_changes(conn, repair)?);
-    findings.extend(check_segments(conn, repair, || thread::sleep(PAUSE))?);
+    findings.extend(check_distribution(conn, &data.store.outages)?);
+    let (served, others): (Vec<_>, Vec<_>) = (projects::all(conn)?.into_iter())
+        .partition(|project| !data.store.outages.affect(*project));
+    findings.extend(check_counts(conn, &served, repair)?);
+    findings.extend(check_changes(conn, &served, &data.store.outages, repair)?);
+    findings.extend(check_segments(conn, &served, repair, || {
+        thread::sleep(PAUSE)
+    })?);
+    findings.extend(report_unchecked(others.len()));
     findings.extend(check_deletions(conn)?);
+    findings.push(check_erasures(conn)?);
     Ok(findings)
 }
 
@@ -210,20 +219,16 @@ fn check_queue(conn: &mut Conn) -> Result<Finding, Error> {
 }
 
 /// Checks the workers of Citus and what is on them. A plain Postgres has no such findings.
-fn check_distribution(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
+fn check_distribution(conn: &mut Conn, outages: &Outages) -> Result<Vec<Finding>, Error> {
     if !distribution::is_possible(conn)? {
         return Ok(Vec::new());
     }
     let local = distribution::local_tables(conn)?;
     let mut findings = vec![check_local_tables(&local)];
-    findings.extend(match distribution::workers(conn) {
-        Ok(workers) => workers.iter().map(check_worker).collect(),
-        Err(Error::TimedOut) => {
-            let text = "a worker does not respond within two seconds".to_owned();
-            vec![Finding::new(false, "workers", text)]
-        }
-        Err(cause) => return Err(cause),
-    });
+    let workers = outages.look(conn)?;
+    // A second look would take as long again.
+    outages.record(&workers);
+    findings.extend(workers.iter().map(check_worker));
     Ok(findings)
 }
 
@@ -242,17 +247,17 @@ fn check_local_tables(local: &[&str]) -> Finding {
 /// The response of the worker is its number of hanging transactions.
 fn check_worker(worker: &Worker) -> Finding {
     let Worker {
-        name,
+        address,
         is_available,
         response,
     } = worker;
     let (is_ok, text) = match (is_available, response.as_str()) {
-        (false, cause) => (false, format!("{name} does not respond: {cause}")),
-        (true, "0") => (true, format!("{name} responds")),
+        (false, cause) => (false, format!("{address} does not respond: {cause}")),
+        (true, "0") => (true, format!("{address} responds")),
         (true, count) => (
             false,
             format!(
-                "{name} has {count} transactions that were prepared more than a minute ago and lock rows; \
+                "{address} has {count} transactions that were prepared more than a minute ago and lock rows; \
                  `select recover_prepared_transactions()` on the coordinator ends them"
             ),
         ),
@@ -260,10 +265,23 @@ fn check_worker(worker: &Worker) -> Finding {
     Finding::new(is_ok, "workers", text)
 }
 
-fn check_counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
+/// The projects that cannot be checked, because their rows cannot be read.
+fn report_unchecked(count: usize) -> Option<Finding> {
+    let text = format!(
+        "{} not checked, because the worker does not respond",
+        counted(count as u64, "project")
+    );
+    (count > 0).then(|| Finding::new(false, "counts", text))
+}
+
+fn check_counts(
+    conn: &mut Conn,
+    projects: &[ProjectId],
+    repair: bool,
+) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    for project in projects::all(conn)? {
-        for cohort in health::miscounted(conn, project, repair)? {
+    for project in projects {
+        for cohort in health::miscounted(conn, *project, repair)? {
             let text = format!(
                 "cohort {} of project {} has count {} and {}",
                 cohort.id,
@@ -282,10 +300,14 @@ fn check_counts(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
 }
 
 /// Checks members against the change log. A repair begins the log of a project again.
-fn check_changes(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
+fn check_changes(
+    conn: &mut Conn,
+    projects: &[ProjectId],
+    outages: &Outages,
+    repair: bool,
+) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    let projects = projects::all(conn)?;
-    for project in &projects {
+    for project in projects {
         let differing = changes::check(conn, *project)?;
         if repair && !differing.is_empty() {
             changes::restart(conn, *project)?;
@@ -300,20 +322,28 @@ fn check_changes(conn: &mut Conn, repair: bool) -> Result<Vec<Finding>, Error> {
         }));
     }
     if findings.is_empty() {
-        let bytes = changes::total_bytes(&changes::heads(conn, &projects)?);
+        let bytes = changes::total_bytes(&changes::heads(conn, projects)?);
+        let limit = match health::change_limit(conn, outages)? {
+            Some(limit) => format!("its limit is {} MiB", limit >> 20),
+            None => "its limit is a tenth of the data".to_owned(),
+        };
         let text = format!(
-            "all members equal the change log, which has {} MiB; its limit is {} MiB unless --change-limit sets another",
-            bytes.div_ceil(1 << 20),
-            health::change_limit(conn)? >> 20
+            "all members equal the change log, which has {} MiB; {limit} unless --change-limit sets another",
+            bytes.div_ceil(1 << 20)
         );
         findings.push(Finding::new(true, "changes", text));
     }
     Ok(findings)
 }
 
-fn check_segments(conn: &mut Conn, repair: bool, pause: impl Fn()) -> Result<Vec<Finding>, Error> {
+fn check_segments(
+    conn: &mut Conn,
+    projects: &[ProjectId],
+    repair: bool,
+    pause: impl Fn(),
+) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    for project in projects::all(conn)? {
+    for project in projects.iter().copied() {
         let mut events = lasting_mismatches(conn, project, &pause)?;
         if repair && !events.is_empty() {
             events = drop_mismatched(conn, project)?;
@@ -340,7 +370,13 @@ fn lasting_mismatches(
     pause: impl Fn(),
 ) -> Result<Vec<String>, Error> {
     let shard_key = project.shard_key();
-    let look = |conn: &mut Conn| mismatched_events(conn, shard_key);
+    // The segments contain the events of deleted persons until these are erased.
+    let look = |conn: &mut Conn| {
+        let erased = erasures::event_names(conn, shard_key)?;
+        let mut events = mismatched_events(conn, shard_key)?;
+        events.retain(|event| !erased.contains(event));
+        Ok::<_, Error>(events)
+    };
     let mut events = cohorts_store::snapshot(conn, look)?;
     for _ in 1..LOOKS {
         if events.is_empty() {
@@ -378,6 +414,27 @@ fn check_deletions(conn: &mut Conn) -> Result<Vec<Finding>, Error> {
     Ok(unfinished.map(finding).collect())
 }
 
+/// The deleted persons that are still in checkpoints. A service erases them in the background, and a deletion may run now,
+/// so these are no problems.
+fn check_erasures(conn: &mut Conn) -> Result<Finding, Error> {
+    let projects = projects::all(conn)?.into_iter();
+    let keys: Vec<_> = projects.map(|project| project.shard_key()).collect();
+    let counts = erasures::count(conn, &keys)?;
+    let persons = |count: i64| counted(count.unsigned_abs(), "person");
+    let mut text = match counts.pending {
+        0 => "checkpoints contain no deleted persons".to_owned(),
+        pending => format!(
+            "{} deleted and still in checkpoints; the service erases them within minutes",
+            persons(pending)
+        ),
+    };
+    if counts.interrupted > 0 {
+        let interrupted = persons(counts.interrupted);
+        text += &format!("; {interrupted} without events, but not deleted: delete them again");
+    }
+    Ok(Finding::new(true, "erasure", text))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -413,13 +470,12 @@ mod tests {
 
     #[test]
     fn local_tables_and_workers_with_problems_are_findings_with_a_remedy() {
-        let worker = |is_available, response: &str| Worker {
-            name: "w:5432".to_owned(),
-            is_available,
-            response: response.to_owned(),
-        };
+        let worker = Worker::of_test;
         let is_ok = |finding: Finding| finding.status == FindingStatus::Ok;
         assert!(is_ok(check_local_tables(&[])));
+        assert_eq!(report_unchecked(0), None);
+        let unchecked = report_unchecked(2).unwrap();
+        assert!(unchecked.text.starts_with("2 projects not checked") && !is_ok(unchecked));
         let local = check_local_tables(&["events"]);
         assert!(local.text.contains("cohorts distribute") && !is_ok(local));
         assert!(is_ok(check_worker(&worker(true, "0"))));
@@ -434,7 +490,7 @@ mod tests {
         let database = TestDatabase::create();
         let store = database.open();
         let conn = &mut *store.connection().unwrap();
-        assert_eq!(check_distribution(conn).unwrap(), []);
+        assert_eq!(check_distribution(conn, &Outages::default()).unwrap(), []);
     }
 
     fn data_with_checkpoints(database: &TestDatabase) -> Data {
@@ -445,7 +501,10 @@ mod tests {
         };
         load_and_calculate(&data, size).unwrap();
         let conn = &mut *data.store.connection().unwrap();
-        data.store.caches.index.write_checkpoints(conn);
+        data.store
+            .caches
+            .index
+            .write_checkpoints(conn, &data.store.outages);
         data
     }
 
@@ -499,7 +558,8 @@ mod tests {
         let statuses = |findings: Vec<Finding>| -> Vec<FindingStatus> {
             findings.into_iter().map(|finding| finding.status).collect()
         };
-        let lasting = check_segments(conn, false, || ()).unwrap();
+        let projects = projects::all(conn).unwrap();
+        let lasting = check_segments(conn, &projects, false, || ()).unwrap();
         assert_eq!(statuses(lasting), [FindingStatus::Wrong]);
         // The last commit follows while the doctor waits.
         let finish = || {
@@ -507,7 +567,7 @@ mod tests {
             segments::drop_all(conn, project.shard_key()).unwrap();
         };
         for repair in [false, true] {
-            let passing = check_segments(conn, repair, finish).unwrap();
+            let passing = check_segments(conn, &projects, repair, finish).unwrap();
             assert_eq!(statuses(passing), [FindingStatus::Ok]);
         }
     }
@@ -552,7 +612,8 @@ mod tests {
             });
             let mut checks = 0;
             while is_merging.load(Ordering::Relaxed) {
-                let findings = check_counts(conn, checks % 2 == 1).unwrap();
+                let projects = projects::all(conn).unwrap();
+                let findings = check_counts(conn, &projects, checks % 2 == 1).unwrap();
                 let is_ok = |finding: &Finding| finding.status == FindingStatus::Ok;
                 assert!(findings.iter().all(is_ok), "{findings:?}");
                 checks += 1;

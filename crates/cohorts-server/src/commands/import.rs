@@ -9,10 +9,13 @@ use parking_lot::Mutex;
 use super::output::{counted, print};
 use super::progress::Progress;
 use crate::Data;
+use crate::config::quarter_of_memory;
+use crate::index::columns::write_all;
 use crate::ingest::{self, Item};
 use cohorts_store::{Lane, ProjectId, projects};
 
 mod amplitude;
+mod columns;
 mod formats;
 mod mixpanel;
 mod parser;
@@ -22,14 +25,17 @@ mod record;
 mod segment;
 mod summary;
 
+use columns::{CommittedBatch, SegmentImport};
 use parser::LineParser;
 use reader::Lines;
 use summary::Imported;
 
 /// The most items of one commit.
-const BATCH_ITEMS: usize = 40_000;
+const BATCH_ITEMS: usize = if cfg!(test) { 400 } else { 40_000 };
 /// The most bytes of the lines of one commit.
 const BATCH_BYTES: usize = 24 << 20;
+/// The most memory of cached distinct ids: about nine million. Each id that is not cached costs a look-up in a large index.
+const MAX_ID_BYTES: u64 = 512 << 20;
 /// Bad lines that are printed. Further ones are only counted.
 const MAX_PRINTED_LINES: u64 = 20;
 
@@ -56,14 +62,36 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
     let project = ProjectId(project);
     let row = projects::find(&mut *data.store.connection()?, project)?;
     row.with_context(|| format!("there is no project {}", project.0))?;
+    let budget = MAX_ID_BYTES.min(quarter_of_memory() / 2);
+    data.store.caches.distinct_ids.set_budget(budget);
     let mut imported = Imported::default();
     let mut parser = LineParser::new(project);
+    let mut segments = SegmentImport::begin(&data.store, project);
     for file in files {
         let lines = reader::open(file)?;
-        import_lines(data, project, lines, &mut parser, &mut imported)?;
+        let parts = (&mut parser, &mut segments);
+        import_lines(data, project, lines, parts, &mut imported)?;
     }
+    segments.finish();
     imported.deleted_persons = parser.deleted_persons();
+    write_checkpoints(data, project);
     Ok(imported)
+}
+
+/// Writes the checkpoints of persons and properties. Without them, the first question on a property takes longer.
+fn write_checkpoints(data: &Data, project: ProjectId) {
+    let mut progress = Progress::new("properties", None);
+    let written = data.store.connection().map_err(Into::into);
+    let written = written.and_then(|mut conn| {
+        write_all(&mut conn, project, |done, all| {
+            progress.set(done as u64, format!("{done} of {all} parts of the persons"));
+        })
+    });
+    if let Err(cause) = written {
+        progress.print(&format!(
+            "the import is complete, but checkpoints of properties were not written, so first questions take longer: {cause}"
+        ));
+    }
 }
 
 /// The items of lines, and the formats that were recognized in the file so far.
@@ -72,12 +100,12 @@ struct ParsedBatch {
     formats: Option<String>,
 }
 
-/// Reads and parses on one thread, and commits on this one.
+/// Reads and parses on one thread, commits on this one, and builds segments on another.
 fn import_lines(
     data: &Data,
     project: ProjectId,
     lines: Lines,
-    parser: &mut LineParser,
+    (parser, segments): (&mut LineParser, &mut SegmentImport),
     imported: &mut Imported,
 ) -> anyhow::Result<()> {
     let name = lines.name().to_owned();
@@ -94,10 +122,20 @@ fn import_lines(
             };
             read_lines(lines, &mut *parser, send, refuse)
         });
+        let (send_committed, committed_batches) = mpsc::sync_channel::<CommittedBatch>(1);
+        scope.spawn(|| {
+            committed_batches
+                .into_iter()
+                .for_each(|batch| segments.add(&batch));
+        });
         let store = data.store.in_lane(Lane::Writers);
         for ParsedBatch { items, formats } in batches {
-            let committed = ingest::commit_in_halves(&store, project, &items)?;
+            let mut written = Vec::new();
+            let committed = ingest::commit_in_halves(&store, project, &items, &mut written)?;
             imported.add(&items, &committed);
+            send_committed
+                .send(CommittedBatch { items, written })
+                .map_err(|_| anyhow!("the thread of the segments panicked"))?;
             let messages = [Some(imported.progress_message()), formats];
             let messages: Vec<String> = messages.into_iter().flatten().collect();
             progress.lock().set(read.read(), messages.join(", "));

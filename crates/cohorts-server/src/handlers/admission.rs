@@ -3,10 +3,13 @@
 //! Handlers reach the database only through [`Service::read`], [`Service::transaction`] and [`Service::snapshot`], so no
 //! project can hold all connections. A permit is held until its work has ended, also if the client disconnects before.
 
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use cohorts_api::{BodyMemory, MemoryBudget};
-use cohorts_store::{Conn, ProjectId};
+use cohorts_store::outages::Outages;
+use cohorts_store::{Conn, Error as StoreError, ProjectId};
+use tokio::time::timeout;
 
 use super::Service;
 use super::responses::ResponseShares;
@@ -18,6 +21,10 @@ use crate::shares::{Permit, ShareLimits, ShareOwner, Shares};
 const SMALL_BODY: usize = 64 << 10;
 /// How long a request waits for a permit, or for memory.
 pub(super) const WAIT: Duration = Duration::from_secs(30);
+/// How long a request waits for a worker of Citus that does not respond: as long as for its statement.
+pub(super) const OUTAGE_WAIT: Duration = Duration::from_secs(30);
+/// How often a waiting request looks for an outage.
+const OUTAGE_TICK: Duration = Duration::from_secs(1);
 
 mod bodies;
 mod disk;
@@ -53,6 +60,7 @@ impl Default for WorkShares {
                 work,
                 total,
                 per_owner,
+                per_node: total.div_ceil(3) * 2,
                 waiting,
                 wait: WAIT,
             })
@@ -133,12 +141,22 @@ impl Service {
         project: ProjectId,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        // A request for a worker that does not respond would hold the permit for as long as its time limit.
+        self.store.outages.check(project)?;
         let permit = self
             .shares
             .requests
-            .acquire(ShareOwner::Project(project))
+            .acquire_on(
+                ShareOwner::Project(project),
+                self.store.outages.worker_of(project),
+            )
             .await?;
-        blocking::read(&self.store, holding(permit, work)).await
+        let work = blocking::read(&self.store, holding(permit, work));
+        let result = until_outage(&self.store.outages, project, OUTAGE_WAIT, work).await;
+        if matches!(result, Err(Error::Unavailable | Error::TimedOut)) {
+            self.store.uncertain.add(project);
+        }
+        result
     }
 
     /// Runs `work` in one transaction on a connection of the project's share; an error rolls everything back.
@@ -163,6 +181,25 @@ impl Service {
     }
 }
 
+/// Waits for `work`, but only for `limit` if the worker of the project does not respond. Citus may not be able to cancel
+/// the statement then, so the work goes on, and its outcome is unknown.
+pub(super) async fn until_outage<T, E: From<StoreError>>(
+    outages: &Outages,
+    project: ProjectId,
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let (started, mut work) = (Instant::now(), pin!(work));
+    loop {
+        if started.elapsed() >= limit {
+            outages.check(project)?;
+        }
+        if let Ok(result) = timeout(OUTAGE_TICK, &mut work).await {
+            return result;
+        }
+    }
+}
+
 /// `work`, which holds the permit until it has ended.
 pub(super) fn holding<T>(
     permit: Permit,
@@ -171,5 +208,24 @@ pub(super) fn holding<T>(
     move |conn| {
         let _permit = permit;
         work(conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_does_not_wait_for_a_worker_that_does_not_respond() {
+        let (outages, project) = (Outages::default(), ProjectId(1));
+        let done = ready(Ok::<_, StoreError>(5));
+        let result = until_outage(&outages, project, Duration::ZERO, done).await;
+        assert_eq!(result.unwrap(), 5);
+        outages.set_for_test(&[project]);
+        let stuck = pending::<Result<(), StoreError>>();
+        let result = until_outage(&outages, project, Duration::ZERO, stuck).await;
+        assert!(matches!(result, Err(StoreError::Unavailable(_))));
     }
 }

@@ -19,6 +19,7 @@ use futures::future::try_join_all;
 use uuid::Uuid;
 
 use super::Service;
+use super::admission::{OUTAGE_WAIT, until_outage};
 use crate::blocking;
 use crate::error::Error;
 use crate::ingest::CommitError;
@@ -237,10 +238,14 @@ impl Service {
             peer,
         };
         let batch = self.read_batch(sent).await?;
+        for project in batch.items.keys() {
+            self.store.outages.check(*project)?;
+        }
         let reservation = Arc::new(batch.reservations);
         let commits = batch.items.into_iter().map(|(project, items)| {
             let reservation = Arc::clone(&reservation);
-            self.group_commit.commit(project, items, reservation)
+            let commit = self.group_commit.commit(project, items, reservation);
+            until_outage(&self.store.outages, project, OUTAGE_WAIT, commit)
         });
         // The project may have been deleted after its token was read.
         let committed = try_join_all(commits).await;

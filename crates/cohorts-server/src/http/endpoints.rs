@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use super::readiness::Readiness;
 use crate::error::Error;
 use crate::handlers::{Service, config_script};
-use crate::index::checkpoint::segment_bytes_read;
+use crate::index::segments::segment_bytes_read;
 use crate::metrics::IndexFigures;
 
 /// The endpoints outside of the API contract.

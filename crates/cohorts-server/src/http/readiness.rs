@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use actix_web::rt::time::timeout;
-use cohorts_store::distribution::{self, Worker};
+use cohorts_store::outages::WorkerCounts;
 use cohorts_store::{Conn, Error, Lane, Store, health, queue};
 use tokio::sync::{Mutex, oneshot};
 
@@ -58,7 +58,8 @@ impl Readiness {
         let (sender, receiver) = oneshot::channel();
         let store = self.store.clone();
         let check = move || {
-            let outcome = store.connection().and_then(|mut conn| describe(&mut conn));
+            let backlog = store.connection().and_then(|mut conn| backlog(&mut conn));
+            let outcome = backlog.map(|backlog| describe(backlog, store.outages.counts()));
             let outcome = outcome.map_err(|cause| {
                 log::warn!("not ready: {cause}");
                 // Callers have no key, so they do not see the cause.
@@ -74,26 +75,15 @@ impl Readiness {
     }
 }
 
-/// Describes the backlog, and the workers if there are any. An unavailable worker leaves the service ready, because the
-/// projects on other workers are served.
-fn describe(conn: &mut Conn) -> Result<String, Error> {
-    let backlog = backlog(conn)?;
-    if !distribution::is_possible(conn)? {
-        return Ok(backlog);
-    }
-    let workers = match distribution::workers(conn) {
-        Ok(workers) => count_available(&workers),
-        Err(cause) => {
-            log::warn!("the workers cannot be counted: {cause}");
-            "a worker does not respond".to_owned()
+/// Describes the backlog, and the workers of Citus if there are any. An unavailable worker leaves the service ready, because
+/// the projects on other workers are served.
+fn describe(backlog: String, workers: Option<WorkerCounts>) -> String {
+    match workers {
+        None => backlog,
+        Some(WorkerCounts { responding, all }) => {
+            format!("{backlog}\n{responding} of {all} workers respond")
         }
-    };
-    Ok(format!("{backlog}\n{workers}"))
-}
-
-fn count_available(workers: &[Worker]) -> String {
-    let available = workers.iter().filter(|worker| worker.is_available);
-    format!("{} of {} workers respond", available.count(), workers.len())
+    }
 }
 
 /// Describes the backlog. Fails if the database does not respond.
@@ -121,13 +111,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn available_workers_are_counted() {
-        let workers = [true, false, true].map(|is_available| Worker {
-            name: "w:5432".to_owned(),
-            is_available,
-            response: String::new(),
-        });
-        assert_eq!(count_available(&workers), "2 of 3 workers respond");
+    fn workers_that_respond_are_counted() {
+        let workers = WorkerCounts {
+            responding: 2,
+            all: 3,
+        };
+        let described = |workers| describe("0 cohorts wait".to_owned(), workers);
+        assert_eq!(
+            described(Some(workers)),
+            "0 cohorts wait\n2 of 3 workers respond"
+        );
+        assert_eq!(described(None), "0 cohorts wait");
     }
 
     #[test]

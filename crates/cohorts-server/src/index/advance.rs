@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::IndexResult;
 use super::cache::{Cache, Cached};
 use super::events::{CachedEvents, EventAdder, EventIndex, EventIndexes};
-use super::load::{changed_persons, events_between, tombstones_since};
+use super::load::{CHECK_ROWS, changed_persons, events_between, tombstones_between};
 use super::project::{ProjectIndex, STEP_ROWS};
 use super::read::ReadTx;
 
@@ -26,12 +26,12 @@ const MAX_PROPERTIES: usize = 256;
 const MAX_EVENT_INDEXES: usize = 1_024;
 
 /// The successor of an index, at most [`STEP_ROWS`] events and persons nearer to sequence number `seq`, which the
-/// transaction sees.
+/// transaction sees. The caller releases the counted memory of the step, which the successor has.
 pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<ProjectIndex> {
     let span = (index.seq, seq);
     let end = tx.with_conn(|conn| scan::step_end(conn, tx.shard_key(), span, STEP_ROWS))?;
     let span = (index.seq, end);
-    let later = tombstones_since(tx, index.seq)?;
+    let later = tombstones_between(tx, span)?;
     let tombstones = if later.retired.is_empty() {
         Arc::clone(&index.tombstones)
     } else {
@@ -52,7 +52,8 @@ pub fn advance(index: &ProjectIndex, tx: &ReadTx<'_>, seq: i64) -> IndexResult<P
         created_at: advance_created_at(index, &touched, &changes.created_at),
         properties: advance_properties(properties, &touched, changes.values),
         events,
-        property_checkpoints: Arc::clone(&index.property_checkpoints),
+        columns: Arc::clone(&index.columns),
+        damaged_days: Arc::clone(&index.damaged_days),
         ..ProjectIndex::empty(
             end,
             index.retention,
@@ -82,6 +83,9 @@ impl WrittenPersons {
         let mut builders: Vec<_> = keys.iter().map(|_| PropertyBlockBuilder::new()).collect();
         let (mut persons, mut created_at) = (RoaringBitmap::new(), Vec::new());
         changed_persons(tx, span, &keys, |person| {
+            if created_at.len().is_multiple_of(CHECK_ROWS) {
+                tx.count_memory(builders.iter().map(PropertyBlockBuilder::bytes).sum());
+            }
             persons.insert(person.ordinal);
             created_at.push((person.ordinal, person.created_at));
             for (values, value) in builders.iter_mut().zip(&person.properties) {
@@ -92,10 +96,13 @@ impl WrittenPersons {
             Ok(())
         })?;
         let values = builders.into_iter().map(PropertyBlockBuilder::finish);
+        let values: Vec<PropertyBlock> = values.collect();
+        let bytes = values.iter().map(PropertyBlock::bytes).sum::<usize>();
+        tx.count_memory(bytes + size_of_val(created_at.as_slice()) + persons.serialized_size());
         Ok(Self {
             persons,
             created_at,
-            values: values.collect(),
+            values,
         })
     }
 }
@@ -141,7 +148,7 @@ pub fn with_changes(
     if block.layers() < MAX_LAYERS {
         block
     } else {
-        block.flattened()
+        block.compacted()
     }
 }
 

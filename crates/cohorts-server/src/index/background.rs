@@ -1,6 +1,6 @@
 //! Loads that outlast a request: they continue in the background, once for all requests of a project.
 //!
-//! The first request that runs out of time begins a load of its plan. Until it ends, requests of the project that need the
+//! The first request that runs out of time begins a load of its plan, or of the ranking. Until it ends, requests of the project that need the
 //! same data fail soon, with the progress. The loaded blocks go to the newest index, so a later request finds them.
 
 use std::collections::HashMap;
@@ -13,9 +13,10 @@ use cohorts_engine::{LeafCache, Plan};
 use cohorts_store::{Conn, Lane, ProjectId};
 use parking_lot::Mutex;
 
+use super::ranking::Ranking;
 use super::read::RowCount;
 use super::snapshot::Snapshot;
-use super::{IndexError, IndexedStore};
+use super::{IndexError, IndexResult, IndexedStore};
 
 /// The time that a request may wait for its data.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
@@ -74,13 +75,7 @@ impl IndexedStore {
         plan: &Plan,
         work: impl FnOnce(&Snapshot<'_, '_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let is_loading = self.caches.loads.0.lock().contains_key(&project);
-        let limit = if is_loading {
-            LOADING_LIMIT
-        } else {
-            REQUEST_LIMIT
-        };
-        self.read_within(conn, project, plan, limit, work)
+        self.read_within(conn, project, plan, self.request_limit(project), work)
     }
 
     pub(super) fn read_within<T, E: From<IndexError> + From<cohorts_store::Error>>(
@@ -94,13 +89,73 @@ impl IndexedStore {
         let start = Instant::now();
         let result = Snapshot::read(conn, &self.caches.index, project, limit, work);
         if result.is_err() && start.elapsed() >= limit {
-            return Err(IndexError::Loading(self.load(project, plan)).into());
+            let plan = plan.clone();
+            let load = move |store: &Self, rows_read: &RowCount| {
+                store.load_plan(project, &plan, rows_read)
+            };
+            return Err(IndexError::Loading(self.load(project, load)).into());
         }
         result
     }
 
-    /// Begins to load what `plan` reads, unless the project has a load.
-    fn load(&self, project: ProjectId, plan: &Plan) -> LoadProgress {
+    /// The ranking of at least the persons that the connection sees, for a request.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Loading`] if it is not loaded in time; the load continues in the background.
+    pub fn ranking_for_request(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+    ) -> IndexResult<Arc<Ranking>> {
+        self.ranking_within(conn, project, self.request_limit(project))
+    }
+
+    pub(super) fn ranking_within(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        limit: Duration,
+    ) -> IndexResult<Arc<Ranking>> {
+        let rows_read = RowCount::default();
+        let deadline = Instant::now() + limit;
+        let index = &self.caches.index;
+        match index.ranking(conn, project.shard_key(), deadline, &rows_read) {
+            Err(IndexError::TimedOut) => {
+                let load = move |store: &Self, rows_read: &RowCount| {
+                    store.load_ranking(project, rows_read)
+                };
+                Err(IndexError::Loading(self.load(project, load)))
+            }
+            result => result,
+        }
+    }
+
+    fn load_ranking(&self, project: ProjectId, rows_read: &RowCount) -> IndexResult<()> {
+        let conn = &mut *self.connection()?;
+        let deadline = Instant::now() + LOAD_LIMIT;
+        let index = &self.caches.index;
+        cohorts_store::snapshot(conn, |conn| {
+            index.ranking(conn, project.shard_key(), deadline, rows_read)
+        })?;
+        Ok(())
+    }
+
+    /// The time that a request may wait for data of a project.
+    fn request_limit(&self, project: ProjectId) -> Duration {
+        if self.caches.loads.0.lock().contains_key(&project) {
+            LOADING_LIMIT
+        } else {
+            REQUEST_LIMIT
+        }
+    }
+
+    /// Begins a load, unless the project has one.
+    fn load(
+        &self,
+        project: ProjectId,
+        load: impl FnOnce(&Self, &RowCount) -> IndexResult<()> + Send + 'static,
+    ) -> LoadProgress {
         let mut loads = self.caches.loads.0.lock();
         if let Some(load) = loads.get(&project) {
             return load.progress();
@@ -112,43 +167,42 @@ impl IndexedStore {
         if loads.len() >= MAX_LOADS {
             return waiting;
         }
-        let load = RunningLoad {
+        let running = RunningLoad {
             rows_read: RowCount::default(),
             started: Instant::now(),
         };
-        let (store, plan) = (self.in_lane(Lane::Background), plan.clone());
-        let rows_read = Arc::clone(&load.rows_read);
+        let store = self.in_lane(Lane::Background);
+        let rows_read = Arc::clone(&running.rows_read);
         let thread = thread::Builder::new().name("load".to_owned());
-        let work = move || store.run_load(project, &plan, &rows_read);
+        let work = move || store.run_load(project, &rows_read, load);
         if let Err(cause) = thread.spawn(work) {
             log::warn!("a load in the background cannot start: {cause}");
             return waiting;
         }
-        loads.entry(project).or_insert(load).progress()
+        loads.entry(project).or_insert(running).progress()
     }
 
-    fn run_load(&self, project: ProjectId, plan: &Plan, rows_read: &RowCount) {
+    fn run_load(
+        &self,
+        project: ProjectId,
+        rows_read: &RowCount,
+        load: impl FnOnce(&Self, &RowCount) -> IndexResult<()>,
+    ) {
         let _end = EndOfLoad(self, project);
-        let cache = &self.caches.index;
-        let loaded = self
-            .connection()
-            .map_err(IndexError::from)
-            .and_then(|mut conn| {
-                Snapshot::read_counting(
-                    &mut conn,
-                    cache,
-                    project,
-                    LOAD_LIMIT,
-                    rows_read,
-                    |snapshot| snapshot.evaluate(plan, &LeafCache::default()),
-                )
-            });
-        if let Err(cause) = loaded {
+        if let Err(cause) = load(self, rows_read) {
             log::warn!(
                 "project {}: a load in the background failed: {cause}",
                 project.0
             );
         }
+    }
+
+    fn load_plan(&self, project: ProjectId, plan: &Plan, rows_read: &RowCount) -> IndexResult<()> {
+        let conn = &mut *self.connection()?;
+        let cache = &self.caches.index;
+        Snapshot::read_counting(conn, cache, project, LOAD_LIMIT, rows_read, |snapshot| {
+            snapshot.evaluate(plan, &LeafCache::default()).map(drop)
+        })
     }
 }
 

@@ -171,12 +171,6 @@ impl<K: CacheKey, V> Cache<K, V> {
         self.peek(key).is_some()
     }
 
-    /// Whether no value is cached.
-    pub fn is_empty(&self) -> bool {
-        let entries = self.0.lock();
-        entries.values().all(|entry| entry.value.lock().is_none())
-    }
-
     /// All cached values.
     pub fn all(&self) -> Vec<Cached<K, V>> {
         let entries = self.0.lock();

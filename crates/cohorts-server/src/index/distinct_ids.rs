@@ -4,64 +4,26 @@
 //! [`DistinctIdCache::refresh`].
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cohorts_store::{Conn, Error, ShardKey, tombstones};
 use parking_lot::{Mutex, MutexGuard};
-use quick_cache::unsync::Cache;
-use quick_cache::{Equivalent, Weighter};
+use quick_cache::unsync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter};
 use roaring::RoaringBitmap;
 
 use super::memory::MemoryUse;
 
-/// The memory of all cached ids, in bytes: about six hundred thousand ids.
+/// The memory of all cached ids, in bytes, if none is set: more than a million ids.
 const BUDGET: u64 = 64 << 20;
-/// The memory of an id besides its text, in bytes, about.
-const ENTRY: u64 = 80;
+/// The memory of an id, in bytes, about.
+const ENTRY: u64 = 56;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct OwnerKey {
-    shard_key: ShardKey,
-    id: Box<str>,
-}
-
-/// A [`OwnerKey`] that borrows its text.
-#[derive(PartialEq, Eq)]
-struct OwnerKeyRef<'a> {
-    shard_key: ShardKey,
-    id: &'a str,
-}
-
-impl Hash for OwnerKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let (shard_key, id) = (self.shard_key, &*self.id);
-        OwnerKeyRef { shard_key, id }.hash(state);
-    }
-}
-
-impl Hash for OwnerKeyRef<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.shard_key.hash(state);
-        self.id.hash(state);
-    }
-}
-
-impl Equivalent<OwnerKey> for OwnerKeyRef<'_> {
-    fn equivalent(&self, key: &OwnerKey) -> bool {
-        self.shard_key == key.shard_key && self.id == &*key.id
-    }
-}
-
-#[derive(Clone, Debug)]
-struct OwnerWeighter;
-
-impl Weighter<OwnerKey, u32> for OwnerWeighter {
-    fn weight(&self, key: &OwnerKey, _: &u32) -> u64 {
-        key.id.len() as u64 + ENTRY
-    }
-}
+/// A digest of a shard key and a distinct id: two hashes of 64 bits with random keys. So digests of different ids differ,
+/// even if a sender chooses the ids to make them equal, and an id of any length takes little memory.
+type OwnerKey = [u64; 2];
 
 /// Ordinals that were retired up to a sequence number of the log.
 #[derive(Debug)]
@@ -72,7 +34,7 @@ struct Retired {
 
 #[derive(Debug)]
 struct OwnerState {
-    owners: Cache<OwnerKey, u32, OwnerWeighter>,
+    owners: Cache<OwnerKey, u32>,
     retired: HashMap<ShardKey, Retired>,
     /// The memory of `retired`, in bytes, about.
     retired_bytes: u64,
@@ -83,21 +45,33 @@ struct OwnerState {
 #[derive(Debug)]
 pub struct DistinctIdCache {
     state: Mutex<OwnerState>,
+    hashers: [RandomState; 2],
     memory: Arc<MemoryUse>,
 }
 
 impl DistinctIdCache {
     /// A cache that reports its memory to `memory`.
     pub fn new(memory: &Arc<MemoryUse>) -> Self {
-        let capacity = BUDGET / (2 * ENTRY);
         Self {
             state: Mutex::new(OwnerState {
-                owners: Cache::with_weighter(capacity as usize, BUDGET, OwnerWeighter),
+                owners: owners_within(BUDGET),
                 retired: HashMap::new(),
                 retired_bytes: 0,
             }),
+            hashers: [RandomState::new(), RandomState::new()],
             memory: Arc::clone(memory),
         }
+    }
+
+    /// Forgets all ids, and caches ids of up to `bytes` from now on.
+    pub fn set_budget(&self, bytes: u64) {
+        self.inner().owners = owners_within(bytes);
+    }
+
+    fn key(&self, shard_key: ShardKey, id: &str) -> OwnerKey {
+        (self.hashers)
+            .each_ref()
+            .map(|hasher| hasher.hash_one((shard_key, id)))
     }
 
     /// Learns the ordinals that were retired up to sequence number `seq`. The caller holds the lock on the log head, so
@@ -130,7 +104,7 @@ impl DistinctIdCache {
         let inner = &mut *self.inner();
         let retired = inner.retired.get(&shard_key);
         let owner = |id: &&str| {
-            let ordinal = *inner.owners.get(&OwnerKeyRef { shard_key, id })?;
+            let ordinal = *inner.owners.get(&self.key(shard_key, id))?;
             let is_retired = retired.is_some_and(|retired| retired.ordinals.contains(ordinal));
             (!is_retired).then_some(ordinal)
         };
@@ -154,19 +128,71 @@ impl DistinctIdCache {
         let inner = &mut *self.inner();
         for (id, ordinal) in owners {
             if let Ok(ordinal) = u32::try_from(ordinal) {
-                let id = id.into();
-                inner.owners.insert(OwnerKey { shard_key, id }, ordinal);
+                inner.owners.insert(self.key(shard_key, id), ordinal);
             }
         }
         self.report(inner);
     }
 
     fn report(&self, inner: &OwnerState) {
-        let bytes = inner.owners.weight() + inner.retired_bytes;
+        let bytes = inner.owners.len() as u64 * ENTRY + inner.retired_bytes;
         self.memory.distinct_ids.store(bytes, Ordering::Relaxed);
     }
 
     fn inner(&self) -> MutexGuard<'_, OwnerState> {
         self.state.lock()
+    }
+}
+
+/// An empty cache of owners that take up to `bytes`.
+fn owners_within(bytes: u64) -> Cache<OwnerKey, u32> {
+    let capacity = (bytes / ENTRY).max(1);
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(capacity as usize / 4)
+        .weight_capacity(capacity)
+        // Without it, each evicted id would take as much memory as a cached one.
+        .ghost_allocation(0.0)
+        .build();
+    options.map_or_else(
+        |_| Cache::new(capacity as usize),
+        |options| {
+            Cache::with_options(
+                options,
+                UnitWeighter,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            )
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_limits_the_number_of_ids() {
+        let memory = Arc::<MemoryUse>::default();
+        let cache = DistinctIdCache::new(&memory);
+        cache.set_budget(100 * ENTRY);
+        let ids: Vec<String> = (0..1_000).map(|id| format!("id {id}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let shard_keys = [ShardKey(1), ShardKey(2)];
+        for shard_key in shard_keys {
+            cache.insert(shard_key, ids.iter().copied().zip(shard_key.0 * 1_000..));
+        }
+        let mut cached = 0;
+        for shard_key in shard_keys {
+            for (owner, ordinal) in cache
+                .owners(shard_key, &ids)
+                .iter()
+                .zip(shard_key.0 * 1_000..)
+            {
+                assert!(owner.is_none_or(|owner| i64::from(owner) == ordinal));
+                cached += u64::from(owner.is_some());
+            }
+        }
+        assert!((1..=100).contains(&cached), "{cached} ids");
+        assert_eq!(memory.distinct_ids.load(Ordering::Relaxed), cached * ENTRY);
     }
 }

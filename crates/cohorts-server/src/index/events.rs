@@ -1,23 +1,19 @@
 //! The events of one name in memory: immutable segments per UTC day, compacted by size.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use cohorts_engine::{EventBlock, EventBlockBuilder};
 use cohorts_store::scan::{DAY_MICROS, EventRow};
-use cohorts_store::segments::SegmentManifest;
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 
 use super::cache::{Cache, Cached};
 use super::project::STEP_ROWS;
 
-/// The shortest time between two checkpoints of an event index.
-pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
-
-/// The most rows of a merged segment. It is smaller in tests, so that their days have several segments.
-const MAX_SEGMENT_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
+/// The most rows of a segment. It is smaller in tests, so that their days have several segments.
+pub const MAX_SEGMENT_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 17 };
 
 /// Numbers of days that a rollup covers, the largest first. A rollup begins at a multiple of its number of days.
 const ROLLUP_DAYS: [i64; 2] = [16, 4];
@@ -31,20 +27,8 @@ pub struct EventIndex {
     /// The first UTC day that was read, counted from 1970; the log may have earlier events.
     pub from_day: i64,
     pub days: BTreeMap<i64, DayPartition>,
-    pub coverage: Coverage,
-    /// The state of the checkpoint, shared by an index and its successors.
-    pub checkpoint: Arc<Mutex<CheckpointState>>,
     /// The persons of several days, by the first day and the number of days; built on first use.
     rollups: Mutex<BTreeMap<(i64, i64), Arc<EventBlock>>>,
-}
-
-/// Which writes of the log an event index has seen.
-#[derive(Clone, Copy, Debug)]
-pub struct Coverage {
-    /// All events with higher sequence numbers were seen.
-    pub since: i64,
-    /// Whether one of them was on a day before the index begins.
-    pub has_gap: bool,
 }
 
 /// The segments of a UTC day. Each event is in one of them.
@@ -54,15 +38,12 @@ pub struct Coverage {
 #[derive(Clone, Default)]
 pub struct DayPartition {
     segments: Vec<Arc<EventBlock>>,
-    /// Replaced when events are added. A merge of persons keeps it, because readers of checkpoints resolve merges.
-    generation: Arc<()>,
 }
 
 impl From<Vec<EventBlock>> for DayPartition {
     fn from(segments: Vec<EventBlock>) -> Self {
         Self {
             segments: segments.into_iter().map(Arc::new).collect(),
-            generation: Arc::default(),
         }
     }
 }
@@ -72,20 +53,24 @@ impl DayPartition {
         &self.segments
     }
 
-    /// The segments, with the last ones merged as far as [`MAX_SEGMENT_ROWS`] allows.
-    pub fn compacted(&self) -> Vec<Arc<EventBlock>> {
-        let mut segments = self.segments.clone();
-        let (mut first, mut rows) = (segments.len(), 0);
-        while first > 0 && rows + segments[first - 1].rows() <= MAX_SEGMENT_ROWS {
-            first -= 1;
-            rows += segments[first].rows();
+    /// A day of stored segments. Small ones are merged.
+    pub fn of_parts(mut parts: Vec<EventBlock>) -> Self {
+        parts.sort_by_key(|part| Reverse(part.rows()));
+        let small = parts.partition_point(|part| part.rows() > MAX_SEGMENT_ROWS / 8);
+        let mut segments: Vec<EventBlock> = parts.drain(..small).collect();
+        let (mut group, mut rows): (Vec<&EventBlock>, usize) = (Vec::new(), 0);
+        for part in &parts {
+            if rows + part.rows() > MAX_SEGMENT_ROWS {
+                segments.push(EventBlock::merged_of(&group));
+                (group, rows) = (Vec::new(), 0);
+            }
+            group.push(part);
+            rows += part.rows();
         }
-        if segments.len() - first > 1 {
-            let merged = EventBlock::merged(&segments[first..]);
-            segments.truncate(first);
-            segments.push(Arc::new(merged));
+        if !group.is_empty() {
+            segments.push(EventBlock::merged_of(&group));
         }
-        segments
+        Self::from(segments)
     }
 
     /// Adds a segment, and compacts those before it that are less than twice as large.
@@ -99,47 +84,6 @@ impl DayPartition {
             last = Arc::new(EventBlock::merged(&[previous, last]));
         }
         self.segments.push(last);
-        self.generation = Arc::default();
-    }
-
-    fn has_same_events(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.generation, &other.generation)
-    }
-}
-
-/// What is known about the checkpoint of an event index.
-#[derive(Default)]
-pub struct CheckpointState {
-    pub manifest: Option<SegmentManifest>,
-    pub written_at: Option<Instant>,
-    /// Whether a stored segment cannot be decoded.
-    pub is_damaged: bool,
-    /// The days as they are stored.
-    pub days: BTreeMap<i64, DayPartition>,
-}
-
-impl CheckpointState {
-    /// Whether no checkpoint needs to be written now for an index of sequence number `seq` from day `from_day` on.
-    pub fn is_current(&self, seq: i64, from_day: i64) -> bool {
-        let Some(manifest) = self.manifest else {
-            return false;
-        };
-        let is_recent = |written: Instant| written.elapsed() < CHECKPOINT_EVERY;
-        manifest.from_day <= from_day
-            && (manifest.through_seq >= seq || self.written_at.is_some_and(is_recent))
-    }
-
-    /// The days of `index` that differ from the stored ones.
-    pub fn changed_days<'a>(&self, index: &'a EventIndex) -> Vec<(i64, &'a DayPartition)> {
-        let is_stored = |number: &i64, day: &DayPartition| {
-            (self.days.get(number)).is_some_and(|stored| stored.has_same_events(day))
-        };
-        index
-            .days
-            .iter()
-            .filter(|(number, day)| !is_stored(number, day))
-            .map(|(number, day)| (*number, day))
-            .collect()
     }
 }
 
@@ -150,27 +94,20 @@ pub struct PersonBlocks {
 }
 
 impl EventIndex {
-    /// The index of `days` from `from_day` on, as of sequence number `seq`.
-    pub fn new(from_day: i64, days: BTreeMap<i64, DayPartition>, seq: i64) -> Self {
+    /// The index of `days` from `from_day` on.
+    pub fn new(from_day: i64, days: BTreeMap<i64, DayPartition>) -> Self {
         Self {
             from_day,
             days,
-            coverage: Coverage {
-                since: seq,
-                has_gap: false,
-            },
-            checkpoint: Arc::default(),
             rollups: Mutex::default(),
         }
     }
 
-    /// A copy to be changed, which shares the state of the checkpoint.
+    /// A copy to be changed.
     pub fn successor(&self) -> Self {
         Self {
             from_day: self.from_day,
             days: self.days.clone(),
-            coverage: self.coverage,
-            checkpoint: Arc::clone(&self.checkpoint),
             rollups: Mutex::new(self.rollups.lock().clone()),
         }
     }
@@ -302,7 +239,6 @@ impl<'a> EventAdder<'a> {
     /// Adds an event of `person`, who has it now; `None` if no person has it any more.
     pub fn add(&mut self, event: &EventRow, person: Option<u32>) {
         let day = day_of(event.time);
-        self.index.coverage.has_gap |= day < self.index.from_day;
         let Some(person) = person.filter(|_| day >= self.index.from_day) else {
             return;
         };
@@ -372,9 +308,16 @@ mod tests {
             sizes.windows(2).all(|pair| pair[0] >= 2 * pair[1]),
             "{sizes:?}"
         );
-        let compacted = day.compacted();
-        assert_eq!((compacted.len(), compacted[0].rows()), (1, 900));
-        let span = compacted[0].span();
+        let parts = day.segments().iter().map(|part| EventBlock::clone(part));
+        let merged = DayPartition::of_parts(parts.collect());
+        assert!(merged.segments().len() < sizes.len());
+        assert_eq!(rows(merged.segments()).iter().sum::<usize>(), 900);
+        let blocks = merged.segments().iter().map(|block| block.span());
+        let span = blocks.reduce(|all, span| cohorts_engine::TimeSpan {
+            first: all.first.min(span.first),
+            last: all.last.max(span.last),
+        });
+        let span = span.unwrap();
         assert_eq!((span.first, span.last), (0, 299));
     }
 
@@ -387,26 +330,20 @@ mod tests {
         day.add(segment(MAX / 2, 3));
         assert_eq!(rows(day.segments()), [MAX - 10, MAX / 2 + 1, MAX / 2]);
         assert!(Arc::ptr_eq(&first, &day.segments()[0]));
-        assert_eq!(rows(&day.compacted()), rows(day.segments()));
         day.add(segment(7, 4));
         day.add(segment(1, 5));
         assert_eq!(rows(day.segments()).len(), 5);
-        assert_eq!(rows(&day.compacted()), [MAX - 10, MAX / 2 + 1, MAX / 2 + 8]);
-    }
-
-    #[test]
-    fn a_day_has_other_events_after_one_is_added() {
-        let mut day = DayPartition::from(vec![segment(2, 1)]);
-        let before = day.clone();
-        assert!(day.has_same_events(&before));
-        day.add(segment(1, 4));
-        assert!(!day.has_same_events(&before));
-        assert!(!DayPartition::default().has_same_events(&DayPartition::default()));
+        let sizes = [7, MAX / 8 + 1, 9, MAX - 10]
+            .into_iter()
+            .chain([MAX / 8; 9]);
+        let parts = sizes.map(|events| segment(events, 1)).collect();
+        let expected = [MAX - 10, MAX / 8 + 1, MAX, MAX / 8 + 16];
+        assert_eq!(rows(DayPartition::of_parts(parts).segments()), expected);
     }
 
     /// One event on most days from -40 to 69 and one far away; the person's ordinal is the day plus 50.
     fn index() -> EventIndex {
-        let mut index = EventIndex::new(i64::MIN, BTreeMap::new(), 0);
+        let mut index = EventIndex::new(i64::MIN, BTreeMap::new());
         for day in (-40..70).filter(|day| day % 7 != 3).chain([100_000]) {
             add(&mut index, day, (day + 50) as u32);
         }

@@ -1,8 +1,9 @@
-//! The columns that live cohorts read. Only these are stored in checkpoints.
+//! The columns that live cohorts read. Properties of persons among them are stored in checkpoints; the columns of an event
+//! are loaded together.
 //!
 //! They are found in the definitions of all cohorts that are dynamic and not deleted, and in the actions that these
-//! name. Older cohorts come first, so a limit never takes a column from an older cohort. A column that is not stored is
-//! loaded from the rows.
+//! name. Older cohorts come first, so a limit never takes a column from an older cohort. A property that is not
+//! stored is loaded from the rows.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use cohorts_engine::reads::EventRead;
 use cohorts_engine::{Action, Reads};
-use cohorts_store::segments::{self, SegmentKey};
+use cohorts_store::outages::Outages;
 use cohorts_store::{Conn, Error, ProjectId, cohorts, projects};
 use parking_lot::Mutex;
 
-use super::actions;
+use super::{actions, columns};
 
-/// The most person properties, and the most names of events, with stored columns.
+/// The most person properties, and the most names of events, with live columns.
 const MAX_NAMES: usize = 1_000;
+/// The most bytes of the names of the columns of an event.
+const MAX_COLUMN_BYTES: usize = 1_000;
 /// Definitions that are parsed together.
 const CHUNK: usize = 16;
 /// Bytes of definitions that are parsed; those of younger cohorts are ignored.
@@ -72,7 +75,7 @@ impl LiveColumns {
                 }
                 Some(_) => continue,
             };
-            add_columns(columns, event.as_deref().unwrap_or_default(), &properties);
+            add_columns(columns, &properties);
         }
     }
 
@@ -92,7 +95,7 @@ impl LiveColumns {
         self.properties.contains(key)
     }
 
-    /// The columns of the stored events of a name, sorted; `None` if no live cohort reads them.
+    /// The columns of the events of a name that are loaded together, sorted; `None` if no live cohort reads them.
     pub fn columns(&self, event: &str) -> Option<Vec<String>> {
         let own = self.events.get(event);
         if own.is_none() && self.every_event.is_none() {
@@ -100,13 +103,13 @@ impl LiveColumns {
         }
         let mut columns = own.cloned().unwrap_or_default();
         if let Some(every) = &self.every_event {
-            add_columns(&mut columns, event, every);
+            add_columns(&mut columns, every);
         }
         Some(columns)
     }
 
-    /// The stored columns of an event that contain all `properties`, else `properties`. Events without columns are
-    /// stored by themselves, because most evaluations read no property.
+    /// The columns of an event that are loaded together, if they contain all `properties`, else `properties`. Events without
+    /// columns are loaded by themselves, because most evaluations read no property.
     pub fn columns_for(&self, event: &str, properties: &[String]) -> Vec<String> {
         let contains_all =
             |columns: &Vec<String>| properties.iter().all(|key| columns.contains(key));
@@ -116,32 +119,17 @@ impl LiveColumns {
             _ => properties.to_vec(),
         }
     }
-
-    /// Whether segments of an event with these columns are stored.
-    pub fn has_segments(&self, event: &str, properties: &[String]) -> bool {
-        let columns = self.columns(event);
-        columns.is_some_and(|columns| properties.is_empty() || columns == properties)
-    }
-
-    /// The keys of the stored segments of an event.
-    fn segment_keys(&self, event: &str) -> Vec<SegmentKey> {
-        let Some(columns) = self.columns(event) else {
-            return Vec::new();
-        };
-        let keys = [&[][..], &columns].into_iter();
-        keys.filter_map(|columns| SegmentKey::new(event, columns))
-            .collect()
-    }
 }
 
-/// Adds `properties` to sorted columns, as far as all columns fit into the key of a segment.
-fn add_columns(columns: &mut Vec<String>, event: &str, properties: &[String]) {
+/// Adds `properties` to sorted columns, as far as their names are short enough together.
+fn add_columns(columns: &mut Vec<String>, properties: &[String]) {
+    let mut bytes: usize = columns.iter().map(String::len).sum();
     for key in properties {
-        if let Err(place) = columns.binary_search(key) {
+        if let Err(place) = columns.binary_search(key)
+            && bytes + key.len() <= MAX_COLUMN_BYTES
+        {
+            bytes += key.len();
             columns.insert(place, key.clone());
-            if SegmentKey::new(event, columns).is_none() {
-                columns.remove(place);
-            }
         }
     }
 }
@@ -158,7 +146,7 @@ pub struct SharedLiveColumns(Mutex<LiveState>);
 struct LiveState {
     columns: Arc<LiveColumns>,
     read_at: Option<Instant>,
-    /// The events with stored columns that together exceed the memory limit.
+    /// The events with columns that together exceed the memory limit.
     too_large: BTreeSet<String>,
 }
 
@@ -202,40 +190,18 @@ impl SharedLiveColumns {
 }
 
 /// Drops the stored columns of all projects that no live cohort reads.
-pub fn drop_unread_columns(conn: &mut Conn) -> Result<(), Error> {
+pub fn drop_unread_columns(conn: &mut Conn, outages: &Outages) -> Result<(), Error> {
     for project in projects::all(conn)? {
-        let shard_key = project.shard_key();
-        let keys = segments::keys(conn, shard_key)?;
-        let properties = segments::properties(conn, shard_key)?;
-        if keys.is_empty() && properties.is_empty() {
+        if outages.affect(project) {
             continue;
         }
-        let live = LiveColumns::read(conn, project)?;
-        let is_unread = |key: &SegmentKey| !live.segment_keys(&key.event).contains(key);
-        for key in keys.into_iter().filter(is_unread) {
-            locked(conn, project, |conn| {
-                segments::drop_segments(conn, shard_key, &key)
-            })?;
-        }
-        for key in properties.iter().filter(|key| !live.has_property(key)) {
-            locked(conn, project, |conn| {
-                segments::drop_property(conn, shard_key, key)
-            })?;
+        let properties = columns::with_checkpoints(conn, project)?;
+        if !properties.is_empty() {
+            let live = LiveColumns::read(conn, project)?;
+            columns::drop_unread(conn, project, properties, &live)?;
         }
     }
     Ok(())
-}
-
-/// Runs `work` under the project's lock, which writers of checkpoints take too.
-fn locked(
-    conn: &mut Conn,
-    project: ProjectId,
-    work: impl FnOnce(&mut Conn) -> Result<(), Error>,
-) -> Result<(), Error> {
-    cohorts_store::transaction(conn, |conn| {
-        projects::lock(conn, project)?;
-        work(conn)
-    })
 }
 
 #[cfg(test)]
@@ -279,7 +245,6 @@ mod tests {
         let every = live(vec![read(Some("x"), &["a"]), read(None, &["z"])]);
         assert_eq!(every.columns("x"), Some(texts(&["a", "z"])));
         assert_eq!(every.columns("y"), Some(texts(&["z"])));
-        assert!(every.has_segments("y", &[]) && !every.has_segments("x", &texts(&["a"])));
         assert!(every.bytes() > 0);
     }
 

@@ -1,25 +1,25 @@
-//! Loads blocks of an index: from a checkpoint and the rows written after it, or from rows alone.
+//! Loads blocks of an index: from segments or a checkpoint and the rows written after these, or from rows alone.
 
 mod persons;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cohorts_engine::{EventBlock, EventBlockBuilder};
 use cohorts_store::scan::{self, EventRow, EventScan, PersonRow};
-use cohorts_store::segments::SegmentKey;
 use cohorts_store::tombstones::{self, Tombstones};
 use roaring::RoaringBitmap;
 
 use super::cache::Load;
-use super::checkpoint::{self, StoredEvents};
-use super::events::{CheckpointState, DayPartition, EventAdder, EventIndex, day_of};
+use super::columns;
+use super::events::{DayPartition, EventAdder, EventIndex, day_of};
 use super::project::ProjectIndex;
 use super::read::ReadTx;
+use super::segments::{StoredRange, read_days};
 use super::{IndexError, IndexResult};
 
 /// Rows between two checks of the memory limit.
-const CHECK_ROWS: usize = 1_024;
+pub const CHECK_ROWS: usize = 1_024;
 
 /// The instants of events to read.
 #[derive(Clone, Copy)]
@@ -32,20 +32,21 @@ pub struct EventSpan {
 
 /// The ordinals of all persons, from their checkpoint if one was written at or before `seq`.
 pub fn persons(tx: &ReadTx<'_>, seq: i64) -> IndexResult<RoaringBitmap> {
-    let stored = checkpoint::persons(tx)?;
+    let stored = columns::persons(tx)?;
     if let Some((through_seq, mut persons)) = stored.filter(|(through_seq, _)| *through_seq <= seq)
     {
         changed_persons(tx, (through_seq, seq), &[], |person| {
             persons.insert(person.ordinal);
             Ok(())
         })?;
-        return Ok(persons - tombstones_since(tx, through_seq)?.retired);
+        return Ok(persons - tombstones_between(tx, (through_seq, seq))?.retired);
     }
     tx.with_conn(|conn| scan::person_ordinals(conn, tx.shard_key()))
 }
 
-pub fn tombstones_since(tx: &ReadTx<'_>, seq: i64) -> IndexResult<Tombstones> {
-    tx.with_conn(|conn| tombstones::since(conn, tx.shard_key(), seq))
+/// The tombstones with a sequence number after the first of `span`, up to the second.
+pub fn tombstones_between(tx: &ReadTx<'_>, span: (i64, i64)) -> IndexResult<Tombstones> {
+    tx.with_conn(|conn| tombstones::between(conn, tx.shard_key(), span))
 }
 
 /// Calls `each` with each person last written after `after`, up to `through`, with the properties `keys`.
@@ -179,28 +180,49 @@ impl ProjectIndex {
         from_day: i64,
         properties: &[String],
     ) -> IndexResult<EventIndex> {
-        let stored = self.stored_events(tx, name, from_day, properties)?;
-        if let FromCheckpoint::Loaded(index) = stored {
-            return Ok(index);
-        }
-        let mut index = EventIndex::new(from_day, BTreeMap::new(), self.seq);
-        if let Some(cached) = cached {
-            index.days = cached.days.clone();
-            index.checkpoint = Arc::clone(&cached.checkpoint);
-        }
-        index.checkpoint.lock().is_damaged |= matches!(stored, FromCheckpoint::Damaged);
-        let scan = EventScan {
+        let range = StoredRange {
             name,
             from_day,
             until_day: cached.map(|cached| cached.from_day),
-            properties,
-            through_seq: self.seq,
+            columns: properties,
+        };
+        let mut index = match self.stored_events(tx, &range)? {
+            Some(index) => index,
+            None => {
+                let mut index = EventIndex::new(from_day, BTreeMap::new());
+                self.add_rows(tx, &mut index, &range, self.seq)?;
+                index
+            }
+        };
+        if let Some(cached) = cached {
+            let days = cached.days.iter();
+            index
+                .days
+                .extend(days.map(|(day, partition)| (*day, partition.clone())));
+        }
+        Ok(index)
+    }
+
+    /// Adds the days of a range from the rows up to sequence number `through_seq`.
+    fn add_rows(
+        &self,
+        tx: &ReadTx<'_>,
+        index: &mut EventIndex,
+        range: &StoredRange<'_>,
+        through_seq: i64,
+    ) -> IndexResult<()> {
+        let scan = EventScan {
+            name: range.name,
+            from_day: range.from_day,
+            until_day: range.until_day,
+            properties: range.columns,
+            through_seq,
             range: &self.range,
         };
         for (day, segment) in self.segments_from_rows(tx, &scan)? {
             index.days.insert(day, DayPartition::from(vec![segment]));
         }
-        Ok(index)
+        Ok(())
     }
 
     fn segments_from_rows(
@@ -237,74 +259,83 @@ impl ProjectIndex {
             .collect())
     }
 
-    /// The events of a name from their checkpoint and the events written after it. There are no checkpoints of events in a
-    /// project that deletes old events, because deleted events would have to be removed from the segments.
+    /// The events of a name from their segments and the rows written after these; `None` if the segments cannot be used.
     fn stored_events(
         &self,
         tx: &ReadTx<'_>,
-        name: &str,
-        from_day: i64,
-        columns: &[String],
-    ) -> IndexResult<FromCheckpoint> {
-        let stored = self.live.columns().columns_for(name, columns);
-        let key = SegmentKey::new(name, &stored).filter(|_| self.retention.days.is_none());
-        let Some(key) = key else {
-            return Ok(FromCheckpoint::Missing);
-        };
-        let is_part = stored != columns;
-        let in_range = |segment: EventBlock| {
-            let segment = if is_part {
-                segment.with_columns(columns)
+        range: &StoredRange<'_>,
+    ) -> IndexResult<Option<EventIndex>> {
+        if self.retention.days.is_some() {
+            return Ok(None);
+        }
+        let resolved = |block: EventBlock| {
+            let is_whole =
+                self.range.is_all() && block.persons().is_disjoint(&self.tombstones.retired);
+            if is_whole {
+                block
             } else {
-                segment
-            };
-            if self.range.is_all() {
-                segment
-            } else {
-                segment.resolved(|ordinal| self.resolve(ordinal))
+                block.resolved(|ordinal| self.resolve(ordinal))
             }
         };
-        let (manifest, days) = match checkpoint::events(tx, &key, from_day, in_range)? {
-            StoredEvents::Missing => return Ok(FromCheckpoint::Missing),
-            StoredEvents::Damaged => return Ok(FromCheckpoint::Damaged),
-            StoredEvents::Valid { manifest, days } => (manifest, days),
+        let Some(stored) = read_days(tx, self.seq, range, resolved)? else {
+            return Ok(None);
         };
-        if manifest.through_seq > self.seq {
-            return Ok(FromCheckpoint::Missing);
-        }
-        let days = days
-            .into_iter()
-            .map(|(day, segments)| (day, DayPartition::from(segments)));
-        let mut index = EventIndex::new(from_day, days.collect(), manifest.through_seq);
-        if !is_part {
-            *index.checkpoint.lock() = CheckpointState {
-                manifest: Some(manifest),
-                days: index.days.clone(),
-                ..CheckpointState::default()
+        let damaged = stored.damaged.iter();
+        let damaged = damaged.map(|day| (range.name.to_owned(), *day));
+        self.damaged_days.lock().extend(damaged);
+        let mut index = EventIndex::new(range.from_day, stored.days);
+        for (from_day, until_day) in runs(&stored.unreadable) {
+            let days = StoredRange {
+                from_day,
+                until_day: Some(until_day),
+                ..*range
             };
+            self.add_rows(tx, &mut index, &days, stored.through_seq)?;
         }
-        index.resolve(&self.tombstones, &self.tombstones);
+        self.with_tail(tx, index, range, stored.through_seq)
+            .map(Some)
+    }
+
+    /// Adds the events of a range that were written after sequence number `after`.
+    fn with_tail(
+        &self,
+        tx: &ReadTx<'_>,
+        index: EventIndex,
+        range: &StoredRange<'_>,
+        after: i64,
+    ) -> IndexResult<EventIndex> {
+        let (columns, until) = (range.columns, range.until_day);
         let mut adder = EventAdder::new(index, columns, columns);
-        let span = (manifest.through_seq, self.seq);
         let mut rows = 0;
-        events_between(tx, span, &[name.to_owned()], columns, |event| {
-            adder.add(&event, self.resolve(event.ordinal));
-            rows += 1;
-            if rows % CHECK_ROWS == 0 {
-                tx.count_rows(CHECK_ROWS);
-                tx.check_memory(adder.bytes())?;
-            }
-            Ok(())
-        })?;
-        Ok(FromCheckpoint::Loaded(adder.finish()))
+        events_between(
+            tx,
+            (after, self.seq),
+            &[range.name.to_owned()],
+            columns,
+            |event| {
+                if until.is_none_or(|until| day_of(event.time) < until) {
+                    adder.add(&event, self.resolve(event.ordinal));
+                }
+                rows += 1;
+                if rows % CHECK_ROWS == 0 {
+                    tx.count_rows(CHECK_ROWS);
+                    tx.check_memory(adder.bytes())?;
+                }
+                Ok(())
+            },
+        )?;
+        Ok(adder.finish())
     }
 }
 
-/// The outcome of loading events from their checkpoint.
-enum FromCheckpoint {
-    Loaded(EventIndex),
-    /// No checkpoint can be used for this index.
-    Missing,
-    /// A segment cannot be decoded, or is missing.
-    Damaged,
+/// The runs of consecutive days, each with the day after it.
+fn runs(days: &BTreeSet<i64>) -> Vec<(i64, i64)> {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for day in days {
+        match runs.last_mut() {
+            Some((_, until)) if until == day => *until += 1,
+            _ => runs.push((*day, day + 1)),
+        }
+    }
+    runs
 }

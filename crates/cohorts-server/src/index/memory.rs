@@ -14,14 +14,13 @@ pub struct MemoryUse {
     loading: AtomicU64,
     /// Blocks and results that evaluations keep. The blocks are usually in the index too.
     held: AtomicU64,
-    pub rankings: AtomicU64,
     pub distinct_ids: AtomicU64,
 }
 
 impl MemoryUse {
     /// The memory to leave free in the index: that of other caches and of blocks that are being loaded.
     pub fn besides_index(&self) -> u64 {
-        let parts = [&self.loading, &self.rankings, &self.distinct_ids];
+        let parts = [&self.loading, &self.distinct_ids];
         parts.iter().map(|part| part.load(Ordering::Relaxed)).sum()
     }
 

@@ -2,11 +2,6 @@
 //!
 //! An index is never changed. A successor replaces it: see `advance`. Blocks are loaded on first use: see `load`.
 
-use std::collections::HashMap;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
-use std::time::Instant;
-
 use chrono::{DateTime, Utc};
 use cohorts_engine::{PropertyBlock, TimesBlock};
 use cohorts_store::projects;
@@ -14,23 +9,20 @@ use cohorts_store::scan::PersonRange;
 use cohorts_store::tombstones::Tombstones;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::IndexResult;
-use super::cache::{Cache, Weight};
-use super::events::EventIndexes;
+use super::cache::{Cache, Cached, Weight};
+use super::columns::ColumnsState;
+use super::events::{CachedEvents, EventIndexes};
 use super::live::SharedLiveColumns;
 use super::read::{ReadTx, RetentionState};
 
 /// The most events, and the most persons, of a step from an index to its successor. It is smaller in tests, so that they
 /// catch up in several steps.
 pub const STEP_ROWS: usize = if cfg!(test) { 1 << 10 } else { 1 << 16 };
-
-/// The result of the last look at the checkpoint of a property.
-#[derive(Clone, Copy, Debug)]
-pub enum PropertyCheckpoint {
-    CheckedAt(Instant),
-    Damaged,
-}
 
 /// The persons and events of a project as of a sequence number.
 pub struct ProjectIndex {
@@ -51,8 +43,10 @@ pub struct ProjectIndex {
     pub created_at: Cache<(), TimesBlock>,
     pub distinct_ids: Cache<(), PropertyBlock>,
     pub event_names: Cache<(), Vec<String>>,
-    /// Properties with a checkpoint that was looked at, shared by an index and its successors.
-    pub property_checkpoints: Arc<Mutex<HashMap<String, PropertyCheckpoint>>>,
+    /// What is known about the checkpoints of persons, shared by an index and its successors.
+    pub columns: Arc<Mutex<ColumnsState>>,
+    /// Days of names with a damaged segment, shared by an index and its successors.
+    pub damaged_days: Arc<Mutex<BTreeSet<(String, i64)>>>,
     /// The columns that live cohorts read, shared by all indexes of the project.
     pub live: Arc<SharedLiveColumns>,
 }
@@ -71,7 +65,7 @@ impl ProjectIndex {
             retention,
             PersonRange::all(),
             Arc::new(super::load::persons(tx, seq)?),
-            Arc::new(super::load::tombstones_since(tx, -1)?),
+            Arc::new(super::load::tombstones_between(tx, (-1, seq))?),
             Arc::clone(live),
         ))
     }
@@ -97,7 +91,8 @@ impl ProjectIndex {
             created_at: Cache::default(),
             distinct_ids: Cache::default(),
             event_names: Cache::default(),
-            property_checkpoints: Arc::default(),
+            columns: Arc::default(),
+            damaged_days: Arc::default(),
             live,
         }
     }
@@ -111,27 +106,39 @@ impl ProjectIndex {
             ordinals,
             merged: merged.into_iter().map(i64::from).collect(),
         };
-        Self::empty(
-            self.seq,
-            self.retention,
-            range,
-            Arc::new(persons & &*self.persons),
-            Arc::clone(&self.tombstones),
-            Arc::clone(&self.live),
-        )
+        Self {
+            columns: Arc::clone(&self.columns),
+            damaged_days: Arc::clone(&self.damaged_days),
+            ..Self::empty(
+                self.seq,
+                self.retention,
+                range,
+                Arc::new(persons & &*self.persons),
+                Arc::clone(&self.tombstones),
+                Arc::clone(&self.live),
+            )
+        }
     }
 
     /// Whether this index has properties or events that `other` lacks.
     pub fn has_more_than(&self, other: &Self) -> bool {
-        let missing = self.blocks_missing_in(other);
-        !missing.properties.is_empty() || !missing.events.is_empty()
+        let mut properties = self.properties.all().into_iter();
+        let mut events = self.events.all().into_iter();
+        properties.any(|cached| !other.properties.contains(&cached.key))
+            || events.any(|cached| other.lacks_events(&cached))
+    }
+
+    fn lacks_events(&self, events: &CachedEvents) -> bool {
+        let known = self.events.peek(&events.key);
+        known.is_none_or(|known| known.from_day > events.value.from_day)
     }
 
     /// This index with the properties and events only that `other` lacks.
     pub fn blocks_missing_in(&self, other: &Self) -> Self {
         let missing = Self {
             is_behind: self.is_behind,
-            property_checkpoints: Arc::clone(&self.property_checkpoints),
+            columns: Arc::clone(&self.columns),
+            damaged_days: Arc::clone(&self.damaged_days),
             ..Self::empty(
                 self.seq,
                 self.retention,
@@ -141,30 +148,36 @@ impl ProjectIndex {
                 Arc::clone(&self.live),
             )
         };
-        for cached in self.properties.all() {
-            if !other.properties.contains(&cached.key) {
-                let bytes = cached.value.bytes();
-                missing.properties.put(cached, bytes);
-            }
-        }
-        for cached in self.events.all() {
-            let from_day = cached.value.from_day;
-            let known = other.events.peek(&cached.key);
-            if known.is_none_or(|known| known.from_day > from_day) {
-                let bytes = cached.value.bytes();
-                missing.events.put(cached, bytes);
-            }
-        }
+        missing.add_blocks(
+            |cached| !other.properties.contains(&cached.key),
+            |cached| other.lacks_events(cached),
+            self,
+        );
         missing
     }
 
     /// Adds the properties and events of an index of the same sequence number.
     pub fn take_blocks(&self, other: &Self) {
-        for cached in other.properties.all() {
+        self.add_blocks(|_| true, |_| true, other);
+    }
+
+    /// Adds those properties and events of `other` that are wanted.
+    fn add_blocks(
+        &self,
+        is_wanted_property: impl Fn(&Cached<String, PropertyBlock>) -> bool,
+        are_wanted_events: impl Fn(&CachedEvents) -> bool,
+        other: &Self,
+    ) {
+        for cached in other
+            .properties
+            .all()
+            .into_iter()
+            .filter(is_wanted_property)
+        {
             let bytes = cached.value.bytes();
             self.properties.put(cached, bytes);
         }
-        for cached in other.events.all() {
+        for cached in other.events.all().into_iter().filter(are_wanted_events) {
             let bytes = cached.value.bytes();
             self.events.put(cached, bytes);
         }

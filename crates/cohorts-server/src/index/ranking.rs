@@ -1,277 +1,346 @@
 //! The order in which persons are listed: the newest first, and the higher ordinal first among persons of one instant.
 //!
-//! A bitmap knows nothing of this order. A ranking maps ordinals to ranks, so a page costs the same at any offset.
+//! A bitmap knows nothing of this order. A ranking divides the persons of a project into buckets by their keys in this
+//! order, so a page costs the same at any offset and with any number of persons: it counts on the bitmaps of the buckets,
+//! and reads the orders of one or two of them. Rankings are stored (see [`stored`]), so a start reads the bitmaps, and the
+//! persons written since. They share the memory budget with the index.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
-use cohorts_store::{Conn, ShardKey, events, scan, tombstones};
-use parking_lot::{Mutex, MutexGuard};
-use quick_cache::Weighter;
-use quick_cache::unsync::Cache;
-use roaring::RoaringBitmap;
+use cohorts_store::{Conn, ShardKey, events, rankings, scan, tombstones};
+use parking_lot::Mutex;
 
+mod buckets;
+mod build;
+mod checkpoint;
+mod orders;
+pub mod stored;
+mod walk;
+
+use super::cache::{Weight, lock_until, next_tick};
 use super::memory::MemoryUse;
+use super::read::RowCount;
+use super::{IndexError, IndexResult};
+pub use buckets::Ranking;
+use build::Build;
+pub use cohorts_store::rankings::RankKey;
+use orders::Orders;
+use stored::StoredState;
+pub use walk::{PlacedPerson, RankPlace, RankedPersons};
 
-/// The memory of all rankings, in bytes: about thirteen million persons.
-const BUDGET: u64 = 256 << 20;
-/// The memory of a ranking besides its persons, in bytes, about.
-const ENTRY: usize = 200;
-/// Rankings in the cache, about.
-const RANKINGS: usize = 1_000;
-/// Ordinals that are mapped at once, which is faster than one by one.
-const CHUNK: usize = 1_024;
+/// The most persons of a step from a ranking to its successor.
+const STEP_PERSONS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 
-/// The position of a person in the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RankKey {
-    /// The time of creation, in microseconds since 1970.
-    pub created_at: i64,
-    pub ordinal: u32,
-}
-
-/// The persons of a project in the order in which they are listed.
-#[derive(Debug, Default)]
-pub struct Ranking {
-    /// Sorted in falling order.
-    keys: Vec<RankKey>,
-    /// The rank of each ordinal; `UNRANKED` for an ordinal without a person.
-    ranks: Vec<u32>,
-}
-
-const UNRANKED: u32 = u32::MAX;
-
-impl Ranking {
-    /// Ranks persons. Each occurs once.
-    fn new(mut keys: Vec<RankKey>) -> Self {
-        // Most keys are in order, so a stable sort is fast.
-        keys.sort_by(|left, right| right.cmp(left));
-        let length = keys.iter().map(|key| key.ordinal as usize + 1).max();
-        let mut ranks = vec![UNRANKED; length.unwrap_or(0)];
-        for (rank, key) in keys.iter().enumerate() {
-            ranks[key.ordinal as usize] = rank as u32;
-        }
-        Self { keys, ranks }
-    }
-
-    /// The rank of a person; `None` if the project has no such person.
-    pub fn rank(&self, ordinal: u32) -> Option<u32> {
-        let rank = *self.ranks.get(ordinal as usize)?;
-        (rank != UNRANKED).then_some(rank)
-    }
-
-    /// The ranking after some persons were written and some retired; `None` if it is the same.
-    fn advance(&self, written: Vec<RankKey>, retired: &RoaringBitmap) -> Option<Self> {
-        let has_moved = |key: &RankKey| {
-            let rank = self.rank(key.ordinal);
-            rank.is_none_or(|rank| self.key_at(rank).created_at != key.created_at)
-        };
-        let moved: Vec<RankKey> = written.into_iter().filter(has_moved).collect();
-        if moved.is_empty() && !retired.iter().any(|ordinal| self.rank(ordinal).is_some()) {
-            return None;
-        }
-        let removed = retired | RoaringBitmap::from_iter(moved.iter().map(|key| key.ordinal));
-        let mut keys = self.keys.clone();
-        keys.retain(|key| !removed.contains(key.ordinal));
-        keys.extend(moved);
-        Some(Self::new(keys))
-    }
-
-    /// The ranks of all persons.
-    pub fn all(&self) -> RoaringBitmap {
-        let mut all = RoaringBitmap::new();
-        all.insert_range(0..self.keys.len() as u32);
-        all
-    }
-
-    /// The ranks of `persons`. Persons that are not in the project have none.
-    pub fn ranks(&self, persons: &RoaringBitmap) -> RoaringBitmap {
-        let mut bits = vec![0_u8; self.keys.len().div_ceil(8)];
-        let (mut rest, mut buffer) = (persons.iter(), [0; CHUNK]);
-        loop {
-            let ordinals = rest.next_many(&mut buffer);
-            if ordinals.is_empty() {
-                break;
-            }
-            for rank in ordinals.iter().filter_map(|ordinal| self.rank(*ordinal)) {
-                bits[rank as usize / 8] |= 1 << (rank % 8);
-            }
-        }
-        RoaringBitmap::from_lsb0_bytes(0, &bits)
-    }
-
-    /// The key of the person at a rank that [`Self::ranks`] returned.
-    pub fn key_at(&self, rank: u32) -> RankKey {
-        self.keys[rank as usize]
-    }
-
-    /// The first rank after a key, whether or not a person has it.
-    pub fn after(&self, key: RankKey) -> u32 {
-        self.keys.partition_point(|other| *other >= key) as u32
-    }
-}
-
-/// A ranking, and the last sequence number of the log that it contains.
-#[derive(Clone, Debug)]
-struct CachedRanking {
-    seq: i64,
-    ranking: Arc<Ranking>,
+/// The time and the memory that a caller may take.
+pub struct RankingLimits<'a> {
+    /// The latest instant at which the ranking must be there.
+    pub deadline: Instant,
+    /// The most bytes that all reads together may reserve.
+    pub memory: u64,
+    /// Counts the rows that are read.
+    pub rows_read: &'a RowCount,
 }
 
 /// The rankings of all projects.
 #[derive(Debug)]
 pub struct RankingCache {
-    rankings: Mutex<Cache<ShardKey, CachedRanking, RankingWeighter>>,
-    /// The locks of callers that make the ranking of a project, so that one of them does.
-    making: Mutex<HashMap<ShardKey, Arc<Mutex<()>>>>,
+    projects: Mutex<HashMap<ShardKey, Arc<ProjectRanking>>>,
     memory: Arc<MemoryUse>,
+    /// Whether an order was loaded since the last eviction.
+    has_grown: Arc<AtomicBool>,
 }
 
-#[derive(Clone, Debug)]
-struct RankingWeighter;
+/// What the cache knows of a project.
+#[derive(Debug)]
+struct ProjectRanking {
+    newest: Mutex<Option<Arc<Ranking>>>,
+    /// The caller that makes the ranking, or writes it, holds the lock.
+    making: Mutex<Making>,
+    orders: Arc<Orders>,
+    /// The tick of the last use.
+    last_use: AtomicU64,
+}
 
-impl Weighter<ShardKey, CachedRanking> for RankingWeighter {
-    fn weight(&self, _: &ShardKey, cached: &CachedRanking) -> u64 {
-        let keys = cached.ranking.keys.len() * size_of::<RankKey>();
-        (ENTRY + keys + cached.ranking.ranks.len() * size_of::<u32>()) as u64
+/// How far the making and the writing of a ranking are.
+#[derive(Debug, Default)]
+struct Making {
+    build: Option<Build>,
+    /// The version of the stored ranking that the one in memory builds upon.
+    version: Option<i64>,
+    /// The version of a stored ranking that is damaged, or that its writer may have given up.
+    unusable: Option<i64>,
+    /// Changes up to this sequence number are being written.
+    writing_through: Option<i64>,
+    /// When the stored ranking was last compared with the rows.
+    checked: Option<Instant>,
+}
+
+impl ProjectRanking {
+    fn new(shard_key: ShardKey, has_grown: &Arc<AtomicBool>) -> Self {
+        Self {
+            newest: Mutex::default(),
+            making: Mutex::default(),
+            orders: Arc::new(Orders::new(shard_key, has_grown)),
+            last_use: AtomicU64::new(0),
+        }
+    }
+
+    fn newest(&self) -> Option<Arc<Ranking>> {
+        self.newest.lock().clone()
+    }
+
+    fn set(&self, ranking: &Arc<Ranking>) {
+        *self.newest.lock() = Some(Arc::clone(ranking));
+    }
+
+    /// Forgets the ranking. The next reader loads it again.
+    fn clear(&self, making: &mut Making) {
+        *self.newest.lock() = None;
+        self.orders.evict_before(u64::MAX);
+        self.orders.forget_damaged();
+        (making.version, making.writing_through) = (None, None);
     }
 }
 
 impl RankingCache {
-    /// A cache that reports its memory to `memory`.
+    /// A cache that reserves the memory of builds from `memory`.
     pub fn new(memory: &Arc<MemoryUse>) -> Self {
         Self {
-            rankings: Mutex::new(Cache::with_weighter(RANKINGS, BUDGET, RankingWeighter)),
-            making: Mutex::default(),
+            projects: Mutex::default(),
             memory: Arc::clone(memory),
+            has_grown: Arc::default(),
         }
     }
 
-    /// The ranking of at least the persons that the connection sees; it may contain later ones.
+    /// The ranking of at least the persons that the connection sees; it may contain later ones. A caller that runs out of
+    /// time leaves less to do for the next one.
     pub fn get(
         &self,
         conn: &mut Conn,
         shard_key: ShardKey,
-    ) -> Result<Arc<Ranking>, cohorts_store::Error> {
-        let seq = events::log_head(conn, shard_key)?;
-        let current = || self.cached(shard_key).filter(|cached| cached.seq >= seq);
-        if let Some(cached) = current() {
-            return Ok(cached.ranking);
-        }
-        let lock = Arc::clone(self.making.lock().entry(shard_key).or_default());
-        let _making = lock.lock();
-        if let Some(cached) = current() {
-            return Ok(cached.ranking);
-        }
-        let ranking = match self.cached(shard_key) {
-            Some(CachedRanking { seq, ranking }) => {
-                let written = rank_keys(conn, shard_key, seq)?;
-                let retired = tombstones::since(conn, shard_key, seq)?.retired;
-                ranking.advance(written, &retired).map_or(ranking, Arc::new)
-            }
-            None => Arc::new(Ranking::new(rank_keys(conn, shard_key, -1)?)),
+        limits: &RankingLimits<'_>,
+    ) -> IndexResult<Arc<Ranking>> {
+        let head = events::log_head(conn, shard_key)?;
+        let project = self.project(shard_key);
+        project.last_use.store(next_tick(), Ordering::Relaxed);
+        let current = || {
+            let newest = project.newest();
+            newest.filter(|ranking| ranking.complete_seq >= head)
         };
-        let cached = CachedRanking {
-            seq,
-            ranking: Arc::clone(&ranking),
+        if let Some(ranking) = current() {
+            return Ok(ranking);
+        }
+        let mut making = lock_until(&project.making, limits.deadline)?;
+        if let Some(ranking) = current() {
+            return Ok(ranking);
+        }
+        self.make(conn, &project, &mut making, head, limits)
+    }
+
+    /// Brings the ranking of a project to sequence number `head`, which the connection sees.
+    fn make(
+        &self,
+        conn: &mut Conn,
+        project: &ProjectRanking,
+        making: &mut Making,
+        head: i64,
+        limits: &RankingLimits<'_>,
+    ) -> IndexResult<Arc<Ranking>> {
+        let mut ranking = match project.newest() {
+            Some(ranking) => ranking,
+            None => Arc::new(self.load(conn, project, making, limits)?),
         };
-        let mut rankings = self.lock();
-        rankings.insert(shard_key, cached);
-        self.memory
-            .rankings
-            .store(rankings.weight(), Ordering::Relaxed);
+        split_large(conn, &mut ranking, limits)?;
+        project.set(&ranking);
+        while ranking.seq < head {
+            check_time(limits)?;
+            ranking = Arc::new(step(conn, &ranking, head, limits.rows_read)?);
+            split_large(conn, &mut ranking, limits)?;
+            project.set(&ranking);
+        }
+        if ranking.complete_seq < head {
+            // The ranking is at a step of a caller that sees more, so this caller adds what it sees itself.
+            let own = changed(
+                conn,
+                &ranking,
+                (ranking.complete_seq, head),
+                limits.rows_read,
+            )?;
+            return Ok(Arc::new(own));
+        }
         Ok(ranking)
     }
 
-    fn cached(&self, shard_key: ShardKey) -> Option<CachedRanking> {
-        self.lock().get(&shard_key).cloned()
+    #[cfg(test)]
+    pub fn step_once(&self, conn: &mut Conn, shard_key: ShardKey) -> Arc<Ranking> {
+        let project = self.project(shard_key);
+        let (ranking, rows_read) = (project.newest().unwrap(), RowCount::default());
+        let head = events::log_head(conn, shard_key).unwrap();
+        let ranking = step(conn, &ranking, head, &rows_read);
+        let ranking = Arc::new(ranking.map_err(|cause| cause.to_string()).unwrap());
+        project.set(&ranking);
+        ranking
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache<ShardKey, CachedRanking, RankingWeighter>> {
-        self.rankings.lock()
+    /// Loads the stored ranking, or builds one from rows.
+    fn load(
+        &self,
+        conn: &mut Conn,
+        project: &ProjectRanking,
+        making: &mut Making,
+        limits: &RankingLimits<'_>,
+    ) -> IndexResult<Ranking> {
+        let shard_key = project.orders.shard_key;
+        if making.build.is_none() {
+            match stored::load(conn, &project.orders)? {
+                StoredState::Valid { version, ranking } => {
+                    making.version = Some(version);
+                    return Ok(ranking);
+                }
+                StoredState::Damaged(version) => making.unusable = Some(version),
+                StoredState::Missing => {}
+            }
+            making.build = Some(Build::begin(conn, shard_key, &self.memory)?);
+        }
+        if let Some(build) = &mut making.build {
+            while !build.is_done() {
+                check_time(limits)?;
+                build.step(conn, limits.memory, limits.rows_read)?;
+            }
+        }
+        let build = making.build.take().map(Ok);
+        let build = build.unwrap_or_else(|| Build::begin(conn, shard_key, &self.memory))?;
+        making.version = None;
+        Ok(build.finish(&project.orders))
     }
-}
 
-/// The keys of the persons written after `seq`.
-fn rank_keys(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    seq: i64,
-) -> Result<Vec<RankKey>, cohorts_store::Error> {
-    let mut keys = Vec::new();
-    scan::written_persons(conn, shard_key, seq, |ordinal, created_at| {
-        keys.push(RankKey {
-            created_at,
-            ordinal,
-        });
-    })?;
-    Ok(keys)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ranking(persons: &[(i64, u32)]) -> Ranking {
-        Ranking::new(keys(persons))
+    fn project(&self, shard_key: ShardKey) -> Arc<ProjectRanking> {
+        let mut projects = self.projects.lock();
+        let project = projects.entry(shard_key);
+        let new = || Arc::new(ProjectRanking::new(shard_key, &self.has_grown));
+        Arc::clone(project.or_insert_with(new))
     }
 
-    fn keys(persons: &[(i64, u32)]) -> Vec<RankKey> {
-        persons.iter().map(|person| key(*person)).collect()
+    fn all(&self) -> Vec<Arc<ProjectRanking>> {
+        self.projects.lock().values().cloned().collect()
     }
 
-    fn key((created_at, ordinal): (i64, u32)) -> RankKey {
-        RankKey {
-            created_at,
-            ordinal,
+    /// The memory of everything except the orders, in bytes.
+    pub fn base_bytes(&self) -> u64 {
+        let newest = self
+            .all()
+            .into_iter()
+            .filter_map(|project| project.newest());
+        newest.map(|ranking| ranking.bytes()).sum()
+    }
+
+    /// The memory of each order.
+    pub fn weights(&self) -> Vec<Weight> {
+        let projects = self.all().into_iter();
+        projects
+            .flat_map(|project| project.orders.weights())
+            .collect()
+    }
+
+    /// Whether an order was loaded since the last call.
+    pub fn take_has_grown(&self) -> bool {
+        self.has_grown.swap(false, Ordering::Relaxed)
+    }
+
+    /// Evicts the orders that were last used before `tick`.
+    pub fn evict_before(&self, tick: u64) {
+        for project in self.all() {
+            project.orders.evict_before(tick);
         }
     }
 
-    fn ordinals(ranking: &Ranking, ranks: &RoaringBitmap) -> Vec<u32> {
-        let keys = ranks.iter().map(|rank| ranking.key_at(rank));
-        keys.map(|key| key.ordinal).collect()
+    /// Evicts the least recently used rankings until `bytes` are free. One that is being made stays.
+    pub fn evict_projects(&self, mut bytes: u64) {
+        let mut projects = self.all();
+        projects.sort_by_key(|project| project.last_use.load(Ordering::Relaxed));
+        for project in projects {
+            if bytes == 0 {
+                break;
+            }
+            if let Some(mut making) = project.making.try_lock()
+                && let Some(ranking) = project.newest()
+            {
+                project.clear(&mut making);
+                bytes = bytes.saturating_sub(ranking.bytes());
+            }
+        }
     }
+}
 
-    #[test]
-    fn a_ranking_of_eight_million_persons_fits_into_the_cache() {
-        let cache = RankingCache::new(&Arc::default());
-        let keys = (0..8_000_000).map(|ordinal| key((0, ordinal))).collect();
-        let cached = CachedRanking {
-            seq: 1,
-            ranking: Arc::new(Ranking::new(keys)),
+fn check_time(limits: &RankingLimits<'_>) -> IndexResult<()> {
+    if Instant::now() < limits.deadline {
+        Ok(())
+    } else {
+        Err(IndexError::TimedOut)
+    }
+}
+
+/// The successor of a ranking, nearer to sequence number `head`, which the connection sees.
+fn step(
+    conn: &mut Conn,
+    ranking: &Ranking,
+    head: i64,
+    rows_read: &RowCount,
+) -> IndexResult<Ranking> {
+    let shard_key = ranking.orders.shard_key;
+    let end = rankings::step_end(conn, shard_key, (ranking.seq, head), STEP_PERSONS)?;
+    let mut next = changed(conn, ranking, (ranking.seq, end), rows_read)?;
+    if end < head {
+        next.complete_seq = ranking.complete_seq;
+    }
+    Ok(next)
+}
+
+/// The ranking with the persons that were last written in a span of the log, and without those retired since.
+fn changed(
+    conn: &mut Conn,
+    ranking: &Ranking,
+    span: (i64, i64),
+    rows_read: &RowCount,
+) -> IndexResult<Ranking> {
+    let shard_key = ranking.orders.shard_key;
+    let mut written = Vec::new();
+    scan::changed_persons(conn, shard_key, span, &[], |person| {
+        written.push(RankKey {
+            created_at: person.created_at,
+            ordinal: person.ordinal,
+        });
+        Ok::<_, IndexError>(())
+    })?;
+    rows_read.fetch_add(written.len() as u64, Ordering::Relaxed);
+    let retired = tombstones::since(conn, shard_key, span.0)?.retired;
+    let edits = ranking.edits(&written, &retired);
+    Ok(ranking.edited(span.1.max(ranking.seq), edits))
+}
+
+/// Splits the buckets that are too large.
+fn split_large(
+    conn: &mut Conn,
+    ranking: &mut Arc<Ranking>,
+    limits: &RankingLimits<'_>,
+) -> IndexResult<()> {
+    let large: Vec<u64> = (ranking.buckets.iter())
+        .filter(|bucket| bucket.is_large())
+        .map(|bucket| bucket.id)
+        .collect();
+    for id in large {
+        let Some(at) = ranking.buckets.iter().position(|bucket| bucket.id == id) else {
+            continue;
         };
-        cache.lock().insert(ShardKey(1), cached);
-        assert!(cache.lock().get(&ShardKey(1)).is_some());
+        let bucket = &ranking.buckets[at];
+        let orders = &ranking.orders;
+        let (order, is_exact) = orders.get_checked(conn, ranking, bucket, limits.deadline)?;
+        if is_exact {
+            *ranking = Arc::new(ranking.split(at, &order));
+        }
     }
-
-    #[test]
-    fn persons_are_ranked_by_creation_and_then_by_ordinal_both_falling() {
-        let ranking = ranking(&[(10, 0), (30, 1), (30, 4), (20, 2)]);
-        assert_eq!(ordinals(&ranking, &ranking.all()), [4, 1, 2, 0]);
-        let persons = RoaringBitmap::from_iter([0, 1, 3, 99]);
-        assert_eq!(ordinals(&ranking, &ranking.ranks(&persons)), [1, 0]);
-    }
-
-    #[test]
-    fn the_rank_after_a_key_does_not_need_a_person_with_that_key() {
-        let ranking = ranking(&[(10, 0), (30, 1), (20, 2)]);
-        assert_eq!(ranking.after(key((30, 1))), 1);
-        assert_eq!(ranking.after(key((25, 9))), 1, "no person has this key");
-        assert_eq!(ranking.after(key((10, 0))), 3);
-        assert_eq!(ranking.after(key((99, 0))), 0);
-    }
-
-    #[test]
-    fn an_advanced_ranking_equals_a_new_one() {
-        let before = ranking(&[(10, 0), (30, 1), (20, 2)]);
-        let retired = RoaringBitmap::from_iter([1]);
-        let written = keys(&[(5, 2), (40, 3), (10, 0)]);
-        let after = before.advance(written, &retired).unwrap();
-        assert_eq!(ordinals(&after, &after.all()), [3, 0, 2]);
-        assert_eq!(after.rank(1), None);
-        let none = RoaringBitmap::new();
-        assert!(before.advance(keys(&[(30, 1)]), &none).is_none());
-        assert!(after.advance(Vec::new(), &retired).is_none());
-    }
+    Ok(())
 }

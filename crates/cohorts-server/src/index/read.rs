@@ -117,6 +117,11 @@ impl<'a> ReadTx<'a> {
         self.check_limit(|limit| reservation.set_loading(bytes as u64, limit))
     }
 
+    /// Counts memory of a step of the index. The step is bounded, so it takes the memory in any case, and blocks are evicted.
+    pub fn count_memory(&self, bytes: usize) {
+        self.shared.reservation.set_loading(bytes as u64, u64::MAX);
+    }
+
     /// Reserves memory for what an evaluation keeps. Fails if all reads together exceed the memory limit.
     pub fn hold_memory(&self, bytes: usize) -> IndexResult<()> {
         let reservation = &self.shared.reservation;

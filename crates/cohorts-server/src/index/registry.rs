@@ -1,7 +1,7 @@
 //! The newest index of each project, under one memory budget.
 //!
-//! The budget includes the keys of blocks, the persons and tombstones of each index, the other caches, and blocks that
-//! are being loaded. Blocks are evicted first, then whole indexes.
+//! The budget includes the keys of blocks, the persons and tombstones of each index, rankings, the other caches, and blocks
+//! that are being loaded. Blocks and orders of persons are evicted first, then whole indexes, then whole rankings.
 //!
 //! A transaction that sees the same sequence number as the newest index uses it. One that sees a later number advances
 //! it, and one that sees an earlier number must begin again. So no lock is held while a plan is evaluated, and a result
@@ -12,21 +12,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cohorts_store::{Conn, Error as StoreError, ProjectId};
+use cohorts_store::outages::Outages;
+use cohorts_store::{Conn, Error as StoreError, ProjectId, ShardKey};
 use parking_lot::Mutex;
 
 use super::IndexResult;
 use super::advance::advance;
 use super::cache::{Weight, lock_until, next_tick};
 use super::live::{SharedLiveColumns, drop_unread_columns};
-use super::memory::MemoryUse;
+use super::memory::{MemoryUse, Reservation};
 use super::project::ProjectIndex;
-use super::read::ReadTx;
+use super::ranking::{Ranking, RankingCache, RankingLimits};
+use super::read::{ReadTx, RowCount};
+use super::segments::{SegmentUpkeep, rewrite_from_rows};
 
 /// The memory budget if none is set, in bytes.
 pub const DEFAULT_BUDGET: u64 = 1 << 30;
 
-/// The pause between two searches for stored columns that no live cohort reads.
+/// The pause between two searches for checkpoints of properties that no live cohort reads.
 const DROP_EVERY: Duration = Duration::from_secs(600);
 
 /// What the cache knows of a project.
@@ -45,17 +48,22 @@ pub struct IndexCache {
     budget: AtomicU64,
     /// The other memory under the budget.
     pub memory: Arc<MemoryUse>,
+    rankings: RankingCache,
     columns_dropped: Mutex<Instant>,
+    segments: SegmentUpkeep,
     builds: AtomicU64,
 }
 
 impl Default for IndexCache {
     fn default() -> Self {
+        let memory = Arc::default();
         Self {
             projects: Mutex::default(),
             budget: AtomicU64::new(DEFAULT_BUDGET),
-            memory: Arc::default(),
+            rankings: RankingCache::new(&memory),
+            memory,
             columns_dropped: Mutex::new(Instant::now()),
+            segments: SegmentUpkeep::default(),
             builds: AtomicU64::new(0),
         }
     }
@@ -138,9 +146,54 @@ impl IndexCache {
         *projects[&project].newest.lock() = Some(Arc::new(index));
     }
 
+    /// Counts memory outside of the indexes under the budget, until the result is dropped.
+    pub fn reserve(&self, bytes: usize) -> Reservation {
+        let reservation = Reservation::new(&self.memory);
+        reservation.set_loading(bytes as u64, u64::MAX);
+        reservation
+    }
+
+    /// Evicts the orders of all rankings.
+    #[cfg(test)]
+    pub(super) fn evict_rankings(&self) {
+        self.rankings.evict_before(u64::MAX);
+    }
+
+    /// Brings a ranking nearer to the end of the log by one step.
+    #[cfg(test)]
+    pub(super) fn step_ranking(&self, conn: &mut Conn, shard_key: ShardKey) -> Arc<Ranking> {
+        self.rankings.step_once(conn, shard_key)
+    }
+
     /// How often an index was built from checkpoints and rows, instead of from an earlier index.
     pub fn builds(&self) -> u64 {
         self.builds.load(Ordering::Relaxed)
+    }
+
+    /// The ranking of at least the persons that the connection sees, at the latest at `deadline`: see
+    /// [`RankingCache::get`].
+    pub fn ranking(
+        &self,
+        conn: &mut Conn,
+        shard_key: ShardKey,
+        deadline: Instant,
+        rows_read: &RowCount,
+    ) -> IndexResult<Arc<Ranking>> {
+        let limits = RankingLimits {
+            deadline,
+            memory: self.budget(),
+            rows_read,
+        };
+        let ranking = self.rankings.get(conn, shard_key, &limits);
+        self.evict_if_rankings_grew();
+        ranking
+    }
+
+    /// Evicts if an order of persons was loaded.
+    pub fn evict_if_rankings_grew(&self) {
+        if self.rankings.take_has_grown() {
+            self.evict(None);
+        }
     }
 
     /// Evicts the least recently used blocks until the rest fits into the budget, and whole indexes if that is not enough.
@@ -153,7 +206,9 @@ impl IndexCache {
             !indexes.iter().any(is_cached)
         }));
         let mut weights: Vec<Weight> = indexes.iter().flat_map(|index| index.weights()).collect();
+        weights.extend(self.rankings.weights());
         let base: u64 = indexes.iter().map(|index| index.base_bytes()).sum();
+        let base = base + self.rankings.base_bytes();
         let mut total = base + weights.iter().map(|weight| weight.bytes).sum::<u64>();
         let budget = self.budget().saturating_sub(self.memory.besides_index());
         if total <= budget {
@@ -169,13 +224,16 @@ impl IndexCache {
             tick = weight.last_use + 1;
         }
         indexes.iter().for_each(|index| index.evict_before(tick));
+        self.rankings.evict_before(tick);
         if total > budget {
-            self.evict_projects(total - budget);
+            let rest = self.evict_projects(total - budget);
+            self.rankings.evict_projects(rest);
         }
     }
 
-    /// Evicts the least recently used indexes, which have no blocks, until `bytes` are free.
-    fn evict_projects(&self, mut bytes: u64) {
+    /// Evicts the least recently used indexes, which have no blocks, until `bytes` are free. Returns what is still
+    /// missing.
+    fn evict_projects(&self, mut bytes: u64) -> u64 {
         let mut projects: Vec<_> = self.projects.lock().values().cloned().collect();
         projects.sort_by_key(|project| project.last_use.load(Ordering::Relaxed));
         for project in projects {
@@ -190,12 +248,16 @@ impl IndexCache {
                 bytes = bytes.saturating_sub(index.base_bytes());
             }
         }
+        bytes
     }
 
-    /// Writes the checkpoints that are due, and drops the indexes of deleted projects and the stored columns that no live
-    /// cohort reads.
-    pub fn write_checkpoints(&self, conn: &mut Conn) {
+    /// Writes the checkpoints and the segments that are due, except of projects with an outage, and drops the indexes of
+    /// deleted projects and the checkpoints of properties that no live cohort reads.
+    pub fn write_checkpoints(&self, conn: &mut Conn, outages: &Outages) {
         for (project, index) in self.all() {
+            if outages.affect(project) {
+                continue;
+            }
             let written = index.write_checkpoints(conn, project);
             if matches!(written, Err(StoreError::ProjectGone)) {
                 self.projects.lock().remove(&project);
@@ -205,17 +267,25 @@ impl IndexCache {
                     project.0
                 );
             }
+            rewrite_damaged(conn, project, &index);
         }
+        if let Err(cause) = self.segments.run(conn, outages) {
+            log::warn!("segments were not written, will retry: {cause}");
+        }
+        let indexed = self.all().into_iter();
+        let indexed = indexed.map(|(project, index)| (project.shard_key(), index.persons.len()));
+        self.rankings
+            .write_checkpoints(conn, self.budget(), &indexed.collect(), outages);
         let mut dropped = self.columns_dropped.lock();
         if dropped.elapsed() >= DROP_EVERY {
             *dropped = Instant::now();
-            if let Err(cause) = drop_unread_columns(conn) {
+            if let Err(cause) = drop_unread_columns(conn, outages) {
                 log::warn!("unread columns were not dropped, will retry: {cause}");
             }
         }
     }
 
-    /// The memory of all indexes, in bytes.
+    /// The memory of all indexes and rankings, in bytes.
     pub fn bytes(&self) -> u64 {
         let bytes_of = |(_, index): &(ProjectId, Arc<ProjectIndex>)| {
             let blocks = index
@@ -225,7 +295,10 @@ impl IndexCache {
                 .sum::<u64>();
             index.base_bytes() + blocks
         };
-        self.all().iter().map(bytes_of).sum()
+        let indexes: u64 = self.all().iter().map(bytes_of).sum();
+        let orders = self.rankings.weights().into_iter();
+        let orders: u64 = orders.map(|weight| weight.bytes).sum();
+        indexes + self.rankings.base_bytes() + orders
     }
 
     /// The newest indexes, without those that are being advanced.
@@ -251,7 +324,20 @@ impl IndexCache {
 /// the last step.
 fn catch_up(index: &mut Arc<ProjectIndex>, tx: &ReadTx<'_>, seq: i64) -> IndexResult<()> {
     while index.seq < seq {
-        *index = Arc::new(advance(index, tx, seq)?);
+        let successor = advance(index, tx, seq);
+        tx.release_loading();
+        *index = Arc::new(successor?);
     }
     Ok(())
+}
+
+/// Builds the days again that readers have found damaged.
+fn rewrite_damaged(conn: &mut Conn, project: ProjectId, index: &ProjectIndex) {
+    let damaged = std::mem::take(&mut *index.damaged_days.lock());
+    for (event, day) in damaged {
+        if let Err(cause) = rewrite_from_rows(conn, project, &event, day) {
+            let project = project.0;
+            log::warn!("project {project}: a damaged segment was not written again: {cause}");
+        }
+    }
 }

@@ -231,7 +231,10 @@ fn keep_loaded(conn: &mut Conn, cache: &IndexCache, project: ProjectId, index: &
         deadline: Instant::now() + KEEP_LIMIT,
         memory: u64::MAX,
     };
-    let kept = ReadTx::run(conn, project, limits, |tx| cache.keep_loaded(&tx, index));
+    let rows_read = RowCount::default();
+    let kept = ReadTx::run_with(conn, project, limits, &cache.memory, &rows_read, |tx| {
+        cache.keep_loaded(&tx, index)
+    });
     if let Err(cause) = kept {
         let project = project.0;
         log::warn!("project {project}: loaded data is not kept, and will be read again: {cause}");

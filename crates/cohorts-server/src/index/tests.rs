@@ -1,14 +1,18 @@
-//! The index over a real database: checkpoints, catching up, eviction and ranges of persons give the results of the rows.
+//! The index over a real database: segments and checkpoints, catching up, eviction and ranges of persons give the results of the rows.
 
 mod background;
 mod catch_up;
 mod columns;
 mod memory;
+mod properties;
+mod ranking;
+mod segments;
 
 use std::time::Duration;
 
 use cohorts_engine::{Filter, LeafCache, Moment, plan};
-use cohorts_store::segments::{self, SegmentKey, SegmentManifest};
+use cohorts_store::outages::Outages;
+use cohorts_store::segments as stored_segments;
 use cohorts_store::testing::TestDatabase;
 use cohorts_store::tombstones::{self, NewTombstone};
 use cohorts_store::{PooledConn, ProjectId, projects};
@@ -91,8 +95,8 @@ impl Fixture {
         ));
     }
 
-    /// The stored segments as `event [columns]`, and the person properties with a checkpoint, sorted.
-    fn stored_columns(&self) -> (Vec<String>, Vec<String>) {
+    /// The names of events with segments, and the person properties with a checkpoint, sorted.
+    fn stored_names(&self) -> (Vec<String>, Vec<String>) {
         #[derive(QueryableByName)]
         struct StoredName {
             #[diesel(sql_type = diesel::sql_types::Text)]
@@ -104,14 +108,9 @@ impl Fixture {
                 .unwrap();
             rows.into_iter().map(|row| row.name).collect()
         };
-        let events =
-            names("select distinct event || ' ' || properties as name from segments order by name");
-        let manifests =
-            names("select event || ' ' || properties as name from segment_manifests order by name");
-        assert_eq!(events, manifests);
         (
-            events,
-            names("select key as name from property_checkpoints order by key"),
+            names("select distinct event as name from segments order by name"),
+            names("select distinct property as name from property_checkpoints order by name"),
         )
     }
 
@@ -138,15 +137,18 @@ impl Fixture {
     }
 
     fn write_checkpoints(&self, cache: &IndexCache) {
-        cache.write_checkpoints(&mut self.conn());
+        cache.write_checkpoints(&mut self.conn(), &Outages::default());
     }
 
-    /// The manifest of the segments of `x`.
-    fn manifest(&self) -> Option<SegmentManifest> {
-        let key = SegmentKey::new("x", &[]).unwrap();
-        let shard_key = self.project.shard_key();
-        let stored = segments::manifest(&mut self.conn(), shard_key, &key);
-        stored.unwrap().map(|stored| stored.manifest)
+    /// The sequence number up to which events are in segments.
+    fn segments_through(&self) -> i64 {
+        let head = stored_segments::head(&mut self.conn(), self.project.shard_key());
+        head.unwrap().through_seq
+    }
+
+    /// Writes the segments that are due, as another process does.
+    fn write_segments(&self) {
+        self.write_checkpoints(&IndexCache::default());
     }
 
     /// The persons that meet a criterion, evaluated on the indexes of `cache`.
@@ -191,11 +193,11 @@ fn the_memory_of_an_index_includes_its_rollups() {
 }
 
 #[test]
-fn a_start_finds_events_in_checkpoints_and_in_rows_written_after_them() {
+fn a_start_finds_events_in_segments_and_in_rows_written_after_them() {
     let fixture = Fixture::with_events(12_000, 100);
     let cache = IndexCache::default();
     fixture.persons_of_x(&cache);
-    fixture.write_checkpoints(&cache);
+    fixture.write_segments();
     // A new person, a merged person, and an event on a day that has a segment.
     fixture.commit(&[item("x", 500, ""), merge(8, 7)]);
     let expected = fixture.persons_of_x(&cache);
@@ -203,31 +205,27 @@ fn a_start_finds_events_in_checkpoints_and_in_rows_written_after_them() {
         (expected.len(), fixture.after_start()),
         (100, expected.clone())
     );
-
-    let cache = IndexCache::default();
-    fixture.persons_of_x(&cache);
-    fixture.write_checkpoints(&cache);
-    // Without rows, only the segments can give the result.
-    fixture.change("delete from events where event = 'x'");
+    // Only the segments can give the result of the first events.
+    fixture.change("delete from events where event = 'x' and seq <= 1");
     assert_eq!(fixture.after_start(), expected);
-    fixture.change("delete from segment_manifests");
-    assert!(fixture.after_start().is_empty());
+    fixture.change("delete from segment_heads");
+    assert_eq!(fixture.after_start().len(), 1);
 }
 
 #[test]
-fn damaged_or_missing_segments_are_replaced_by_the_rows() {
+fn damaged_segments_are_replaced_by_the_rows_and_written_again() {
     let fixture = Fixture::with_events(12_000, 100);
     let cache = IndexCache::default();
     let expected = fixture.persons_of_x(&cache);
+    fixture.write_segments();
+    fixture.change(&format!(
+        "update segments {DAMAGE} where day in (select min(day) from segments)"
+    ));
+    let cache = IndexCache::default();
+    assert_eq!(fixture.persons_of_x(&cache), expected);
     fixture.write_checkpoints(&cache);
-    for damage in [
-        format!("update segments {DAMAGE} where day = (select min(day) from segments)"),
-        "delete from segments where day = (select max(day) from segments)".to_owned(),
-        "delete from segment_manifests".to_owned(),
-    ] {
-        fixture.change(&damage);
-        assert_eq!(fixture.after_start(), expected, "{damage}");
-    }
+    fixture.change("delete from events");
+    assert_eq!(fixture.after_start(), expected);
 }
 
 /// The persons with plan `v7` or `v8`, and those with an event `x` at `v7`.
@@ -271,18 +269,18 @@ fn a_start_finds_properties_in_checkpoints_and_in_rows_written_after_them() {
     let from_rows = with_plan_and_with_event(&fixture, &cache);
     assert_eq!((from_rows.0.len(), from_rows.1.len()), (2, 1));
     fixture.write_checkpoints(&cache);
-    fixture.change("delete from persons");
-    fixture.change("delete from events");
+    fixture.change("delete from persons where seq <= 1");
+    fixture.change("delete from events where seq <= 1");
     assert_eq!(after_start(), from_rows);
 }
 
 #[test]
-fn an_index_is_checkpointed_after_a_merge_but_not_after_a_deletion() {
+fn merges_and_deletions_after_a_segment_was_written_are_followed() {
     let fixture = Fixture::with_events(12_000, 100);
-    let (first, second) = (IndexCache::default(), IndexCache::default());
-    fixture.persons_of_x(&first);
-    fixture.persons_of_x(&second);
+    fixture.write_segments();
     fixture.commit(&[merge(8, 7)]);
+    fixture.change("delete from events where event = 'x'");
+    assert_eq!(fixture.after_start().len(), 99);
     let deletion = NewTombstone {
         ordinal: 3,
         uuid: None,
@@ -290,60 +288,27 @@ fn an_index_is_checkpointed_after_a_merge_but_not_after_a_deletion() {
     };
     let shard_key = fixture.project.shard_key();
     tombstones::record(&mut fixture.conn(), shard_key, i64::MAX, &[deletion]).unwrap();
-    fixture.write_checkpoints(&first);
-    assert!(fixture.manifest().is_none());
-    fixture.change("delete from tombstones where ordinal = 3");
-    fixture.write_checkpoints(&second);
-    assert!(fixture.manifest().is_some());
-    assert_eq!(fixture.after_start().len(), 99);
+    assert_eq!(fixture.after_start().len(), 98);
 }
 
 #[test]
-fn an_older_index_does_not_replace_the_checkpoint_of_a_newer_one() {
+fn earlier_days_are_added_to_the_later_ones_with_each_event_once() {
     let fixture = Fixture::with_events(12_000, 100);
-    let (older, newer) = (IndexCache::default(), IndexCache::default());
-    fixture.persons_of_x(&older);
-    fixture.commit(&[item("x", 500, "")]);
-    let expected = fixture.persons_of_x(&newer);
-    fixture.write_checkpoints(&newer);
-    let manifest = fixture.manifest();
-    fixture.write_checkpoints(&older);
-    assert_eq!(fixture.manifest(), manifest);
-    assert_eq!(fixture.after_start(), expected);
-}
-
-/// Writes checkpoints of an index of the days from 5 June on, built before `items` are committed.
-fn checkpoint_later_days(fixture: &Fixture, items: &[Item]) {
+    fixture.write_segments();
+    // Events on 1, 2, 7 and 8 June.
+    fixture.commit(&[504, 505, 501, 502].map(|id| item("x", id, "")));
+    let twice = || {
+        did_x(
+            "performed_event_multiple",
+            &json!({"operator": "exact", "operator_value": 121}),
+        )
+    };
     let cache = IndexCache::default();
-    fixture.members(&cache, did_x_since(5));
-    fixture.commit(items);
-    fixture.members(&cache, did_x_since(5));
-    fixture.write_checkpoints(&cache);
-}
-
-#[test]
-fn an_index_of_the_later_days_extends_a_checkpoint_unless_earlier_days_have_new_events() {
-    let fixture = Fixture::with_events(27_000, 100);
-    let cache = IndexCache::default();
-    fixture.persons_of_x(&cache);
-    fixture.write_checkpoints(&cache);
-    let first = fixture.manifest().unwrap();
-
-    // An event on 7 June.
-    checkpoint_later_days(&fixture, &[item("x", 501, "")]);
-    let extended = fixture.manifest().unwrap();
-    assert_eq!(extended.from_day, first.from_day);
-    assert!(extended.through_seq > first.through_seq);
-
-    // Events on 1 and 8 June.
-    checkpoint_later_days(&fixture, &[item("x", 504, ""), item("x", 502, "")]);
-    assert_eq!(fixture.manifest().unwrap(), extended);
-    assert_eq!(fixture.after_start().len(), 103);
-
-    // If a segment is missing, the earlier days are not part of the new checkpoint.
-    fixture.change("delete from segments where day = (select min(day) from segments)");
-    checkpoint_later_days(&fixture, &[item("x", 508, "")]);
-    assert!(fixture.manifest().unwrap().from_day > first.from_day);
+    for day in [5, 3, 1] {
+        fixture.members(&cache, did_x_since(day));
+    }
+    assert_eq!(fixture.persons_of_x(&cache).len(), 104);
+    assert!(fixture.members(&cache, twice()).is_empty());
     assert_eq!(fixture.after_start().len(), 104);
 }
 
@@ -353,6 +318,7 @@ fn events_deleted_by_retention_do_not_come_back_with_the_segments() {
     let cache = IndexCache::default();
     assert_eq!(fixture.persons_of_x(&cache).len(), 100);
     fixture.write_checkpoints(&cache);
+    assert!(fixture.segments_through() > 0);
     let set_retention = |days| {
         projects::set_retention(&mut fixture.conn(), fixture.project, days).unwrap();
     };
@@ -367,20 +333,16 @@ fn events_deleted_by_retention_do_not_come_back_with_the_segments() {
 #[test]
 fn dropped_segments_are_written_again_completely() {
     let fixture = Fixture::with_events(12_000, 100);
-    let first = IndexCache::default();
-    fixture.persons_of_x(&first);
-    fixture.write_checkpoints(&first);
-    // An index that was loaded from segments may be written again at once.
     let cache = IndexCache::default();
     fixture.persons_of_x(&cache);
+    fixture.write_checkpoints(&cache);
     fixture.commit(&[item("x", 500, "")]);
     let expected = fixture.persons_of_x(&cache);
-    segments::drop_all(&mut fixture.conn(), fixture.project.shard_key()).unwrap();
-    // The first attempt detects that its base is gone, and the second one writes.
+    stored_segments::drop_all(&mut fixture.conn(), fixture.project.shard_key()).unwrap();
+    assert_eq!(fixture.after_start(), expected);
     fixture.write_checkpoints(&cache);
-    assert!(fixture.manifest().is_none());
-    fixture.write_checkpoints(&cache);
-    assert!(fixture.manifest().is_some());
+    assert!(fixture.segments_through() > 1);
+    fixture.change("delete from events");
     assert_eq!(fixture.after_start(), expected);
 }
 

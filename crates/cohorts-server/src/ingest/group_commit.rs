@@ -11,18 +11,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use cohorts_store::outages::Outages;
 use cohorts_store::persons::MAX_IDS;
 use cohorts_store::{Error, Lane, ProjectId};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::person_state::MAX_PROPERTIES_BYTES;
-use super::{Committed, Item, commit_part, next_limit};
+use super::{Attempt, Committed, Item, commit_part, next_limit};
 use crate::index::IndexedStore;
 use crate::metrics::Metrics;
 
 /// Concurrent commits, each of another project. There are more connections than that.
 const WRITERS: usize = 4;
+/// Concurrent commits on one worker of Citus: it may not respond, and then holds their threads.
+const WRITERS_PER_NODE: usize = WRITERS - 1;
 /// The most items of a commit.
 const MAX_ITEMS: usize = 4_000;
 /// The most bytes of the items of a commit, unless the first item is larger.
@@ -189,14 +192,14 @@ impl GroupCommit {
     }
 
     /// Waits for the requests of the next commit; `None` after the queues are closed and empty.
-    fn next(&self) -> Option<(ProjectId, CommitTurn)> {
+    fn next(&self, outages: &Outages) -> Option<(ProjectId, CommitTurn)> {
         let mut queues = self.shared.queues.lock();
         loop {
-            if let Some(project) = queues.ready.pop_front() {
+            if let Some(project) = queues.next_ready(outages) {
                 let turn = queues.take(project);
                 return Some((project, turn));
             }
-            if queues.is_closed {
+            if queues.is_closed && queues.ready.is_empty() {
                 return None;
             }
             self.shared.changed.wait(&mut queues);
@@ -215,12 +218,13 @@ impl GroupCommit {
         }
         if queues.pending.contains_key(&project) {
             queues.ready.push_back(project);
-            self.shared.changed.notify_one();
         }
+        // Another project of the same node may have waited for this commit.
+        self.shared.changed.notify_all();
     }
 
     fn write(&self, store: &IndexedStore, metrics: &Metrics) {
-        while let Some((project, turn)) = self.next() {
+        while let Some((project, turn)) = self.next(&store.outages) {
             let work = AssertUnwindSafe(|| commit_turn(store, metrics, project, turn));
             let rest = catch_unwind(work).unwrap_or_else(|_| {
                 log::error!("project {}: a commit panicked", project.0);
@@ -287,6 +291,19 @@ fn fitting_items<'a>(requests: impl IntoIterator<Item = &'a PendingRequest>) -> 
 }
 
 impl Queues {
+    /// Removes and returns the first ready project on a node with a writer left.
+    fn next_ready(&mut self, outages: &Outages) -> Option<ProjectId> {
+        let is_free = |project: &ProjectId| {
+            let Some(node) = outages.worker_of(*project) else {
+                return true;
+            };
+            let of_node = |busy: &&ProjectId| outages.worker_of(**busy).as_ref() == Some(&node);
+            self.busy.iter().filter(of_node).count() < WRITERS_PER_NODE
+        };
+        let position = self.ready.iter().position(is_free)?;
+        self.ready.remove(position)
+    }
+
     /// Takes the requests of the next commit of a project, and marks the project as busy.
     fn take(&mut self, project: ProjectId) -> CommitTurn {
         self.busy.insert(project);
@@ -315,7 +332,9 @@ fn commit_turn(
     project: ProjectId,
     turn: CommitTurn,
 ) -> Vec<PendingRequest> {
-    let result = commit_part(store, project, &mut || turn.items(), false);
+    // A commit on a worker that does not respond would hold one of the few writers.
+    let result = (store.outages.check(project))
+        .and_then(|()| commit_part(store, project, &mut || turn.items(), Attempt::default()));
     match result {
         Ok(part) => {
             count(metrics, project, &part.committed);
@@ -328,6 +347,7 @@ fn commit_turn(
                 .collect()
         }
         Err(cause) => {
+            store.uncertain.record(project, &cause);
             fail(turn.requests, &cause);
             Vec::new()
         }
@@ -436,7 +456,7 @@ mod tests {
         let queues = GroupCommit::new(usize::MAX);
         let mut first = push(&queues, 1, items(3, "")).unwrap();
         let mut second = push(&queues, 1, items(4, "")).unwrap();
-        let (project, turn) = queues.next().unwrap();
+        let (project, turn) = queues.next(&Outages::default()).unwrap();
         assert_eq!((turn.items, turn.items().count()), (7, 7));
         let rest = turn.finish(5);
         assert_eq!(rest.len(), 1);
@@ -445,7 +465,7 @@ mod tests {
         // The next commit is no longer than twice the last, because the persons were large.
         let mut third = push(&queues, 1, items(20, "")).unwrap();
         queues.finish(project, rest);
-        let (project, turn) = queues.next().unwrap();
+        let (project, turn) = queues.next(&Outages::default()).unwrap();
         assert_eq!((turn.items, turn.requests.len()), (10, 2));
         queues.finish(project, turn.finish(2));
         assert!(second.try_recv().unwrap().is_ok());
@@ -453,16 +473,30 @@ mod tests {
     }
 
     #[test]
+    fn one_node_of_citus_does_not_get_all_writers() {
+        let queues = GroupCommit::new(usize::MAX);
+        let outages = Outages::default();
+        let places = (1..=5).map(|id| (ProjectId(id), if id < 5 { "a:1" } else { "b:1" }.into()));
+        outages.place(places);
+        let requests: Vec<_> = (1..=5).map(|id| push(&queues, id, items(1, ""))).collect();
+        let order = [(); 4].map(|()| queues.next(&outages).unwrap().0.0);
+        assert_eq!(order, [1, 2, 3, 5]);
+        queues.finish(ProjectId(2), Vec::new());
+        assert_eq!(queues.next(&outages).unwrap().0, ProjectId(4));
+        drop(requests);
+    }
+
+    #[test]
     fn the_rest_of_a_large_request_waits_for_other_projects() {
         let queues = GroupCommit::new(usize::MAX);
         let text = "a".repeat(1 << 20 >> 1);
         let _large = push(&queues, 1, items(20, &text)).unwrap();
-        let (project, turn) = queues.next().unwrap();
+        let (project, turn) = queues.next(&Outages::default()).unwrap();
         assert!((5..10).contains(&turn.items), "{}", turn.items);
         let _other = push(&queues, 2, items(1, "")).unwrap();
         let fitting = turn.items;
         queues.finish(project, turn.finish(fitting));
-        let order = [(); 2].map(|()| queues.next().unwrap().0.0);
+        let order = [(); 2].map(|()| queues.next(&Outages::default()).unwrap().0.0);
         assert_eq!(order, [2, 1]);
     }
 
@@ -477,7 +511,7 @@ mod tests {
         assert!(matches!(third, Err(CommitError::TooManyWaiting)));
         // Another project is not affected, and may have one larger request.
         let _other = push(&queues, 2, items(50, "text")).unwrap();
-        let (_, turn) = queues.next().unwrap();
+        let (_, turn) = queues.next(&Outages::default()).unwrap();
         turn.finish(20);
         assert!(push(&queues, 1, request()).is_ok());
     }

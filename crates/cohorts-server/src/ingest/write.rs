@@ -50,12 +50,24 @@ const READ_BYTES: usize = 1 << 20;
 const READ_PERSONS: usize = 1_000;
 
 /// How a batch is committed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Attempt {
     /// Two connections write half of the events each.
     pub in_halves: bool,
     /// The project is locked, so no other writer changes its static cohorts.
     pub locks_project: bool,
+    /// The caller wants the added events.
+    pub records_events: bool,
+}
+
+/// The events that one write of the log has added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrittenEvents {
+    pub seq: i64,
+    /// Whether no other event has the sequence number. An interrupted write of two halves leaves such events.
+    pub is_complete: bool,
+    /// The position of each item, and the ordinal under which its event was written.
+    pub events: Vec<(usize, u32)>,
 }
 
 /// Items that are committed together.
@@ -73,6 +85,8 @@ pub struct CommittedPart {
     /// The number of items, from the first on.
     pub items: usize,
     pub committed: Committed,
+    /// The added events, if the attempt records them.
+    pub written: Option<WrittenEvents>,
 }
 
 /// The rows of a committed transaction.
@@ -81,6 +95,7 @@ struct BatchResult {
     items: usize,
     added: usize,
     changes: PersonChanges,
+    written: Option<WrittenEvents>,
 }
 
 impl<'a> WriteBatch<'a> {
@@ -130,6 +145,7 @@ impl<'a> WriteBatch<'a> {
             items,
             added,
             changes,
+            written,
         } = result?;
         let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
@@ -140,7 +156,11 @@ impl<'a> WriteBatch<'a> {
         store.ordinals.give_back(shard_key, changes.free);
         let denied = changes.denied;
         let committed = Committed { added, denied };
-        Ok(CommittedPart { items, committed })
+        Ok(CommittedPart {
+            items,
+            committed,
+            written,
+        })
     }
 
     fn write(
@@ -156,6 +176,10 @@ impl<'a> WriteBatch<'a> {
         }
         // From here to the commit, no other writer changes events or persons of the project.
         let seq = events::begin_write(conn, shard_key)?;
+        let mut written_events = attempt
+            .records_events
+            .then(|| Self::begin_record(conn, shard_key, seq))
+            .transpose()?;
         let cache = &self.store.caches.distinct_ids;
         cache.refresh(conn, shard_key, seq - 1)?;
         cache.remove_retired(shard_key, &mut cached);
@@ -182,10 +206,18 @@ impl<'a> WriteBatch<'a> {
             .map(|ordinal| batch_persons.written_ordinal(*ordinal));
         let written: Vec<i64> = written.collect();
         let changes = batch_persons.into_changes();
-        let rows: Vec<NewEvent<'_>> = items
+        let new_events = items
             .into_iter()
             .zip(written)
-            .filter(|(entry, _)| entry.item.exported_person.is_none())
+            .filter(|(entry, _)| entry.item.exported_person.is_none());
+        let new_events: Vec<(BatchItem<'_>, i64)> = new_events.collect();
+        if let Some(record) = &mut written_events {
+            let events = new_events.iter();
+            let events = events.map(|(entry, ordinal)| Ok((entry.position, bits(*ordinal)?)));
+            record.events = events.collect::<Result<_, Error>>()?;
+        }
+        let rows: Vec<NewEvent<'_>> = new_events
+            .into_iter()
             .map(|(entry, ordinal)| row(shard_key, seq, entry, ordinal))
             .collect();
         if attempt.in_halves {
@@ -198,6 +230,20 @@ impl<'a> WriteBatch<'a> {
             items: next.unwrap_or(self.items.len()),
             added: rows.len(),
             changes,
+            written: written_events,
+        })
+    }
+
+    /// The record of a write that has added no event yet.
+    fn begin_record(
+        conn: &mut Conn,
+        shard_key: ShardKey,
+        seq: i64,
+    ) -> Result<WrittenEvents, Error> {
+        Ok(WrittenEvents {
+            seq,
+            is_complete: !events::has_from(conn, shard_key, seq)?,
+            events: Vec::new(),
         })
     }
 
@@ -371,13 +417,17 @@ fn row<'a>(shard_key: ShardKey, seq: i64, entry: BatchItem<'a>, ordinal: i64) ->
     }
 }
 
+/// An ordinal as bitmaps have it.
+fn bits(ordinal: i64) -> Result<u32, Error> {
+    Ok(u32::try_from(ordinal).map_err(anyhow::Error::from)?)
+}
+
 /// Replaces merged persons by their survivors in every static cohort.
 fn replace_in_static_cohorts(
     conn: &mut Conn,
     project: ProjectId,
     merged: &[(i64, i64)],
 ) -> Result<(), Error> {
-    let bits = |ordinal: i64| u32::try_from(ordinal).map_err(anyhow::Error::from);
     let retired = merged.iter().map(|(from, _)| bits(*from));
     let retired = retired.collect::<Result<RoaringBitmap, _>>()?;
     for cohort in members::static_cohorts_with(conn, project, &retired)? {

@@ -25,6 +25,7 @@ const CLIENTS: usize = 16_384;
 const VALID_KEYS: usize = 4_096;
 /// Look-ups of keys for clients that have sent too many wrong ones.
 const LOOK_UPS: ShareLimits = ShareLimits {
+    per_node: usize::MAX,
     work: "look-ups of unknown keys",
     total: 2,
     per_owner: 1,

@@ -37,7 +37,7 @@ pub struct ChangeKeeper {
     /// When a project is compacted next. A project without an entry is due.
     compaction: HashMap<ProjectId, Instant>,
     next_sweep: Option<Instant>,
-    /// The limit in bytes, as of the last sweep.
+    /// The limit in bytes, as of the last sweep at which it was known.
     limit: u64,
 }
 
@@ -51,20 +51,22 @@ impl ChangeKeeper {
         }
     }
 
-    /// Does what is due for all projects, and sets the metrics.
+    /// Does what is due for all projects without an outage, and sets the metrics.
     pub fn keep(&mut self, store: &Store, metrics: &Metrics) -> Result<(), Error> {
         let conn = &mut *store.connection()?;
         let now = Utc::now();
-        let projects = projects::all(conn)?;
+        let mut projects = projects::all(conn)?;
+        projects.retain(|project| !store.outages.affect(*project));
         let heads = changes::heads(conn, &projects)?;
         for head in &heads {
             report(head, self.compact(conn, head, now));
         }
         if self.next_sweep.is_none_or(|time| time <= Instant::now()) {
-            self.limit = match self.limits.bytes {
-                Some(bytes) => bytes,
-                None => health::change_limit(conn)?,
+            let limit = match self.limits.bytes {
+                Some(bytes) => Some(bytes),
+                None => health::change_limit(conn, &store.outages)?,
             };
+            self.limit = limit.unwrap_or(self.limit);
             for head in &heads {
                 report(head, self.sweep(conn, head, now));
             }
@@ -303,5 +305,37 @@ mod tests {
         assert_eq!((numbers(conn, &old), page), (vec![], None));
         let logged = [old, new].map(|cohort| changes::check(conn, cohort.project()).unwrap());
         assert_eq!(logged, [vec![], vec![]]);
+    }
+    #[test]
+    fn the_log_of_a_project_waits_for_its_worker() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let metrics = Metrics::new(&store.statements).unwrap();
+        let [silent, other] = ["a", "b"].map(|token| cohort(conn, token));
+        for cohort in [&silent, &other] {
+            add(conn, cohort, 0..2);
+            age(conn, cohort, "91 days");
+        }
+        store.outages.set_for_test(&[silent.project()]);
+        let mut keeper = ChangeKeeper::new(ChangeLimits {
+            age: Some(TimeDelta::days(90)),
+            bytes: None,
+        });
+        keeper.keep(&store, &metrics).unwrap();
+        assert_eq!(
+            (numbers(conn, &silent), numbers(conn, &other)),
+            (vec![1, 2], vec![])
+        );
+        assert_eq!(
+            keeper.limit,
+            u64::MAX,
+            "the data of the worker is not known"
+        );
+        store.outages.record(&[]);
+        keeper.next_sweep = None;
+        keeper.keep(&store, &metrics).unwrap();
+        assert_eq!(numbers(conn, &silent), [0_i64; 0]);
+        assert!(keeper.limit < u64::MAX);
     }
 }

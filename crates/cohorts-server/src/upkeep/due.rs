@@ -36,7 +36,9 @@ pub(super) fn check_due_cohorts(store: &Store, freshness: TimeDelta) -> Result<(
                 .push(due);
         }
         for (project, due) in by_project {
-            if let Err(cause) = check_project(conn, project, &due, freshness) {
+            let checked = (store.outages.check(project))
+                .and_then(|()| check_project(conn, project, &due, freshness));
+            if let Err(cause) = checked {
                 // The calculations record the cause on each cohort.
                 log::warn!(
                     "project {}: due cohorts were not checked, all are calculated: {cause}",

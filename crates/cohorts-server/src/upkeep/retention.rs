@@ -39,7 +39,12 @@ impl Sweeper {
             if self.0.get(&project.id()).is_some_and(|due| *due > now) {
                 continue;
             }
-            match delete(conn, &project) {
+            let id = project.id();
+            match store
+                .outages
+                .check(id)
+                .and_then(|()| delete(conn, &project))
+            {
                 Ok(Swept::All) => {
                     self.0.insert(project.id(), now + INTERVAL);
                 }

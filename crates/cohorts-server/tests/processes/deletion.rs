@@ -37,9 +37,10 @@ fn rows_of(conn: &mut PgConnection, project: i64) -> i64 {
         "change_heads",
         "cohort_sizes",
         "segments",
-        "segment_manifests",
+        "segment_heads",
         "person_checkpoints",
         "property_checkpoints",
+        "erasures",
         "log_heads",
         "ordinal_counters",
     ];
@@ -150,4 +151,47 @@ fn deletion_of_a_project_survives_a_kill_and_no_writer_brings_rows_back() {
         200
     );
     assert!(service.stop());
+}
+
+#[test]
+fn a_deleted_person_is_erased_by_the_next_service_after_a_kill() {
+    let at = Location::Url(database());
+    let Location::Url(address) = &at else {
+        unreachable!()
+    };
+    let conn = &mut PgConnection::establish(address).unwrap();
+    let access = at.project();
+    let service = Service::start(&at, &[]);
+    fill(&service.url, &access);
+    // A stored part of each property, which no program has written, may contain the person.
+    let damaged = format!(
+        "insert into property_checkpoints values ({} * 65536, 'plan', 0, 0, 'secret of p2')",
+        access.project
+    );
+    diesel::sql_query(damaged).execute(conn).unwrap();
+    let page = well(
+        &service.url,
+        &access,
+        Method::GET,
+        "persons/?distinct_id=p2",
+        None,
+    );
+    let path = format!("persons/{}/", page["results"][0]["uuid"].as_str().unwrap());
+    let url = format!("/api/projects/{}/{path}", access.project);
+    let deleted = ask(&service.url, &access, Method::DELETE, &url, None).unwrap();
+    assert!(deleted.0 < 300, "{deleted:?}");
+    service.kill();
+
+    let (first, second) = (Service::start(&at, &[]), Service::start(&at, &[]));
+    assert_eq!(count(&first.url, &access, &often(1)), 6);
+    until("the person is erased", || {
+        let stored = "property_checkpoints where data = 'secret of p2'";
+        number(conn, "erasures") == 0 && number(conn, stored) == 0
+    });
+    let doctor = at.command(&["doctor"]).output().unwrap();
+    let report = String::from_utf8(doctor.stdout).unwrap();
+    let line = "ok        erasure      checkpoints contain no deleted persons";
+    assert!(report.lines().any(|found| found == line), "{report}");
+    assert_eq!(count(&second.url, &access, &often(1)), 6);
+    assert!(first.stop() && second.stop());
 }

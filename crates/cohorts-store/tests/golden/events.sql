@@ -32,6 +32,18 @@ set local lock_timeout = '100ms';
 -- events::LIMIT_DURATION
 set local statement_timeout = '10s';
 
+-- events::DELETE_OF_PERSONS
+delete
+from events e
+using (select k.*
+    from unnest($2) as d(day)
+    cross join unnest($3) as o(ordinal)
+    cross join lateral (select uuid, identity, day
+        from events
+        where shard_key = $1 and day = d.day and ordinal = o.ordinal
+        offset 0) k) old
+where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day returning e.ordinal, e.event, e.day;
+
 -- events::DELETE_BEFORE
 delete
 from events e
@@ -40,6 +52,37 @@ using (select uuid, identity, day
     where shard_key = $1 and timestamp < $2
     limit $3) old
 where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day;
+
+-- segments::SIZES
+select day, seq, part, row_count, octet_length(data)::bigint as data, octet_length(properties)::bigint as properties
+from segments
+where shard_key = $1 and event = $2 and day >= $3 and ($4 is null or day < $4)
+order by day, seq, part;
+
+-- segments::READ
+select day, seq, part, row_count, data, case when $9 then properties else ''::bytea end as properties
+from segments
+where shard_key = $1 and event = $2 and (day, seq, part) >= ($3, $4, $5) and (day, seq, part) <= ($6, $7, $8)
+order by day, seq, part;
+
+-- segments::NEXT_NAME
+select min(event) as name
+from segments
+where shard_key = $1 and event > $2;
+
+-- segments::CROWDED_DAYS
+select event, day
+from segments
+where shard_key = $1 and row_count < $2 group by event, day having count(*) >= $3
+order by count(*) desc, event, day
+limit $4;
+
+-- events::HAS_FROM
+select count(*) as count
+from (select
+    from events
+    where shard_key = $1 and seq >= $2
+    limit 1) e;
 
 -- scan::EVENTS
 select ordinal, timestamp, event, array(select (properties -> key)::text
@@ -57,6 +100,16 @@ from (select *
     where shard_key = $1 and seq > $2 and seq <= $3
     offset 0) e
 where event = any($4);
+
+-- scan::WHOLE_EVENTS
+select ordinal, timestamp, event, properties::text as properties
+from events
+where shard_key = $1 and seq > $2 and seq <= $3;
+
+-- scan::WHOLE_EVENTS_OF_DAY
+select ordinal, timestamp, event, properties::text as properties
+from events
+where shard_key = $1 and event = $2 and timestamp >= $3 and timestamp < $4 and seq <= $5;
 
 -- scan::AFTER_STEP
 select min(seq) as seq

@@ -87,6 +87,15 @@ from persons
 where shard_key = $1 and seq > $2 and seq <= $4
 order by seq;
 
+-- columns::CHANGES_BY_PART
+select part, count(*) as count
+from (select ordinal >> $3 as part
+    from persons
+    where shard_key = $1 and seq > $2
+    union all select ordinal >> $3 as part
+    from tombstones
+    where shard_key = $1 and seq > $2) c group by part;
+
 -- persons::ByOrdinals<PersonRows>
 select r.*
 from unnest($1) as keys(ordinal)

@@ -50,6 +50,32 @@ delete
 from tombstones
 where shard_key = $1 and ordinal > $2 and ordinal <= $3;
 
+-- project_deletion::ERASURES.bound
+select max(n) as number
+from (select ordinal as n
+    from erasures
+    where shard_key = $1 and ordinal > $2
+    order by ordinal
+    limit $3) next;
+
+-- project_deletion::ERASURES.delete
+delete
+from erasures
+where shard_key = $1 and ordinal > $2 and ordinal <= $3;
+
+-- project_deletion::PROPERTY_PARTS.bound
+select max(n) as number
+from (select part as n
+    from property_checkpoints
+    where shard_key = $1 and part > $2
+    order by part
+    limit $3) next;
+
+-- project_deletion::PROPERTY_PARTS.delete
+delete
+from property_checkpoints
+where shard_key = $1 and part > $2 and part <= $3;
+
 -- project_deletion::MEMBER_CHUNKS.bound
 select max(n) as number
 from (select cohort_id as n
@@ -101,8 +127,8 @@ where s.shard_key = $1 and s.cohort_id = old.cohort_id and s.version = old.versi
 -- project_deletion::DELETE_SEGMENTS
 delete
 from segments s
-using (select event, properties, day
+using (select event, day, seq, part
     from segments
     where shard_key = $1
     limit $2) old
-where s.shard_key = $1 and s.event = old.event and s.properties = old.properties and s.day = old.day;
+where s.shard_key = $1 and s.event = old.event and s.day = old.day and s.seq = old.seq and s.part = old.part;

@@ -34,10 +34,20 @@ join pg_dist_partition p on p.logicalrelid = c.oid
 where pg_relation_size(c.oid) > 0
 order by t.nth;
 
--- distribution::ASK_WORKERS
-select nodename || ':' || nodeport as name, success as is_available, coalesce(result, '') as response
-from run_command_on_workers($1)
-order by 1;
+-- distribution::WORKERS
+select nodename::text as host, nodeport as port
+from pg_dist_node
+where groupid <> 0 and isactive and noderole = 'primary'
+order by nodename, nodeport;
+
+-- distribution::ASK_WORKER
+select success as is_available, coalesce(result, '') as response
+from master_run_on_worker(array[$1], array[$2], array[$3], false);
+
+-- distribution::PLACEMENTS
+select key as shard_key, p.nodename::text as host, p.nodeport::int as port
+from unnest($1) as key
+join pg_dist_shard_placement p on p.shardid = get_shard_id_for_distribution_column('persons', key);
 
 -- distribution::RECOVERY_INTERVAL
 select setting::bigint as number
@@ -47,6 +57,14 @@ where name = 'citus.recover_2pc_interval';
 -- distribution::BYTES
 select coalesce(sum(citus_total_relation_size(p.logicalrelid)), 0)::bigint as number
 from pg_dist_partition p;
+
+-- distribution::NODE_CONNINFO
+select current_setting('citus.node_conninfo') as name;
+
+-- distribution::IS_WORKER
+select exists (select
+    from pg_dist_local_group
+    where groupid <> 0) as is_true;
 
 -- distribution::SEQUENTIAL
 set local citus.multi_shard_modify_mode = 'sequential';
@@ -75,6 +93,11 @@ select current_setting('max_prepared_transactions');
 select count(*)
 from pg_prepared_xacts
 where gid like 'citus\_%' and database = current_database() and prepared < now() - interval '1 minute';
+
+-- migrate::HAS_TRIGRAMS
+select exists (select
+    from pg_extension
+    where extname = 'pg_trgm') as has_trigrams;
 
 -- migrate::CREATE_TRIGRAMS
 create extension if not exists pg_trgm;

@@ -1,5 +1,7 @@
 //! Encoded blocks: round trips, and the refusal of damaged bytes.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -8,11 +10,21 @@ use super::*;
 use crate::block::{EventBlockBuilder, PropertyBlockBuilder};
 use crate::value::Stored;
 
-/// Decodes the bytes of one block.
-fn decoded(bytes: &[u8]) -> Option<EventBlock> {
-    let mut blocks = EventBlock::decode_all(bytes)?;
-    assert_eq!(blocks.len(), 1);
-    blocks.pop()
+/// The encoded rows and columns of a block.
+fn encoded(block: &EventBlock) -> (Vec<u8>, Vec<(String, Vec<u8>)>) {
+    let column = |key: &str| (key.to_owned(), block.encode_column(key).unwrap());
+    (
+        block.encode_rows(),
+        block.properties().map(column).collect(),
+    )
+}
+
+fn decoded((rows, columns): &(Vec<u8>, Vec<(String, Vec<u8>)>)) -> Option<EventBlock> {
+    let mut block = EventBlock::decode_rows(rows)?;
+    for (key, bytes) in columns {
+        block.decode_column(key, bytes)?;
+    }
+    Some(block)
 }
 
 fn block(rows: &[(u32, i64, Value)]) -> EventBlock {
@@ -53,7 +65,7 @@ proptest! {
         ]
     ) {
         let block = block(&rows);
-        prop_assert_eq!(decoded(&block.encode()), Some(block));
+        prop_assert_eq!(decoded(&encoded(&block)), Some(block));
     }
 
     #[test]
@@ -79,40 +91,21 @@ proptest! {
     #[test]
     fn decoding_arbitrary_or_damaged_bytes_does_not_panic(bytes in vec(any::<u8>(), 0..200), position in 0..200_usize, is_increment in any::<bool>()) {
         let mut bytes = bytes;
-        for version in [EVENTS, WIDE_EVENTS, BLOCKS, PROPERTIES] {
+        let rows = [(1, 1_000, json!("a")), (2, 5_000, json!(3))];
+        let mut block = block(&rows);
+        for version in [EVENT_ROWS, EVENT_COLUMN, PROPERTIES] {
             if let Some(first) = bytes.first_mut() {
                 *first = version;
             }
-            let _ = (EventBlock::decode_all(&bytes), PropertyBlock::decode(&bytes));
+            let _ = (EventBlock::decode_rows(&bytes), PropertyBlock::decode(&bytes));
+            let _ = block.decode_column("a", &bytes);
         }
-        let mut damaged = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]).encode();
-        let position = position % damaged.len();
-        damaged[position] = if is_increment { damaged[position].wrapping_add(1) } else { 0xFF };
-        let _ = (decoded(&damaged), PropertyBlock::decode(&damaged));
+        for mut damaged in [block.encode_rows(), block.encode_column("b").unwrap()] {
+            let position = position % damaged.len();
+            damaged[position] = if is_increment { damaged[position].wrapping_add(1) } else { 0xFF };
+            let _ = (EventBlock::decode_rows(&damaged), block.decode_column("b", &damaged));
+        }
     }
-}
-
-#[test]
-fn events_of_the_wide_version_are_decoded() {
-    let block = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]);
-    let mut wide = block.encode();
-    wide[0] = WIDE_EVENTS;
-    // A column ends with the length of its codes and one byte for each of two rows. Three more
-    // byte planes follow in the wide version.
-    let ends = [wide.len(), wide.len() - column_bytes(&block, "b")];
-    for end in ends {
-        wide.splice(end..end, [0; 6]);
-    }
-    assert_eq!(decoded(&wide), Some(block));
-}
-
-/// The size of an encoded column.
-fn column_bytes(block: &EventBlock, key: &str) -> usize {
-    let column = &block.columns()[key];
-    let mut writer = BlockWriter::new(0);
-    writer.bytes(key.as_bytes());
-    writer.dictionary(&column.dictionary);
-    writer.finish().len() - 1 + 8 + column.codes.len()
 }
 
 #[test]
@@ -127,11 +120,11 @@ fn merged_and_resolved_columns_round_trip_at_each_code_width() {
             block(&rows.collect::<Vec<_>>())
         };
         let block = numbered(0..values);
-        assert_eq!(decoded(&block.encode()).as_ref(), Some(&block));
+        assert_eq!(decoded(&encoded(&block)).as_ref(), Some(&block));
         let parts = [numbered(0..values - 1), numbered(values - 1..values)];
         let merged = EventBlock::merged(&parts.map(Arc::new));
         let resolved = merged.resolved(|person| (person != 7).then_some(person));
-        let decoded = decoded(&resolved.encode()).unwrap();
+        let decoded = decoded(&encoded(&resolved)).unwrap();
         assert_eq!(decoded.rows() as u32, values - 1);
         let column = &decoded.columns()["a"];
         for row in 0..decoded.rows() {
@@ -143,26 +136,21 @@ fn merged_and_resolved_columns_round_trip_at_each_code_width() {
 }
 
 #[test]
-fn several_blocks_round_trip_only_if_none_is_missing_or_added() {
-    let numbered = |time: i64| Arc::new(block(&[(1, time, json!("a")), (2, 5_000, json!(time))]));
-    for count in [0, 1, 2, 5] {
-        let blocks: Vec<_> = (0..count).map(numbered).collect();
-        let pieces: Vec<Vec<u8>> = EventBlock::encode_all(&blocks).collect();
-        let bytes = pieces.concat();
-        let decoded = EventBlock::decode_all(&bytes).unwrap();
-        let expected = blocks.iter().map(|block| &**block);
-        assert!(decoded.iter().eq(expected), "{count}");
-        let without_last = bytes.len() - pieces.last().unwrap().len();
-        assert_eq!(EventBlock::decode_all(&bytes[..without_last]), None);
-        let with_another = [bytes, numbered(9).encode()].concat();
-        assert_eq!(EventBlock::decode_all(&with_another), None);
+fn truncated_bytes_and_columns_of_other_rows_are_refused() {
+    let events = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]);
+    let (rows, column) = (events.encode_rows(), events.encode_column("a").unwrap());
+    let mut one_event = block(&[(1, 1_000, json!("a"))]);
+    assert_eq!(one_event.decode_column("a", &column), None);
+    let mut events = EventBlock::decode_rows(&rows).unwrap();
+    for length in 0..rows.len() {
+        assert_eq!(EventBlock::decode_rows(&rows[..length]), None, "{length}");
     }
-}
-
-#[test]
-fn truncated_bytes_are_refused() {
-    let bytes = block(&[(1, 1_000, json!("a")), (2, 5_000, json!(3))]).encode();
-    for length in 0..bytes.len() {
-        assert_eq!(decoded(&bytes[..length]), None, "{length}");
+    for length in 0..column.len() {
+        assert_eq!(
+            events.decode_column("a", &column[..length]),
+            None,
+            "{length}"
+        );
     }
+    assert_eq!(events.decode_column("a", &column), Some(()));
 }

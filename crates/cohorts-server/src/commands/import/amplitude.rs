@@ -45,6 +45,7 @@ pub fn event(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
         text: item.to_string().into(),
         time: record.time(&["event_time", "client_event_time", "time"]),
         key: vendor_key("amplitude", insert_id, &event, &distinct_id),
+        has_fixed_time: true,
         other_id,
     })
 }

@@ -51,6 +51,8 @@ pub struct WireItem<'a> {
     pub time: anyhow::Result<DateTime<Utc>>,
     /// The identity of an event without a uuid; `None` if the whole line is its identity.
     pub key: Option<String>,
+    /// Whether the time is a part of the identity: all files with the event have the same time.
+    pub has_fixed_time: bool,
     /// Another distinct id of the same person.
     pub other_id: Option<String>,
 }

@@ -30,6 +30,7 @@ pub fn event(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
         text: item.to_string().into(),
         time,
         key,
+        has_fixed_time: true,
         other_id: other,
     })
 }
@@ -88,6 +89,7 @@ pub fn profile(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
         text: person_text(&json_id, person, &properties, false).into(),
         time,
         key: None,
+        has_fixed_time: true,
         other_id: None,
     })
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem::take;
 
 use anyhow::{anyhow, ensure};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_store::ProjectId;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use super::formats::{Contents, LineFormat, WireItem};
 use crate::commands::output::counted;
@@ -69,7 +69,8 @@ impl LineParser {
         let uuid = || {
             let key = wire.key.as_deref().unwrap_or(line);
             let identity = format!("{}/{key}", self.project.0);
-            Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.as_bytes())
+            let time = wire.time.as_ref().ok().filter(|_| wire.has_fixed_time);
+            derived_uuid(&identity, time)
         };
         let item = Item::read(&wire.text, &arrival, uuid);
         let mut item = item.map_err(|refusal| anyhow!("{refusal}"))?;
@@ -123,6 +124,19 @@ impl LineParser {
     pub fn start_file(&mut self) {
         take(&mut self.formats);
     }
+}
+
+/// The uuid of an event that has none, from its identity. With a time, the first 48 bits are its milliseconds since 1970,
+/// as in version 7: new events then follow those that are in the primary key, instead of falling between them.
+fn derived_uuid(identity: &str, time: Option<&DateTime<Utc>>) -> Uuid {
+    let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.as_bytes());
+    let millis = time.and_then(|time| u64::try_from(time.timestamp_millis()).ok());
+    let Some(millis) = millis else {
+        return hash;
+    };
+    let mut bytes = hash.into_bytes();
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 #[cfg(test)]

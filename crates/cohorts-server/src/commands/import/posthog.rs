@@ -30,6 +30,7 @@ pub fn event<'a>(line: &'a str, record: &Record<'a>) -> anyhow::Result<WireItem<
         text,
         time: record.time(&["timestamp"]),
         key: None,
+        has_fixed_time: true,
         other_id: None,
     })
 }
@@ -69,6 +70,7 @@ pub fn person<'a>(record: &Record<'_>) -> anyhow::Result<Contents<'a>> {
             text: person_text(id, person, properties, identifies).into(),
             time: record.time(&["created_at"]),
             key: Some(format!("person/{person}/{id}/{properties}")),
+            has_fixed_time: false,
             other_id: None,
         }
     });

@@ -77,6 +77,8 @@ pub fn call(record: &Record<'_>) -> anyhow::Result<WireItem<'static>> {
     Ok(WireItem {
         text: item.to_string().into(),
         time: record.time(&["timestamp", "originalTimestamp", "sentAt", "receivedAt"]),
+        // A call that was sent again has its id, but perhaps another time.
+        has_fixed_time: key.is_none(),
         key,
         // An alias has another id already.
         other_id: other_id.filter(|_| kind != "alias"),

@@ -13,6 +13,7 @@ use crate::calculation::moment;
 use crate::error::Error;
 use crate::handlers::present;
 use crate::index::IndexedStore;
+use crate::index::ranking::RankedPersons;
 use crate::index::references::CheckedCohorts;
 
 pub struct Preview {
@@ -49,12 +50,17 @@ impl Preview {
             let members = explanation.members;
             let duration = start.elapsed();
             let shard_key = self.project.shard_key();
+            let count = members.len() as i64;
             let sample = snapshot.tx().with_conn(|conn| {
-                let ranking = store.caches.rankings.get(conn, shard_key)?;
-                present::first_persons(conn, &ranking, shard_key, &members, self.sample)
+                if self.sample == 0 || members.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let ranking = store.ranking_for_request(conn, self.project)?;
+                let persons = RankedPersons::new(&store.caches, ranking, Some(members));
+                present::first_persons(conn, shard_key, &persons, self.sample)
             })?;
             Ok(CohortPreview {
-                count: members.len() as i64,
+                count,
                 criteria: explanation.leaves.into_iter().map(criterion).collect(),
                 as_of: self.as_of,
                 duration_ms: duration.as_secs_f64() * 1e3,

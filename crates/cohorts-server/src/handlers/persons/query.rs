@@ -1,7 +1,6 @@
 //! The persons that a request reads: source, criteria, and page. One transaction selects and ranks them, and reads the
 //! first of them.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -16,7 +15,7 @@ use crate::calculation::moment;
 use crate::error::Error;
 use crate::handlers::lookup;
 use crate::index::IndexedStore;
-use crate::index::ranking::{Ranking, RankingCache};
+use crate::index::ranking::{RankPlace, RankedPersons};
 use crate::index::read::{Limits, ReadTx};
 use crate::index::references::CheckedCohorts;
 
@@ -61,32 +60,6 @@ pub enum PersonSource {
     MembersOf(CohortId),
 }
 
-/// The persons of a query, by their ranks.
-pub struct SelectedPersons {
-    pub ranking: Arc<Ranking>,
-    pub ranks: RoaringBitmap,
-}
-
-impl SelectedPersons {
-    /// The rank at which the page begins; `None` if it is empty.
-    pub fn first_rank(&self, query: &PersonQuery) -> Option<u32> {
-        let first = match query.cursor {
-            Some(Cursor::Start) => 0,
-            Some(Cursor::After(key)) => self.ranking.after(key),
-            None => {
-                let offset = u32::try_from(query.offset).ok()?;
-                self.ranks.select(offset)?
-            }
-        };
-        self.ranks.range(first..).next()
-    }
-
-    pub fn contains(&self, ordinal: u32) -> bool {
-        let rank = self.ranking.rank(ordinal);
-        rank.is_some_and(|rank| self.ranks.contains(rank))
-    }
-}
-
 impl PersonQuery {
     /// All persons of `source`, without a limit.
     pub fn new(caller: &Caller, source: PersonSource) -> Self {
@@ -127,17 +100,25 @@ impl PersonQuery {
         Self { has_total, ..self }
     }
 
+    /// The place at which the page begins; `None` if it is empty.
+    pub fn first_place(&self, persons: &RankedPersons) -> Option<RankPlace> {
+        match self.cursor {
+            Some(Cursor::Start) => Some(persons.start()),
+            Some(Cursor::After(key)) => Some(persons.place_after(key)),
+            None => persons.place_at(u64::try_from(self.offset).ok()?),
+        }
+    }
+
     /// Runs `read` with the selected persons, in the transaction that selected them.
     pub fn run<T>(
         &self,
         conn: &mut Conn,
         store: &IndexedStore,
-        read: impl FnOnce(&mut Conn, SelectedPersons) -> Result<T, Error>,
+        read: impl FnOnce(&mut Conn, RankedPersons) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let caches = &store.caches;
         let Some(plan) = &self.plan else {
             return ReadTx::run(conn, self.project, limits(), |tx| {
-                self.select(&tx, None, &caches.rankings, read)
+                self.select(&tx, None, store, read)
             });
         };
         store.read_for_request(conn, self.project, plan, |snapshot| {
@@ -145,7 +126,7 @@ impl PersonQuery {
                 .check_references(plan, &mut CheckedCohorts::default())
                 .map_err(|cause| Error::reference("properties", cause))?;
             let matches = snapshot.evaluate(plan, &LeafCache::default())?;
-            self.select(snapshot.tx(), Some(matches), &caches.rankings, read)
+            self.select(snapshot.tx(), Some(matches), store, read)
         })
     }
 
@@ -164,8 +145,8 @@ impl PersonQuery {
         &self,
         tx: &ReadTx<'_>,
         matches: Option<RoaringBitmap>,
-        rankings: &RankingCache,
-        read: impl FnOnce(&mut Conn, SelectedPersons) -> Result<T, Error>,
+        store: &IndexedStore,
+        read: impl FnOnce(&mut Conn, RankedPersons) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let shard_key = self.project.shard_key();
         let mut persons = tx.try_with_conn(|conn| self.source_persons(conn))?;
@@ -177,12 +158,8 @@ impl PersonQuery {
             intersect(&mut persons, lookup::ordinal_set(matches)?);
         }
         tx.try_with_conn_for(READ_LIMIT, |conn| {
-            let ranking = rankings.get(conn, shard_key)?;
-            let ranks = match persons {
-                Some(persons) => ranking.ranks(&persons),
-                None => ranking.all(),
-            };
-            read(conn, SelectedPersons { ranking, ranks })
+            let ranking = store.ranking_for_request(conn, self.project)?;
+            read(conn, RankedPersons::new(&store.caches, ranking, persons))
         })
     }
 

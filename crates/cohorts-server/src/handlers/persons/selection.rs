@@ -9,10 +9,10 @@ use cohorts_api::types::Person;
 use cohorts_store::{Conn, ShardKey, events, persons, tombstones};
 use roaring::RoaringBitmap;
 
-use super::query::{PersonQuery, SelectedPersons};
+use super::query::PersonQuery;
 use crate::error::Error;
 use crate::handlers::present;
-use crate::index::ranking::RankKey;
+use crate::index::ranking::{PlacedPerson, RankKey, RankPlace, RankedPersons};
 
 /// Persons that the first piece asks for. Each further piece asks for twice the persons that the last one had room for.
 const FIRST_PERSONS: usize = 250;
@@ -22,17 +22,19 @@ const MAX_PERSONS: usize = 500;
 
 /// The persons that are selected, and a position in them.
 pub struct Selection {
-    persons: SelectedPersons,
+    persons: RankedPersons,
     /// The log head of the selection, once it was needed.
     seq: Option<i64>,
-    first: Option<u32>,
+    first: Option<RankPlace>,
     limit: usize,
     position: Position,
 }
 
 struct Position {
-    /// The next rank; `None` after the last one.
-    next: Option<u32>,
+    /// The next persons.
+    upcoming: VecDeque<PlacedPerson>,
+    /// The place behind them; `None` at the end.
+    next: Option<RankPlace>,
     /// Persons until the limit.
     left: usize,
     /// Survivors of merges that come next.
@@ -58,8 +60,8 @@ pub enum Reading {
 }
 
 impl Selection {
-    pub fn new(persons: SelectedPersons, query: &PersonQuery, limit: usize) -> Self {
-        let first = persons.first_rank(query);
+    pub fn new(persons: RankedPersons, query: &PersonQuery, limit: usize) -> Self {
+        let first = query.first_place(&persons);
         Self {
             persons,
             seq: None,
@@ -81,12 +83,13 @@ impl Selection {
 
     /// Whether persons follow.
     pub fn has_more(&self) -> bool {
-        !self.position.survivors.is_empty() || self.position.next.is_some()
+        let position = &self.position;
+        !position.survivors.is_empty() || !position.upcoming.is_empty() || position.next.is_some()
     }
 
     /// The number of selected persons, on all pages.
     pub fn count(&self) -> u64 {
-        self.persons.ranks.len()
+        self.persons.count()
     }
 
     /// The position of the last person that was read.
@@ -107,6 +110,7 @@ impl Selection {
         shard_key: ShardKey,
         room: Room,
     ) -> Result<Reading, Error> {
+        self.find_upcoming(conn, room.persons)?;
         let candidates = self.candidates(room.persons);
         let ordinals: Vec<i64> = candidates.iter().copied().map(i64::from).collect();
         let rows = persons::first_within(conn, shard_key, &ordinals, room.bytes)?;
@@ -131,25 +135,29 @@ impl Selection {
         Ok(Reading::Persons(persons))
     }
 
+    /// Finds the persons of the next piece, and one more, which tells whether persons follow.
+    fn find_upcoming(&mut self, conn: &mut Conn, most: usize) -> Result<(), Error> {
+        let position = &mut self.position;
+        let missing = (position.most(most) + 1).saturating_sub(position.upcoming.len());
+        if let Some(next) = position.next
+            && missing > 0
+        {
+            let found = self.persons.next(conn, next, missing)?;
+            let last = found.last().filter(|_| found.len() == missing);
+            position.next = last.map(|person| person.after);
+            position.upcoming.extend(found);
+        }
+        Ok(())
+    }
+
     /// The ordinals of the next persons.
     fn candidates(&self, most: usize) -> Vec<u32> {
-        let Position {
-            next,
-            left,
-            survivors,
-            candidates,
-            ..
-        } = &self.position;
-        let ranks = next
-            .iter()
-            .flat_map(|next| self.persons.ranks.range(*next..));
-        let ordinals = ranks.map(|rank| self.persons.ranking.key_at(rank).ordinal);
-        let most = most.min(*candidates).min(*left);
+        let position = &self.position;
+        let survivors = position.survivors.iter().copied();
+        let ordinals = position.upcoming.iter().map(|person| person.key.ordinal);
         survivors
-            .iter()
-            .copied()
             .chain(ordinals)
-            .take(most)
+            .take(position.most(most))
             .collect()
     }
 
@@ -158,12 +166,9 @@ impl Selection {
         let position = &mut self.position;
         let survivors = taken.min(position.survivors.len());
         position.survivors.drain(..survivors);
-        if let Some(next) = position.next
-            && taken > survivors
-        {
-            let mut ranks = self.persons.ranks.range(next..).skip(taken - survivors - 1);
-            position.last = ranks.next().map(|rank| self.persons.ranking.key_at(rank));
-            position.next = ranks.next();
+        let mut persons = position.upcoming.drain(..taken - survivors);
+        if let Some(person) = persons.next_back() {
+            position.last = Some(person.key);
         }
         position.left -= found;
         position.candidates = (taken * 2).clamp(MIN_PERSONS, MAX_PERSONS);
@@ -194,8 +199,9 @@ impl Selection {
 }
 
 impl Position {
-    fn new(next: Option<u32>, left: usize) -> Self {
+    fn new(next: Option<RankPlace>, left: usize) -> Self {
         Self {
+            upcoming: VecDeque::new(),
             next,
             left,
             survivors: VecDeque::new(),
@@ -203,6 +209,11 @@ impl Position {
             candidates: FIRST_PERSONS,
             last: None,
         }
+    }
+
+    /// The persons of the next piece, if there is room for `room` persons.
+    fn most(&self, room: usize) -> usize {
+        room.min(self.candidates).min(self.left)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use cohorts_api::types::{Person, PersonType};
 use cohorts_store::{Conn, Result, ShardKey, persons};
-use roaring::RoaringBitmap;
 use serde::Deserialize;
 use serde_json::Number;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::raw;
-use crate::index::ranking::Ranking;
+use crate::index::IndexResult;
+use crate::index::ranking::RankedPersons;
 
 /// The persons with these ordinals, the newest first. Ordinals without a person are skipped.
 fn persons_by_ordinals(
@@ -21,24 +21,19 @@ fn persons_by_ordinals(
     self::persons(conn, shard_key, rows)
 }
 
-/// The newest `limit` persons of a set, the newest first.
+/// The newest `limit` persons of a selection, the newest first.
 pub fn first_persons(
     conn: &mut Conn,
-    ranking: &Ranking,
     shard_key: ShardKey,
-    persons: &RoaringBitmap,
+    persons: &RankedPersons,
     limit: i64,
-) -> Result<Vec<Person>> {
-    if limit == 0 || persons.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ranks = ranking.ranks(persons);
-    let ordinals: Vec<i64> = ranks
-        .iter()
-        .take(usize::try_from(limit).unwrap_or(0))
-        .map(|rank| ranking.key_at(rank).ordinal.into())
+) -> IndexResult<Vec<Person>> {
+    let limit = usize::try_from(limit).unwrap_or(0);
+    let first = persons.next(conn, persons.start(), limit)?;
+    let ordinals: Vec<i64> = (first.iter())
+        .map(|person| person.key.ordinal.into())
         .collect();
-    persons_by_ordinals(conn, shard_key, &ordinals)
+    Ok(persons_by_ordinals(conn, shard_key, &ordinals)?)
 }
 
 pub fn persons(

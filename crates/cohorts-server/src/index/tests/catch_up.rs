@@ -73,23 +73,7 @@ fn a_caller_that_runs_out_of_time_leaves_its_steps_to_the_next() {
 }
 
 #[test]
-fn an_index_at_a_step_is_a_valid_checkpoint() {
-    let fixture = Fixture::with_events(12_000, 100);
-    let cache = IndexCache::default();
-    all_members(&fixture, &cache);
-    burst(&fixture);
-    let (project, index) = cache.all().remove(0);
-    let step = one_step(&fixture, &index);
-    let through = step.seq;
-    cache.put(project, step);
-    fixture.write_checkpoints(&cache);
-    assert_eq!(fixture.manifest().unwrap().through_seq, through);
-    let expected = all_members(&fixture, &cache);
-    assert_eq!(all_members(&fixture, &IndexCache::default()), expected);
-}
-
-#[test]
-fn a_start_reads_any_number_of_rows_after_a_checkpoint() {
+fn a_start_reads_any_number_of_rows_after_the_segments() {
     let fixture = Fixture::with_events(12_000, 100);
     let cache = IndexCache::default();
     all_members(&fixture, &cache);

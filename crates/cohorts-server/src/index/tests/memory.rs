@@ -1,15 +1,19 @@
 //! The memory of the index and of its readers, and what a plan reads together.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use cohorts_engine::{Filter, Moment, plan};
 use serde_json::{Value, json};
 
 use super::super::IndexError;
+use super::super::advance::advance;
 use super::super::memory::Reservation;
+use super::super::project::ProjectIndex;
+use super::super::read::{Limits, ReadTx, RowCount};
 use super::super::registry::{self, IndexCache};
 use super::super::snapshot::Snapshot;
-use super::{Fixture, Item, has_property, item};
+use super::{Fixture, Item, has_property, item, set_plan};
 
 #[test]
 fn the_budget_includes_keys_persons_and_other_caches() {
@@ -28,7 +32,7 @@ fn the_budget_includes_keys_persons_and_other_caches() {
     // The budget is exhausted by another cache, so only what is in use stays.
     cache
         .memory
-        .rankings
+        .distinct_ids
         .store(registry::DEFAULT_BUDGET, Ordering::Relaxed);
     assert_eq!(fixture.persons_of_x(&cache).len(), 50);
     assert_eq!(cache.bytes(), 0);
@@ -49,6 +53,69 @@ fn an_evaluation_that_finds_the_memory_in_use_is_evaluated_in_person_ranges() {
     drop(other);
     assert_eq!(fixture.persons_of_x(&cache), expected);
     assert_eq!(cache.all()[0].1.events.all().len(), 1);
+}
+
+#[test]
+fn the_memory_of_a_step_is_counted_until_its_successor_has_it() {
+    let fixture = Fixture::with_events(100, 100);
+    let cache = IndexCache::default();
+    fixture.members(&cache, has_property("plan"));
+    let index = cache.all().remove(0).1;
+    let items: Vec<Item> = (0..1_000).map(|nth| set_plan(nth, nth)).collect();
+    fixture.commit(&items);
+    let limits = Limits {
+        deadline: Instant::now() + Duration::from_secs(60),
+        memory: u64::MAX,
+    };
+    let (memory, rows) = (&cache.memory, RowCount::default());
+    let conn = &mut *fixture.conn();
+    ReadTx::run_with(conn, fixture.project, limits, memory, &rows, |tx| {
+        advance(&index, &tx, tx.log_head()?)?;
+        let changed = 1_000 * size_of::<(u32, i64)>() as u64;
+        assert!(memory.besides_index() > changed + 1_000 * "v100".len() as u64);
+        tx.release_loading();
+        assert_eq!(memory.besides_index(), 0);
+        Ok::<_, IndexError>(())
+    })
+    .unwrap();
+    fixture.members(&cache, has_property("plan"));
+    assert_eq!(memory.besides_index(), 0);
+    // Members that are published take memory from the indexes too.
+    let published = cache.reserve(5_000);
+    assert_eq!(memory.besides_index(), 5_000);
+    drop(published);
+    assert_eq!(memory.besides_index(), 0);
+}
+
+#[test]
+fn a_small_budget_bounds_what_is_decoded_from_checkpoints() {
+    let fixture = Fixture::with_cohorts();
+    let items: Vec<Item> = (0..12_000).map(|nth| set_plan(nth, nth)).collect();
+    fixture.commit(&items);
+    let cache = IndexCache::default();
+    fixture.members(&cache, has_property("plan"));
+    fixture.write_checkpoints(&cache);
+    let bytes = cache.all()[0].1.properties.all()[0].value.bytes() as u64;
+    let load = |budget: u64| {
+        let memory = &std::sync::Arc::default();
+        let limits = Limits {
+            deadline: Instant::now() + Duration::from_secs(60),
+            memory: budget,
+        };
+        let rows = RowCount::default();
+        let conn = &mut *fixture.conn();
+        let loaded = ReadTx::run_with(conn, fixture.project, limits, memory, &rows, |tx| {
+            let index =
+                ProjectIndex::new(&tx, tx.log_head()?, tx.retention()?, &Default::default())?;
+            index.property(&tx, "plan")
+        });
+        match loaded {
+            Ok(block) => block.person_count(),
+            Err(IndexError::OverBudget) => 0,
+            Err(cause) => panic!("{cause}"),
+        }
+    };
+    assert_eq!([bytes / 2, bytes * 2].map(load), [0, 12_000]);
 }
 
 /// The number of members, and of statements that the evaluation of a plan needs.

@@ -236,6 +236,38 @@ fn the_uuid_comes_from_the_id_of_the_vendor() {
 }
 
 #[test]
+fn derived_uuids_ascend_with_the_time() {
+    let uuid = |line: Value| item(&line).uuid;
+    let captured =
+        |time: &str, id: &str| uuid(json!({"event": "x", "distinct_id": id, "timestamp": time}));
+    let mixpanel = |time: i64| {
+        uuid(
+            json!({"event": "x", "properties": {"time": time, "distinct_id": "a", "$insert_id": "i"}}),
+        )
+    };
+    let amplitude = |time: &str| {
+        uuid(json!({"event_type": "x", "user_id": "a", "event_time": time, "$insert_id": "i"}))
+    };
+    for second in 0..50 {
+        let (earlier, later) = (
+            format!("2026-03-01 12:00:{second:02}.001"),
+            format!("2026-03-01 12:00:{second:02}.002"),
+        );
+        for id in ["a", "b", "c"] {
+            assert!(captured(&earlier, "a") < captured(&later, id));
+        }
+        assert!(mixpanel(1_577_836_800 + second) < mixpanel(1_577_836_801 + second));
+        assert!(amplitude(&earlier) < amplitude(&later));
+    }
+    let time = "2026-03-01 12:00:00";
+    assert_ne!(captured(time, "a"), captured(time, "b"));
+    assert_eq!(captured(time, "a"), captured(time, "a"));
+    assert_eq!(captured(time, "a").get_version_num(), 8);
+    // A time before 1970 has no place in a uuid.
+    assert_eq!(captured("1969-12-31", "a").get_version_num(), 5);
+}
+
+#[test]
 fn other_fields_become_properties_with_the_names_of_posthog() {
     let amplitude = item(
         &json!({"event_type": "x", "user_id": "u", "event_time": "2020-01-01", "country": "France",

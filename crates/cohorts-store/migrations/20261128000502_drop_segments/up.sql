@@ -1,0 +1,2 @@
+-- Replaced by segments with all names and all properties, which follow the log.
+drop table segments;
