@@ -46,6 +46,10 @@ pub struct Config {
     pub activity_retention: HistoryRetention,
     /// How long calculations are kept in the histories of cohorts.
     pub history_retention: HistoryRetention,
+    /// How long changes of members are kept in the change log.
+    pub change_retention: HistoryRetention,
+    /// The most bytes of the change log; `None` for a tenth of the data.
+    pub change_limit: Option<u64>,
     /// Certificate and key for TLS; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// Slower requests are logged as warnings.
@@ -111,6 +115,8 @@ impl Config {
             freshness: FRESHNESS,
             activity_retention: HistoryRetention::of_days(730),
             history_retention: HistoryRetention::of_days(90),
+            change_retention: HistoryRetention::of_days(90),
+            change_limit: None,
             tls: None,
             slow: SLOW,
         }
@@ -276,6 +282,17 @@ pub struct WorkArgs {
         default_value = "90d"
     )]
     history_retention: HistoryRetention,
+    /// How many days changes of members are kept in the change log, such as `90d`, or `all`
+    #[arg(
+        long,
+        value_name = "DAYS",
+        env = "COHORTS_CHANGE_RETENTION",
+        default_value = "90d"
+    )]
+    change_retention: HistoryRetention,
+    /// The most MiB of the change log [default: a tenth of the data, at least 256]
+    #[arg(long, value_name = "MIB", env = "COHORTS_CHANGE_LIMIT")]
+    change_limit: Option<u32>,
     /// Log requests slower than this many milliseconds as warnings
     #[arg(
         long,
@@ -310,6 +327,8 @@ impl WorkArgs {
         config.freshness = TimeDelta::seconds(i64::from(self.freshness));
         config.activity_retention = self.activity_retention;
         config.history_retention = self.history_retention;
+        config.change_retention = self.change_retention;
+        config.change_limit = self.change_limit.map(|limit| u64::from(limit) << 20);
         config.slow = Duration::from_millis(self.slow_ms);
         let files = self.tls_cert.zip(self.tls_key);
         config.tls = files.map(|(cert, key)| Tls { cert, key });

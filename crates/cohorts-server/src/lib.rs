@@ -55,7 +55,7 @@ use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
 use rate_limit::{RateLimiter, WrongKeys};
-use upkeep::HistoryLimits;
+use upkeep::{ChangeLimits, HistoryLimits};
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
@@ -137,6 +137,10 @@ impl Server {
             let limits = HistoryLimits {
                 activities: config.activity_retention.age(),
                 calculations: config.history_retention.age(),
+                changes: ChangeLimits {
+                    age: config.change_retention.age(),
+                    bytes: config.change_limit,
+                },
             };
             let started = Workers::start(&calculator, limits);
             let (workers, signal) = started.context("the calculation threads cannot be started")?;

@@ -34,6 +34,8 @@ pub struct Metrics {
     waiting: IntGauge,
     longest_wait: Gauge,
     workers: IntGaugeVec,
+    change_log_bytes: IntGauge,
+    change_log_limit: IntGauge,
     erasures: IntGauge,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
@@ -158,6 +160,14 @@ impl Metrics {
                 ),
                 &["responds"],
             )?,
+            change_log_bytes: IntGauge::new(
+                "cohorts_change_log_bytes",
+                "Size of the change log of members, in bytes.",
+            )?,
+            change_log_limit: IntGauge::new(
+                "cohorts_change_log_limit_bytes",
+                "Limit of the change log of members, in bytes. Beyond it, old changes are deleted.",
+            )?,
             erasures: IntGauge::new(
                 "cohorts_erasures_pending",
                 "Deleted persons that are still in checkpoints.",
@@ -168,7 +178,7 @@ impl Metrics {
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 19] = [
+        let collectors: [Box<dyn Collector>; 21] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -186,6 +196,8 @@ impl Metrics {
             Box::new(metrics.waiting.clone()),
             Box::new(metrics.longest_wait.clone()),
             Box::new(metrics.workers.clone()),
+            Box::new(metrics.change_log_bytes.clone()),
+            Box::new(metrics.change_log_limit.clone()),
             Box::new(metrics.erasures.clone()),
             Box::new(metrics.errors.clone()),
         ];
@@ -219,6 +231,16 @@ impl Metrics {
         for (label, count) in [("true", responding), ("false", others)] {
             let gauge = self.workers.with_label_values(&[label]);
             gauge.set(count.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Sets the size of the change log and its limit, in bytes.
+    pub fn change_log(&self, bytes: u64, limit: u64) {
+        for (gauge, value) in [
+            (&self.change_log_bytes, bytes),
+            (&self.change_log_limit, limit),
+        ] {
+            gauge.set(value.try_into().unwrap_or(i64::MAX));
         }
     }
 

@@ -1,6 +1,7 @@
-//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories, expired keys, checkpoints,
-//! erasure of deleted persons from them.
+//! Regular work besides calculation: due cohorts, counts on Citus, retention, limits of histories and of the change log,
+//! expired keys, checkpoints, erasure of deleted persons from them.
 
+mod changes;
 mod counts;
 mod due;
 mod eraser;
@@ -14,6 +15,8 @@ use chrono::{TimeDelta, Utc};
 use cohorts_store::{Error, Store, keys, queue};
 
 use crate::calculation::Calculator;
+use changes::ChangeKeeper;
+pub use changes::ChangeLimits;
 use counts::Counts;
 use eraser::Eraser;
 pub use pruning::HistoryLimits;
@@ -30,6 +33,7 @@ pub struct Upkeep {
     sweeper: Sweeper,
     pruner: Pruner,
     counts: Counts,
+    changes: ChangeKeeper,
     eraser: Eraser,
     due_checked: Instant,
     /// `None` before the first time.
@@ -43,6 +47,7 @@ impl Upkeep {
             sweeper: Sweeper::default(),
             pruner: Pruner::new(limits),
             counts: Counts::default(),
+            changes: ChangeKeeper::new(limits.changes),
             eraser: Eraser::default(),
             due_checked: Instant::now(),
             tidied: None,
@@ -77,6 +82,8 @@ impl Upkeep {
             report("old events were not deleted, will retry", swept);
             let pruned = self.pruner.prune(store);
             report("histories were not shortened, will retry", pruned);
+            let kept = self.changes.keep(store, &self.calculator.metrics);
+            report("the change log was not shortened, will retry", kept);
             let conn = store.connection();
             let written = conn.map(|mut conn| {
                 store

@@ -3,7 +3,7 @@
 //! `pending_version` counts requested calculations and `version` finished ones. A cohort is calculating while
 //! `pending_version` is ahead. Only [`crate::queue`] changes the state of a calculation.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use cohorts_engine::{FilterError, Moment, Plan, plan, plan_query};
@@ -34,7 +34,7 @@ pub struct Cohort {
     pub version: Option<i64>,
     /// The number of requested calculations; `None` before the first one.
     pub pending_version: Option<i64>,
-    /// The attempt that wrote the members that readers use; 0 before the first one.
+    /// The version of the members that readers use; 0 before the first change.
     pub member_version: i64,
     /// The number of members; `None` before the first calculation.
     pub count: Option<i64>,
@@ -56,6 +56,10 @@ pub struct Cohort {
     pub fill_pending_query: bool,
     /// The time of the next check; `None` if it is due now.
     pub due_at: Option<DateTime<Utc>>,
+    /// The sequence number of the log up to which the members are complete.
+    pub seen_seq: i64,
+    /// Whether the criteria, or what they refer to, have changed since the last calculation.
+    pub criteria_changed: bool,
 }
 
 impl Cohort {
@@ -220,8 +224,12 @@ pub struct LockedCohort {
     pub id: i64,
     /// Whether the members are a list, and not calculated from criteria.
     pub is_static: bool,
-    /// The attempt that wrote the members that readers use.
+    /// The version of the members that readers use.
     pub member_version: i64,
+    /// The number of members; `None` before the first calculation.
+    pub count: Option<i64>,
+    /// The last attempt at the members.
+    pub attempt: i64,
 }
 
 /// Locks the rows of all cohorts of a project, also of deleted ones, until the transaction ends.
@@ -251,24 +259,6 @@ pub fn lock_static(conn: &mut Conn, project: ProjectId) -> Result<Vec<LockedCoho
         .select(LockedCohort::as_select())
         .for_update()
         .load(conn)?)
-}
-
-/// Subtracts from the counts of cohorts: `left` has the number for each id.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn decrement_counts(conn: &mut Conn, left: &BTreeMap<i64, i64>) -> Result<()> {
-    let mut by_number: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    for (id, number) in left {
-        by_number.entry(*number).or_default().push(*id);
-    }
-    for (number, ids) in by_number {
-        diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
-            .set(cohorts::count.eq(cohorts::count - number))
-            .execute(conn)?;
-    }
-    Ok(())
 }
 
 /// Conditions on a project's live cohorts; all of them must hold.

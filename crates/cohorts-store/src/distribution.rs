@@ -12,7 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 use crate::{Conn, ProjectId, Result, ShardKey, StoreError, projects, scan, transaction};
 
 /// The person tables; the others follow the first.
-pub const TABLES: [&str; 14] = [
+pub const TABLES: [&str; 18] = [
     "persons",
     "distinct_ids",
     "ordinal_counters",
@@ -20,6 +20,10 @@ pub const TABLES: [&str; 14] = [
     "events",
     "log_heads",
     "member_chunks",
+    "member_changes",
+    "member_change_slices",
+    "change_heads",
+    "cohort_sizes",
     "segments",
     "segment_heads",
     "person_checkpoints",
@@ -62,6 +66,9 @@ pub(crate) const PLACEMENTS: &str = "\
     join pg_dist_shard_placement p on p.shardid = get_shard_id_for_distribution_column('persons', key)";
 pub(crate) const RECOVERY_INTERVAL: &str =
     "select setting::bigint as number from pg_settings where name = 'citus.recover_2pc_interval'";
+/// The bytes of distributed tables on all workers.
+pub(crate) const BYTES: &str = "\
+    select coalesce(sum(citus_total_relation_size(p.logicalrelid)), 0)::bigint as number from pg_dist_partition p";
 pub(crate) const NODE_CONNINFO: &str = "select current_setting('citus.node_conninfo') as name";
 /// A coordinator without workers has group 0 too; `citus_is_coordinator` is false for it.
 pub(crate) const IS_WORKER: &str =
@@ -189,6 +196,19 @@ fn names(conn: &mut Conn, statement: &str) -> Result<Vec<&'static str>> {
 /// Fails if the database fails or has no Citus.
 pub fn local_tables(conn: &mut Conn) -> Result<Vec<&'static str>> {
     names(conn, LOCAL_TABLES)
+}
+
+/// The bytes of the distributed tables on all workers.
+///
+/// # Errors
+///
+/// Fails if the database fails or has no Citus, or if a worker does not respond within two seconds.
+pub(crate) fn bytes(conn: &mut Conn) -> Result<i64> {
+    let row: Number = transaction(conn, |conn| {
+        scan::set_statement_timeout(conn, WORKER_LIMIT)?;
+        Ok::<_, StoreError>(diesel::sql_query(BYTES).get_result(conn)?)
+    })?;
+    Ok(row.number)
 }
 
 /// Asks each worker by itself, so that the time limit tells which of them does not respond.

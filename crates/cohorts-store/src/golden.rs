@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, columns, distribution, events, health, history, members, migrate, persons,
-    purge, scan, segments,
+    ProjectId, activity, changes, columns, distribution, events, health, history, members, migrate,
+    persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -98,7 +98,7 @@ fn families() -> Vec<Family> {
                 ("activity::EXCESS_OF_PROJECTS", activity::EXCESS_OF_PROJECTS),
                 ("history::TIMES", history::TIMES),
                 ("purge::DELETED_BEFORE", purge::DELETED_BEFORE),
-                ("purge::DELETE_CHUNKS", purge::DELETE_CHUNKS),
+                ("queue::PUBLISH_REMOVALS", queue::PUBLISH_REMOVALS),
             ],
         ),
         Family::new("keys", &[]).with(
@@ -110,11 +110,23 @@ fn families() -> Vec<Family> {
             .to_string(),
         ),
         Family::new(
-            "members",
+            "changes",
             &[
-                ("members::CHUNK_VERSIONS", members::CHUNK_VERSIONS),
-                ("members::NEWEST_CHUNKS", members::NEWEST_CHUNKS),
+                ("changes::CHUNK_VERSIONS", changes::CHUNK_VERSIONS),
+                ("changes::CLEAR_CHUNKS", changes::CLEAR_CHUNKS),
+                ("changes::CLEAR_SLICES", changes::CLEAR_SLICES),
+                ("changes::UNPUBLISHED", changes::UNPUBLISHED),
+                ("changes::PRUNE", changes::PRUNE),
+                ("changes::DELETE_CHUNKS", changes::DELETE_CHUNKS),
+                ("changes::DELETE_SLICES", changes::DELETE_SLICES),
+                ("changes::NEWEST_OF_COHORTS", changes::NEWEST_OF_COHORTS),
+                ("changes::OF_COHORTS", changes::OF_COHORTS),
+                ("changes::VERSION_SLICES", changes::VERSION_SLICES),
             ],
+        ),
+        Family::new(
+            "members",
+            &[("members::NEWEST_CHUNKS", members::NEWEST_CHUNKS)],
         )
         .with(
             "members::ChunksOf",
@@ -198,6 +210,23 @@ fn families() -> Vec<Family> {
                     deletion::MEMBER_CHUNKS.delete,
                 ),
                 (
+                    "project_deletion::MEMBER_CHANGES.bound",
+                    deletion::MEMBER_CHANGES.bound,
+                ),
+                (
+                    "project_deletion::MEMBER_CHANGES.delete",
+                    deletion::MEMBER_CHANGES.delete,
+                ),
+                (
+                    "project_deletion::COHORT_SIZES.bound",
+                    deletion::COHORT_SIZES.bound,
+                ),
+                (
+                    "project_deletion::COHORT_SIZES.delete",
+                    deletion::COHORT_SIZES.delete,
+                ),
+                ("project_deletion::DELETE_SLICES", deletion::DELETE_SLICES),
+                (
                     "project_deletion::DELETE_SEGMENTS",
                     deletion::DELETE_SEGMENTS,
                 ),
@@ -208,6 +237,7 @@ fn families() -> Vec<Family> {
             &[
                 ("health::SETTING", health::SETTING),
                 ("health::CLOCK", health::CLOCK),
+                ("health::DATABASE_BYTES", health::DATABASE_BYTES),
                 ("health::MAY_CHANGE_TABLES", health::MAY_CHANGE_TABLES),
                 ("distribution::HAS_CITUS", distribution::HAS_CITUS),
                 ("distribution::LOCAL_TABLES", distribution::LOCAL_TABLES),
@@ -222,6 +252,7 @@ fn families() -> Vec<Family> {
                     "distribution::RECOVERY_INTERVAL",
                     distribution::RECOVERY_INTERVAL,
                 ),
+                ("distribution::BYTES", distribution::BYTES),
                 ("distribution::NODE_CONNINFO", distribution::NODE_CONNINFO),
                 ("distribution::IS_WORKER", distribution::IS_WORKER),
                 ("distribution::SEQUENTIAL", distribution::SEQUENTIAL),

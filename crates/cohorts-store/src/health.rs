@@ -4,15 +4,18 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 
+use crate::outages::Outages;
 use crate::schema::cohorts;
 use crate::{
-    CohortId, Conn, ProjectId, Result, members, projects, snapshot, tombstones, transaction,
+    CohortId, Conn, ProjectId, Result, distribution, members, projects, snapshot, tombstones,
+    transaction,
 };
 
 pub(crate) const SETTING: &str = "select current_setting($1) as value";
 pub(crate) const CLOCK: &str = "select clock_timestamp() as time";
+pub(crate) const DATABASE_BYTES: &str = "select pg_database_size(current_database()) as number";
 pub(crate) const MAY_CHANGE_TABLES: &str = "\
     select has_schema_privilege('public', 'create') and not exists ( \
         select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' \
@@ -76,6 +79,36 @@ struct PermissionRow {
 pub fn may_change_tables(conn: &mut Conn) -> Result<bool> {
     let row: PermissionRow = diesel::sql_query(MAY_CHANGE_TABLES).get_result(conn)?;
     Ok(row.is_allowed)
+}
+
+/// The change log may have this part of the data.
+const CHANGE_SHARE: u64 = 10;
+/// The least default limit of the change log.
+const LEAST_CHANGE_LIMIT: u64 = 256 << 20;
+
+#[derive(QueryableByName)]
+struct ByteCount {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+/// The default limit of the change log in bytes: a tenth of the data, and at least 256 MiB. It is not known while a worker
+/// of Citus does not respond.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn change_limit(conn: &mut Conn, outages: &Outages) -> Result<Option<u64>> {
+    if outages.has_silent() {
+        return Ok(None);
+    }
+    let row: ByteCount = diesel::sql_query(DATABASE_BYTES).get_result(conn)?;
+    let mut bytes = row.number;
+    if distribution::is_possible(conn)? {
+        bytes += distribution::bytes(conn)?;
+    }
+    let share = u64::try_from(bytes).unwrap_or(0) / CHANGE_SHARE;
+    Ok(Some(share.max(LEAST_CHANGE_LIMIT)))
 }
 
 /// A cohort with a count that was never the number of members that readers see.
@@ -180,13 +213,13 @@ fn check_count(
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
-    use cohorts_engine::chunks;
     use roaring::RoaringBitmap;
 
     use super::*;
+    use crate::changes::{self, Cause, NewMembers};
     use crate::cohorts::Cohort;
     use crate::definition::Definition;
-    use crate::queue::{self, Evaluated};
+    use crate::queue::{self, Evaluated, PublishedMembers};
     use crate::testing::TestDatabase;
     use crate::{Store, events, keys, persons};
 
@@ -230,8 +263,14 @@ mod tests {
     /// Publishes members as a worker does: a count without the persons that retired after the chunks were written.
     fn publish(conn: &mut Conn, cohort: &Cohort, members: &RoaringBitmap, merged: i64) {
         let shard_key = cohort.project().shard_key();
-        let changed = chunks::changed(&RoaringBitmap::new(), members);
-        members::write(conn, shard_key, cohort.id(), 0, cohort.attempt, &changed).unwrap();
+        let new = NewMembers {
+            cohort: cohort.id(),
+            base: 0,
+            attempt: cohort.attempt,
+            before: &RoaringBitmap::new(),
+            after: members,
+        };
+        let staged = changes::stage(conn, shard_key, &[new]).unwrap().remove(0);
         let written_at = events::log_head(conn, shard_key).unwrap();
         merge(conn, cohort.project(), merged, 0);
         let evaluated = Evaluated {
@@ -239,9 +278,12 @@ mod tests {
             due_at: None,
             seen_seq: written_at,
         };
-        queue::publish(conn, cohort, Utc::now(), evaluated, |conn| {
+        queue::publish(conn, cohort, Utc::now(), evaluated, |conn, _| {
+            changes::publish(conn, shard_key, &[(&staged, Cause::Data)])?;
             let retired = tombstones::since(conn, shard_key, written_at)?.retired;
-            Ok(Some(members.difference_len(&retired) as i64))
+            let count = members.difference_len(&retired) as i64;
+            let version = staged.version;
+            Ok(Some(PublishedMembers { version, count }))
         })
         .unwrap();
     }

@@ -16,6 +16,7 @@ use quick_cache::sync::Cache;
 
 pub mod actions;
 pub mod activity;
+pub mod changes;
 pub mod cohorts;
 pub mod columns;
 pub mod definition;

@@ -1,24 +1,23 @@
 //! Members of cohorts, as bitmaps of 65,536 ordinals each (chunks).
 //!
-//! Each row has a version: the attempt that wrote it. A reader takes the newest row of each chunk that is not above the
-//! cohort's `member_version`. A calculation only adds rows above that version, so readers never see half of it.
-//! An edit changes the rows that readers see, in the transaction of the caller, so a calculation in progress keeps its
-//! claim and adds its members to the edited ones. A deleted person is removed from all rows.
+//! Each row has a version. A reader takes the newest row of each chunk that is not above the cohort's `member_version`.
+//! A writer only adds rows above that version and raises it later, so readers never see half of a change.
+//! This module only reads. All writers are in [`crate::changes`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use cohorts_engine::chunks::{self, Chunk};
+use cohorts_engine::chunks;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{Array, BigInt, Bytea};
-use diesel::upsert::excluded;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
-use crate::cohorts::{self, Cohort, LockedCohort};
+use crate::changes::StaticCohort;
+use crate::cohorts::{self, LockedCohort};
 use crate::schema::{cohorts as cohort_rows, member_chunks, persons};
-use crate::{CohortId, Conn, ProjectId, Result, ShardKey, StoreError, queue};
+use crate::{CohortId, Conn, ProjectId, Result, ShardKey, StoreError};
 
 /// The members of a cohort as of a version.
 ///
@@ -43,7 +42,7 @@ pub fn read(
     Ok(chunks::join(&bitmaps.collect::<Result<Vec<_>, _>>()?))
 }
 
-fn decode(cohort: i64, bytes: &[u8]) -> Result<RoaringBitmap> {
+pub(crate) fn decode(cohort: i64, bytes: &[u8]) -> Result<RoaringBitmap> {
     chunks::decode(bytes)
         .map_err(|cause| StoreError::Corrupt(format!("members of cohort {cohort}: {cause}")))
 }
@@ -52,8 +51,6 @@ fn decode(cohort: i64, bytes: &[u8]) -> Result<RoaringBitmap> {
 struct ChunkRow {
     #[diesel(sql_type = BigInt)]
     cohort_id: i64,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
     #[diesel(sql_type = Bytea)]
     members: Vec<u8>,
 }
@@ -184,120 +181,9 @@ impl QueryFragment<Pg> for ChunksOf {
     }
 }
 
-/// Removes persons from `cohorts`. Returns, by the id of the cohort, the number of members that readers saw and do not see
-/// any more.
-///
-/// This changes every version of a chunk in place, also a version that is written and not published yet: no reader may
-/// see the persons after the commit.
-///
-/// # Errors
-///
-/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
-pub fn remove_everywhere(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    cohorts: &[LockedCohort],
-    persons: &RoaringBitmap,
-) -> Result<BTreeMap<i64, i64>> {
-    let mut left = BTreeMap::new();
-    for Chunk { number, persons } in chunks::split(persons) {
-        let versions = chunk_versions(conn, shard_key, cohorts, number)?;
-        count_visible(cohorts, &versions, &persons, &mut left);
-        for chunk in versions {
-            if chunk.members.is_disjoint(&persons) {
-                continue;
-            }
-            let row = member_chunks::table
-                .filter(member_chunks::shard_key.eq(shard_key.0))
-                .filter(member_chunks::cohort_id.eq(chunk.cohort_id))
-                .filter(member_chunks::chunk.eq(i64::from(number)))
-                .filter(member_chunks::version.eq(chunk.version));
-            diesel::update(row)
-                .set(member_chunks::members.eq(chunks::encode(&(chunk.members - &persons))))
-                .execute(conn)?;
-        }
-    }
-    Ok(left)
-}
-
-/// One version of a cohort's chunk.
-struct ChunkVersion {
-    cohort_id: i64,
-    version: i64,
-    members: RoaringBitmap,
-}
-
-pub(crate) const CHUNK_VERSIONS: &str = "\
-    select m.* from unnest($2) as keys(cohort_id) cross join lateral ( \
-        select cohort_id, version, members from member_chunks \
-        where shard_key = $1 and cohort_id = keys.cohort_id and chunk = $3 offset 0) m";
-
-/// All versions of a chunk of these cohorts.
-fn chunk_versions(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    cohorts: &[LockedCohort],
-    number: u16,
-) -> Result<Vec<ChunkVersion>> {
-    let ids: Vec<i64> = cohorts.iter().map(|cohort| cohort.id).collect();
-    let rows: Vec<ChunkRow> = diesel::sql_query(CHUNK_VERSIONS)
-        .bind::<BigInt, _>(shard_key.0)
-        .bind::<Array<BigInt>, _>(ids)
-        .bind::<BigInt, _>(i64::from(number))
-        .load(conn)?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(ChunkVersion {
-                cohort_id: row.cohort_id,
-                version: row.version,
-                members: decode(row.cohort_id, &row.members)?,
-            })
-        })
-        .collect()
-}
-
-/// Adds to `counts`, by the id of the cohort, how many of the persons readers see in these versions of a chunk.
-fn count_visible(
-    cohorts: &[LockedCohort],
-    versions: &[ChunkVersion],
-    persons: &RoaringBitmap,
-    counts: &mut BTreeMap<i64, i64>,
-) {
-    for cohort in cohorts {
-        let visible = versions
-            .iter()
-            .filter(|chunk| chunk.cohort_id == cohort.id && chunk.version <= cohort.member_version)
-            .max_by_key(|chunk| chunk.version);
-        let count = visible.map_or(0, |chunk| chunk.members.intersection_len(persons));
-        if count > 0 {
-            *counts.entry(cohort.id).or_default() += count as i64;
-        }
-    }
-}
-
-/// A static cohort that the transaction has locked, so that its members can be edited.
-pub struct StaticCohort {
-    /// The id of the cohort.
-    pub id: CohortId,
-    /// The shard key of the project.
-    pub shard_key: ShardKey,
-    /// The attempt that wrote the members that readers use.
-    pub version: i64,
-}
-
-impl From<&Cohort> for StaticCohort {
-    fn from(cohort: &Cohort) -> Self {
-        Self {
-            id: cohort.id(),
-            shard_key: cohort.project().shard_key(),
-            version: cohort.member_version,
-        }
-    }
-}
-
 pub(crate) const NEWEST_CHUNKS: &str = "\
     select m.* from unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
-        select distinct on (chunk) cohort_id, version, members from member_chunks \
+        select distinct on (chunk) cohort_id, members from member_chunks \
         where shard_key = $1 and cohort_id = keys.cohort_id and chunk = any($4) and version <= keys.version \
         order by chunk, version desc) m";
 
@@ -338,154 +224,15 @@ pub fn static_cohorts_with(
     let static_cohort = |cohort: LockedCohort| StaticCohort {
         id: CohortId(cohort.id),
         shard_key,
-        version: cohort.member_version,
     };
     Ok(cohorts.into_iter().map(static_cohort).collect())
 }
 
-/// The members of a static cohort before and after an edit.
-pub struct MemberEdit {
-    /// The members before the edit.
-    pub before: RoaringBitmap,
-    /// The members after the edit.
-    pub after: RoaringBitmap,
+/// The ids of the cohorts with members in a project, also of cohorts that no longer exist.
+pub(crate) fn cohorts(conn: &mut Conn, project: ProjectId) -> Result<Vec<i64>> {
+    Ok(member_chunks::table
+        .filter(member_chunks::shard_key.eq(project.shard_key().0))
+        .select(member_chunks::cohort_id)
+        .distinct()
+        .load(conn)?)
 }
-
-/// Replaces the members of a static cohort by the result of `change`, and updates the count.
-///
-/// The lock on the cohort's row also keeps the persons that `change` looks up from being deleted or merged before the
-/// transaction ends.
-///
-/// # Errors
-///
-/// Returns the error of `change`; [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
-pub fn edit(
-    conn: &mut Conn,
-    cohort: &StaticCohort,
-    change: impl FnOnce(RoaringBitmap) -> Result<RoaringBitmap>,
-) -> Result<MemberEdit> {
-    let StaticCohort {
-        id,
-        shard_key,
-        version,
-    } = *cohort;
-    let before = read(conn, shard_key, id, version)?;
-    let after = change(before.clone())?;
-    let changed = chunks::changed(&before, &after);
-    replace(conn, shard_key, id, version, &changed)?;
-    queue::publish_edit(conn, id, after.len() as i64)?;
-    Ok(MemberEdit { before, after })
-}
-
-/// Replaces chunks of `version`, which readers use.
-fn replace(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    cohort: CohortId,
-    version: i64,
-    changed: &[Chunk],
-) -> Result<()> {
-    let key = (
-        member_chunks::shard_key,
-        member_chunks::cohort_id,
-        member_chunks::chunk,
-        member_chunks::version,
-    );
-    for chunks in changed.chunks(CHUNKS_AT_ONCE) {
-        diesel::insert_into(member_chunks::table)
-            .values(rows(shard_key, cohort, version, chunks))
-            .on_conflict(key)
-            .do_update()
-            .set(member_chunks::members.eq(excluded(member_chunks::members)))
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
-/// Chunks of one statement. It stays below the limit of bound values, and has at most 2 MiB of bitmaps.
-const CHUNKS_AT_ONCE: usize = 256;
-
-type ChunkValues = (
-    diesel::dsl::Eq<member_chunks::shard_key, i64>,
-    diesel::dsl::Eq<member_chunks::cohort_id, i64>,
-    diesel::dsl::Eq<member_chunks::chunk, i64>,
-    diesel::dsl::Eq<member_chunks::version, i64>,
-    diesel::dsl::Eq<member_chunks::attempt, i64>,
-    diesel::dsl::Eq<member_chunks::members, Vec<u8>>,
-);
-
-/// The rows of chunks.
-fn rows(shard_key: ShardKey, cohort: CohortId, version: i64, chunks: &[Chunk]) -> Vec<ChunkValues> {
-    let row = |chunk: &Chunk| {
-        (
-            member_chunks::shard_key.eq(shard_key.0),
-            member_chunks::cohort_id.eq(cohort.0),
-            member_chunks::chunk.eq(i64::from(chunk.number)),
-            member_chunks::version.eq(version),
-            member_chunks::attempt.eq(version),
-            member_chunks::members.eq(chunks::encode(&chunk.persons)),
-        )
-    };
-    chunks.iter().map(row).collect()
-}
-
-/// Writes the chunks of `version` that differ from those of `base`, the version that readers use.
-///
-/// This first deletes all rows above `base`, which an abandoned attempt has left: they must never be published.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn write(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    cohort: CohortId,
-    base: i64,
-    version: i64,
-    changed: &[Chunk],
-) -> Result<()> {
-    let unpublished = member_chunks::table
-        .filter(member_chunks::shard_key.eq(shard_key.0))
-        .filter(member_chunks::cohort_id.eq(cohort.0))
-        .filter(member_chunks::version.gt(base));
-    diesel::delete(unpublished).execute(conn)?;
-    for chunks in changed.chunks(CHUNKS_AT_ONCE) {
-        diesel::insert_into(member_chunks::table)
-            .values(rows(shard_key, cohort, version, chunks))
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
-/// Deletes the chunks that a row of `version` or an earlier one has replaced.
-///
-/// `version` must be older than the version that readers use, so that a reader of the version before has until the next
-/// calculation to finish.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn prune(conn: &mut Conn, shard_key: ShardKey, cohort: CohortId, version: i64) -> Result<()> {
-    let newer = diesel::alias!(member_chunks as newer);
-    let replacements = newer
-        .filter(newer.field(member_chunks::shard_key).eq(shard_key.0))
-        .filter(newer.field(member_chunks::cohort_id).eq(cohort.0))
-        .filter(newer.field(member_chunks::chunk).eq(member_chunks::chunk))
-        .filter(
-            newer
-                .field(member_chunks::version)
-                .gt(member_chunks::version),
-        )
-        .filter(newer.field(member_chunks::version).le(version));
-    diesel::delete(
-        member_chunks::table
-            .filter(member_chunks::shard_key.eq(shard_key.0))
-            .filter(member_chunks::cohort_id.eq(cohort.0))
-            .filter(diesel::dsl::exists(replacements)),
-    )
-    .execute(conn)?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,7 @@ use diesel::sql_types::Text;
 
 use crate::persons::{ByOrdinals, PersonRows, ShownIds};
 use crate::testing::TestDatabase;
-use crate::{Conn, ProjectId, Store, events, persons, scan};
+use crate::{Conn, ProjectId, Store, changes, events, persons, scan};
 
 /// Rows of an analysed project, and of another one that was written later.
 const ROWS: &str = "\
@@ -131,6 +131,68 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
         for index in indexes {
             assert!(plan.contains(index), "{statement}\n{plan}");
         }
+    }
+}
+
+/// Changes of 100 cohorts.
+const CHANGES: &str = "\
+    insert into member_changes select k, i, i % 100, i / 100, i / 100 + 1, 1, 'data', '2026-01-01', 1, 0, 1, 9 \
+        from generate_series(0, n) i; \
+    insert into member_change_slices select k, i % 100, i / 100 + 1, 0, '', '', '' from generate_series(0, n) i;";
+
+#[test]
+fn statements_on_changes_use_their_indexes_in_a_project_without_statistics() {
+    let database = TestDatabase::create();
+    let store = database.open();
+    let conn = &mut *store.connection().unwrap();
+    let add = |conn: &mut Conn, project: i64| {
+        let rows = CHANGES
+            .replace(" k,", &format!(" {},", ProjectId(project).shard_key().0))
+            .replace(", n)", ", 5000)");
+        conn.batch_execute(&rows).unwrap();
+    };
+    (1..=3).for_each(|project| add(conn, project));
+    conn.batch_execute("vacuum analyze member_changes")
+        .and_then(|()| conn.batch_execute("vacuum analyze member_change_slices"))
+        .unwrap();
+    add(conn, 9);
+    let key = ProjectId(9).shard_key().0.to_string();
+    let (numbers, slices) = ("array[7::bigint]", "member_change_slices_pkey");
+    let by_cohort = "member_changes_by_cohort";
+    let cases: [(&str, &[&str], &[&str]); 6] = [
+        (
+            changes::UNPUBLISHED,
+            &[&key, numbers, numbers],
+            &[by_cohort],
+        ),
+        (changes::CLEAR_SLICES, &[&key, numbers, numbers], &[slices]),
+        (
+            changes::DELETE_SLICES,
+            &[&key, numbers, numbers, "0", "9"],
+            &[slices],
+        ),
+        (
+            changes::NEWEST_OF_COHORTS,
+            &[&key, numbers, numbers],
+            &[by_cohort],
+        ),
+        (
+            changes::OF_COHORTS,
+            &[&key, numbers, "0", "99999", "9"],
+            &[by_cohort],
+        ),
+        (
+            changes::VERSION_SLICES,
+            &[&key, numbers, numbers, "0", "9"],
+            &[slices],
+        ),
+    ];
+    for (statement, parameters, indexes) in cases {
+        let plan = plan(conn, statement, parameters);
+        for index in indexes {
+            assert!(plan.contains(index), "{statement}\n{plan}");
+        }
+        assert!(!plan.contains("Seq Scan"), "{statement}\n{plan}");
     }
 }
 

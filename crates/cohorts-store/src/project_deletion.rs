@@ -10,7 +10,9 @@ use diesel::sql_types::{BigInt, Nullable};
 use uuid::Uuid;
 
 use crate::purge::{self, CohortRows};
-use crate::schema::{actions, cohorts, key_projects, keys, log_heads, ordinal_counters, projects};
+use crate::schema::{
+    actions, change_heads, cohorts, key_projects, keys, log_heads, ordinal_counters, projects,
+};
 use crate::{
     Conn, ProjectId, Result, ShardKey, columns, events, keys as key_rows, rankings, segments,
     transaction,
@@ -124,6 +126,7 @@ fn revoke_keys(conn: &mut Conn, id: ProjectId) -> Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Numbered(&'static NumberedTable),
+    ChangeSlices,
     Segments,
     Checkpoints,
     Cohorts,
@@ -183,14 +186,22 @@ pub(crate) static PROPERTY_PARTS: NumberedTable =
     numbered_table!("property part", "property_checkpoints", "part", LARGE_ROWS);
 pub(crate) static MEMBER_CHUNKS: NumberedTable =
     numbered_table!("member chunk", "member_chunks", "cohort_id", LARGE_ROWS);
+pub(crate) static MEMBER_CHANGES: NumberedTable =
+    numbered_table!("change", "member_changes", "number", STEP);
+pub(crate) static COHORT_SIZES: NumberedTable =
+    numbered_table!("size", "cohort_sizes", "cohort_id", STEP);
 
-/// Members are deleted again after the cohorts, because an edit of a static cohort may have written some meanwhile.
-const PARTS: [Part; 13] = [
+/// Members and changes are deleted again after the cohorts, because an edit of a static cohort may have written some
+/// meanwhile.
+const PARTS: [Part; 19] = [
     Part::Numbered(&EVENTS),
     Part::Numbered(&PERSONS),
     Part::Numbered(&DISTINCT_IDS),
     Part::Numbered(&TOMBSTONES),
     Part::Numbered(&MEMBER_CHUNKS),
+    Part::Numbered(&MEMBER_CHANGES),
+    Part::ChangeSlices,
+    Part::Numbered(&COHORT_SIZES),
     Part::Numbered(&ERASURES),
     Part::Segments,
     Part::Numbered(&PROPERTY_PARTS),
@@ -198,6 +209,9 @@ const PARTS: [Part; 13] = [
     Part::Cohorts,
     Part::Actions,
     Part::Numbered(&MEMBER_CHUNKS),
+    Part::Numbered(&MEMBER_CHANGES),
+    Part::ChangeSlices,
+    Part::Numbered(&COHORT_SIZES),
     Part::Project,
 ];
 
@@ -258,6 +272,7 @@ impl ProjectDeletion {
                     count,
                 }));
             }
+            Part::ChangeSlices => ("slice of a change", delete_slices(conn, shard_key)?),
             Part::Segments => ("segment", delete_segments(conn, shard_key)?),
             Part::Checkpoints => {
                 segments::drop_all(conn, shard_key)?;
@@ -301,6 +316,18 @@ fn delete_numbered(
         .execute(conn)?;
     *after = through;
     Ok(Some(count))
+}
+
+pub(crate) const DELETE_SLICES: &str = "\
+    delete from member_change_slices s using ( \
+        select cohort_id, version, first_chunk from member_change_slices where shard_key = $1 limit $2) old \
+    where s.shard_key = $1 and s.cohort_id = old.cohort_id and s.version = old.version and s.first_chunk = old.first_chunk";
+
+fn delete_slices(conn: &mut Conn, shard_key: ShardKey) -> Result<usize> {
+    Ok(diesel::sql_query(DELETE_SLICES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<BigInt, _>(LARGE_ROWS)
+        .execute(conn)?)
 }
 
 pub(crate) const DELETE_SEGMENTS: &str = "\
@@ -363,6 +390,7 @@ fn delete_project(conn: &mut Conn, project: ProjectId) -> Result<usize> {
         let shard_key = project.shard_key().0;
         diesel::delete(log_heads::table.find(shard_key)).execute(conn)?;
         diesel::delete(ordinal_counters::table.find(shard_key)).execute(conn)?;
+        diesel::delete(change_heads::table.find(shard_key)).execute(conn)?;
         // A key that was created while the deletion began.
         revoke_keys(conn, project)?;
         Ok(diesel::delete(row).execute(conn)?)

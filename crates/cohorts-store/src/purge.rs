@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz};
 
+use crate::changes::retention::{self, PurgedMembers};
 use crate::cohorts::may_refer_to_cohorts;
 use crate::definition::Definition;
-use crate::schema::{activities, calculations, cohorts, member_chunks, uploads};
-use crate::{CohortId, Conn, ProjectId, Result};
+use crate::schema::{activities, calculations, cohorts, uploads};
+use crate::{CohortId, Conn, ProjectId, Result, members};
 
 /// A cohort that is marked as deleted.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
@@ -79,8 +80,8 @@ pub fn defined(conn: &mut Conn, project: ProjectId) -> Result<Vec<DefinedCohort>
 /// The numbers of rows that belong to cohorts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CohortRows {
-    /// Chunks of members.
-    pub chunks: usize,
+    /// Members, their changes, and sizes over time.
+    pub members: PurgedMembers,
     /// Calculations in the history.
     pub calculations: usize,
     /// Outcomes of uploads.
@@ -91,7 +92,7 @@ pub struct CohortRows {
 
 impl std::ops::AddAssign for CohortRows {
     fn add_assign(&mut self, more: Self) {
-        self.chunks += more.chunks;
+        self.members += more.members;
         self.calculations += more.calculations;
         self.uploads += more.uploads;
         self.activities += more.activities;
@@ -104,11 +105,6 @@ impl std::ops::AddAssign for CohortRows {
 ///
 /// Fails if the database fails.
 pub fn count(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<CohortRows> {
-    let chunks: i64 = member_chunks::table
-        .filter(member_chunks::shard_key.eq(project.shard_key().0))
-        .filter(member_chunks::cohort_id.eq_any(ids))
-        .count()
-        .get_result(conn)?;
     let calculations: i64 = calculations::table
         .filter(calculations::cohort_id.eq_any(ids))
         .count()
@@ -123,7 +119,7 @@ pub fn count(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<CohortR
         .get_result(conn)?;
     let number = |count: i64| usize::try_from(count).unwrap_or(usize::MAX);
     Ok(CohortRows {
-        chunks: number(chunks),
+        members: retention::count(conn, project, ids)?,
         calculations: number(calculations),
         uploads: number(uploads),
         activities: number(activities),
@@ -150,7 +146,7 @@ macro_rules! delete_referring {
 /// Fails if the database fails.
 pub fn delete_history(conn: &mut Conn, ids: &[i64], limit: i64) -> Result<CohortRows> {
     Ok(CohortRows {
-        chunks: 0,
+        members: PurgedMembers::default(),
         calculations: delete_referring!(conn, calculations, ids, limit),
         uploads: delete_referring!(conn, uploads, ids, limit),
         activities: delete_referring!(conn, activities, ids, limit),
@@ -175,52 +171,24 @@ pub fn delete_rows(conn: &mut Conn, ids: &[i64]) -> Result<usize> {
     Ok(diesel::delete(cohorts::table.filter(cohorts::id.eq_any(ids))).execute(conn)?)
 }
 
-/// The ids of cohorts that no longer exist and have members in a project, sorted.
+/// The ids of cohorts that no longer exist and have members, changes or sizes in a project, sorted.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
 pub fn orphans(conn: &mut Conn, project: ProjectId) -> Result<Vec<CohortId>> {
     // The members are read first, because a new cohort exists before its members.
-    let with_members: Vec<i64> = member_chunks::table
-        .filter(member_chunks::shard_key.eq(project.shard_key().0))
-        .select(member_chunks::cohort_id)
-        .distinct()
-        .order(member_chunks::cohort_id)
-        .load(conn)?;
+    let mut with_members = members::cohorts(conn, project)?;
+    with_members.extend(retention::cohorts(conn, project)?);
     let existing: Vec<i64> = cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .select(cohorts::id)
         .load(conn)?;
     let existing: HashSet<i64> = existing.into_iter().collect();
-    let orphans = with_members
-        .into_iter()
-        .filter(|id| !existing.contains(id))
-        .map(CohortId);
-    Ok(orphans.collect())
-}
-
-pub(crate) const DELETE_CHUNKS: &str = "\
-    delete from member_chunks m using ( \
-        select chunk, version from member_chunks where shard_key = $1 and cohort_id = $2 limit $3) old \
-    where m.shard_key = $1 and m.cohort_id = $2 and m.chunk = old.chunk and m.version = old.version";
-
-/// Deletes chunks of a cohort, at most `limit` of them, and returns their number.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn delete_chunks(
-    conn: &mut Conn,
-    project: ProjectId,
-    cohort: CohortId,
-    limit: i64,
-) -> Result<usize> {
-    Ok(diesel::sql_query(DELETE_CHUNKS)
-        .bind::<BigInt, _>(project.shard_key().0)
-        .bind::<BigInt, _>(cohort.0)
-        .bind::<BigInt, _>(limit)
-        .execute(conn)?)
+    with_members.retain(|id| !existing.contains(id));
+    with_members.sort_unstable();
+    with_members.dedup();
+    Ok(with_members.into_iter().map(CohortId).collect())
 }
 
 #[cfg(test)]
@@ -228,6 +196,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
+    use crate::changes::{self, Cause, FeedPosition};
     use crate::testing::TestDatabase;
     use crate::{cohorts as cohort_rows, keys, projects};
 
@@ -305,24 +274,45 @@ mod tests {
         let conn = &mut *store.connection().unwrap();
         let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
         let owner = keys::teammate(conn, "a@x.io", "").unwrap();
-        let definition = Definition::default();
+        let mut definition = Definition::default();
+        definition.is_static = true;
         let [first, second] =
             [0, 1].map(|_| cohort_rows::create(conn, project, &owner, &definition).unwrap());
-        for (cohort, versions) in [(&first, 5), (&second, 1)] {
-            for version in 0..versions {
-                let members = roaring::RoaringBitmap::from_iter([1_u32]);
-                let changed = cohorts_engine::chunks::changed(&Default::default(), &members);
-                let (shard_key, id) = (project.shard_key(), cohort.id());
-                crate::members::write(conn, shard_key, id, version, version + 1, &changed).unwrap();
+        for (cohort, edits) in [(&first, 5), (&second, 1)] {
+            for nth in 0..edits {
+                let changed = crate::transaction(conn, |conn| {
+                    changes::edit(conn, &cohort.into(), Cause::Manual, |members| {
+                        Ok(members | roaring::RoaringBitmap::from_iter([nth << 16]))
+                    })
+                });
+                changed.unwrap();
             }
         }
         assert!(orphans(conn, project).unwrap().is_empty());
-        assert_eq!(count(conn, project, &[first.id]).unwrap().chunks, 5);
+        let expected = PurgedMembers {
+            chunks: 5,
+            changes: 5,
+            sizes: 1,
+        };
+        let rows = count(conn, project, &[first.id]).unwrap();
+        assert!(
+            rows.members == expected || rows.members.sizes == 2,
+            "{rows:?}"
+        );
         assert_eq!(delete_rows(conn, &[first.id]).unwrap(), 1);
         assert_eq!(orphans(conn, project).unwrap(), [first.id()]);
-        let deleted = [0, 1, 2, 3].map(|_| delete_chunks(conn, project, first.id(), 2).unwrap());
-        assert_eq!(deleted, [2, 2, 1, 0]);
+        let deleted = [0, 1, 2, 3].map(|_| {
+            let step = retention::delete_of_cohort(conn, project, first.id(), 2).unwrap();
+            (step.chunks, step.changes)
+        });
+        assert_eq!(deleted, [(2, 2), (2, 2), (1, 1), (0, 0)]);
         assert!(orphans(conn, project).unwrap().is_empty());
-        assert_eq!(count(conn, project, &[second.id]).unwrap().chunks, 1);
+        assert_eq!(
+            count(conn, project, &[second.id]).unwrap().members.chunks,
+            1
+        );
+        let head = changes::heads(conn, &[project]).unwrap().remove(0);
+        let rest = changes::feed(conn, project, None, FeedPosition::default(), 9).unwrap();
+        assert_eq!((head.number, rest.unwrap().changes.len()), (6, 1));
     }
 }

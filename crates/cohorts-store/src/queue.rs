@@ -12,10 +12,15 @@ use crate::cohorts::Cohort;
 use crate::schema::{calculations, cohorts};
 use crate::{CohortId, Conn, ProjectId, Result, transaction};
 
+mod edits;
 mod returned;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use edits::PUBLISH_REMOVALS;
+pub use edits::publish_edit;
+pub(crate) use edits::{lock_members, publish_removals};
 pub use returned::{give_back, postpone};
 
 /// A cohort that is due for a check.
@@ -208,7 +213,7 @@ fn start_attempts(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<
     delete_unfinished_entries(conn, ids)?;
     let mut claimed: Vec<Cohort> = diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
-            cohorts::attempt.eq(cohorts::attempt + 1),
+            cohorts::attempt.eq(greatest(cohorts::attempt, cohorts::member_version) + 1),
             cohorts::lease_until.eq(Utc::now() + lease),
         ))
         .returning(Cohort::as_returning())
@@ -250,18 +255,18 @@ pub fn renew_lease(conn: &mut Conn, claimed: &Cohort, lease: TimeDelta) -> Resul
     Ok(rows == 1)
 }
 
-/// Locks the row of a claimed cohort until the transaction ends. Returns false if the claim is lost.
+/// Locks the row of a claimed cohort until the transaction ends. Returns the member version that readers use, or `None` if
+/// the claim is lost.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> Result<bool> {
-    let row = claimed_row!(claimed)
-        .select(cohorts::id)
+pub fn lock_claimed(conn: &mut Conn, claimed: &Cohort) -> Result<Option<i64>> {
+    Ok(claimed_row!(claimed)
+        .select(cohorts::member_version)
         .for_update()
-        .first::<i64>(conn)
-        .optional()?;
-    Ok(row.is_some())
+        .first(conn)
+        .optional()?)
 }
 
 /// Ends the claim on a cohort: a worker that has claimed it publishes nothing.
@@ -279,22 +284,6 @@ pub fn revoke_claim(conn: &mut Conn, id: CohortId) -> Result<()> {
     delete_unfinished_entries(conn, &[id.0])
 }
 
-/// Sets the count of a static cohort after an edit of its members. A claim stays valid, because a calculation adds its
-/// members to the edited ones.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn publish_edit(conn: &mut Conn, id: CohortId, count: i64) -> Result<()> {
-    diesel::update(cohorts::table.find(id.0))
-        .set((
-            cohorts::count.eq(count),
-            cohorts::last_calculation.eq(Utc::now()),
-        ))
-        .execute(conn)?;
-    Ok(())
-}
-
 /// The state of the project that a calculation evaluated.
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluated {
@@ -306,33 +295,43 @@ pub struct Evaluated {
     pub seen_seq: i64,
 }
 
-/// Ends a calculation with success: its attempt becomes the version that readers use.
+/// Members that are about to become visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedMembers {
+    /// The member version that readers use from now on.
+    pub version: i64,
+    /// The number of members.
+    pub count: i64,
+}
+
+/// Ends a calculation with success: the members that `members` returns are those that readers use.
 ///
-/// `count` returns the number of members while the cohort is locked, or `None` to publish nothing. Returns that number;
-/// or `None` if nothing was published, also because the claim is lost.
+/// `members` is called with the current member version while the cohort is locked, and returns `None` to publish nothing.
+/// Returns the number of members; or `None` if nothing was published, also because the claim is lost.
 ///
 /// # Errors
 ///
-/// Returns the error of `count`, and fails if the database fails.
+/// Returns the error of `members`, and fails if the database fails.
 pub fn publish(
     conn: &mut Conn,
     claimed: &Cohort,
     started_at: DateTime<Utc>,
     evaluated: Evaluated,
-    count: impl FnOnce(&mut Conn) -> Result<Option<i64>>,
+    members: impl FnOnce(&mut Conn, i64) -> Result<Option<PublishedMembers>>,
 ) -> Result<Option<i64>> {
     transaction(conn, |conn| {
-        if !lock_claimed(conn, claimed)? {
+        let Some(current) = lock_claimed(conn, claimed)? else {
             return Ok(None);
-        }
-        let Some(count) = count(conn)? else {
+        };
+        let Some(PublishedMembers { version, count }) = members(conn, current)? else {
             return Ok(None);
         };
         diesel::update(claimed_row!(claimed))
             .set(
                 (
                     cohorts::version.eq(claimed.pending_version),
-                    cohorts::member_version.eq(claimed.attempt),
+                    cohorts::member_version.eq(version),
+                    cohorts::attempt.eq(greatest(cohorts::attempt, version)),
                     cohorts::seen_seq.eq(evaluated.seen_seq),
                     cohorts::count.eq(count),
                     cohorts::last_calculation.eq(evaluated.at),
@@ -341,6 +340,9 @@ pub fn publish(
                     cohorts::lease_until.eq(None::<DateTime<Utc>>),
                     cohorts::is_calculating.eq(has_newer_request(claimed.pending_version)),
                     cohorts::fill_pending_criteria.eq(false),
+                    cohorts::criteria_changed
+                        .eq(cohorts::criteria_changed
+                            .and(has_newer_request(claimed.pending_version))),
                     cohorts::fill_pending_query
                         .eq(cohorts::fill_pending_query
                             .and(has_newer_request(claimed.pending_version))),
@@ -422,7 +424,8 @@ fn finish_entry(
     Ok(())
 }
 
-/// Requests calculations of these cohorts. A worker sees the requests after the commit.
+/// Requests calculations of these cohorts, because their criteria or what these refer to was changed. A worker sees the
+/// requests after the commit.
 ///
 /// # Errors
 ///
@@ -430,6 +433,7 @@ fn finish_entry(
 pub fn request_calculations(conn: &mut Conn, ids: &[i64]) -> Result<()> {
     diesel::update(cohorts::table.filter(cohorts::id.eq_any(ids)))
         .set((
+            cohorts::criteria_changed.eq(true),
             cohorts::is_calculating.eq(true),
             cohorts::waiting_since.eq(waiting_since_or(Some(Utc::now()))),
             cohorts::pending_version.eq(coalesce(cohorts::pending_version, 0) + 1),
@@ -546,4 +550,8 @@ fn waiting_since_or(time: Option<DateTime<Utc>>) -> _ {
 diesel::define_sql_function! {
     /// `value`, or `otherwise` if it is null.
     fn coalesce(value: Nullable<BigInt>, otherwise: Nullable<BigInt>) -> Nullable<BigInt>;
+}
+diesel::define_sql_function! {
+    /// The greater of two numbers.
+    fn greatest(first: BigInt, second: BigInt) -> BigInt;
 }

@@ -72,6 +72,61 @@ diesel::table! {
         due_at -> Nullable<Timestamptz>,
         waiting_since -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
+        criteria_changed -> Bool,
+    }
+}
+
+diesel::table! {
+    change_heads (shard_key) {
+        shard_key -> Int8,
+        number -> Int8,
+        published_at -> Timestamptz,
+        bytes -> Int8,
+        by_minute_through -> Int8,
+        by_hour_through -> Int8,
+        expired_through -> Int8,
+        complete_since -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    member_changes (shard_key, number) {
+        shard_key -> Int8,
+        number -> Int8,
+        cohort_id -> Int8,
+        base_version -> Int8,
+        version -> Int8,
+        attempt -> Int8,
+        cause -> Text,
+        published_at -> Timestamptz,
+        entered -> Int8,
+        left -> Int8,
+        count -> Int8,
+        bytes -> Int8,
+    }
+}
+
+diesel::table! {
+    member_change_slices (shard_key, cohort_id, version, first_chunk) {
+        shard_key -> Int8,
+        cohort_id -> Int8,
+        version -> Int8,
+        first_chunk -> Int8,
+        entered -> Bytea,
+        left -> Bytea,
+        reverted -> Bytea,
+    }
+}
+
+diesel::table! {
+    cohort_sizes (shard_key, cohort_id, at) {
+        shard_key -> Int8,
+        cohort_id -> Int8,
+        at -> Timestamptz,
+        seconds -> Int8,
+        count -> Int8,
+        entered -> Int8,
+        left -> Int8,
     }
 }
 
@@ -299,6 +354,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     actions,
     activities,
     calculations,
+    change_heads,
+    cohort_sizes,
     cohorts,
     distinct_ids,
     erasures,
@@ -308,6 +365,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     keys,
     log_heads,
     segments,
+    member_change_slices,
+    member_changes,
     member_chunks,
     segment_heads,
     person_checkpoints,

@@ -24,11 +24,15 @@ const CONTROL: [&str; 10] = [
     "teammates",
     "uploads",
 ];
-pub(crate) const PERSON: [&str; 14] = [
+pub(crate) const PERSON: [&str; 18] = [
+    "change_heads",
+    "cohort_sizes",
     "distinct_ids",
     "erasures",
     "events",
     "log_heads",
+    "member_change_slices",
+    "member_changes",
     "member_chunks",
     "ordinal_counters",
     "person_checkpoints",

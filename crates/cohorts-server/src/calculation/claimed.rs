@@ -155,6 +155,8 @@ mod tests {
             fill_pending_criteria: false,
             fill_pending_query: false,
             due_at: None,
+            seen_seq: 0,
+            criteria_changed: false,
         }
     }
 

@@ -4,9 +4,9 @@
 //! Persons may be merged or deleted, and a static cohort may be edited, at any moment of this. The claim stays valid: the
 //! chunks are written again with the new state.
 
-use cohorts_engine::chunks;
+use cohorts_store::changes::{self, Cause, NewMembers, StagedMembers};
 use cohorts_store::cohorts::Cohort;
-use cohorts_store::queue::{self, Evaluated};
+use cohorts_store::queue::{self, Evaluated, PublishedMembers};
 use cohorts_store::{Conn, Error, events, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
@@ -35,12 +35,26 @@ pub fn publish(
         members,
         evaluated,
     };
-    if let Some(count) = publication.publish(conn, || ())? {
+    if let Some(staged) = publication.publish(conn, || ())? {
         let shard_key = cohort.project().shard_key();
-        members::prune(conn, shard_key, cohort.id(), cohort.member_version)?;
-        log::info!("cohort {}: {count} members", cohort.id);
+        changes::prune(conn, shard_key, cohort.id(), &staged.chunks, staged.base)?;
+        log::info!("cohort {}: {} members", cohort.id, staged.count);
     }
     Ok(())
+}
+
+/// Why the members of a calculation differ from those before. An evaluation at a later moment that read new data may
+/// differ for both reasons; then it is the data.
+fn cause(cohort: &Cohort, evaluated: Evaluated) -> Cause {
+    if cohort.definition.is_static && cohort.fill_pending_query {
+        Cause::Query
+    } else if cohort.definition.is_static || cohort.criteria_changed {
+        Cause::Criteria
+    } else if evaluated.seen_seq > cohort.seen_seq {
+        Cause::Data
+    } else {
+        Cause::Time
+    }
 }
 
 /// A claimed cohort with its evaluated members.
@@ -54,30 +68,30 @@ struct Publication<'a> {
 /// Members with written chunks.
 struct WrittenMembers {
     members: RoaringBitmap,
-    /// The published members on which the chunks are based.
-    published: RoaringBitmap,
+    staged: StagedMembers,
     /// The log head when the chunks were written.
     log_head: i64,
 }
 
 impl Publication<'_> {
-    /// Returns the number of members, or `None` if the claim is lost. Calls `between` between the two commits.
-    fn publish(&self, conn: &mut Conn, between: impl Fn()) -> Result<Option<i64>, Error> {
+    /// Returns what was published, or `None` if the claim is lost. Calls `between` between the two commits.
+    fn publish(&self, conn: &mut Conn, between: impl Fn()) -> Result<Option<StagedMembers>, Error> {
         for _ in 0..SEPARATE_COMMITS {
             let Some(written) = self.write_chunks(conn)? else {
                 return Ok(None);
             };
             between();
             let is_current = |conn: &mut Conn| self.is_current(conn, &written);
-            if let Some(count) = self.publish_version(conn, &written, is_current)? {
-                return Ok(Some(count));
+            if self.publish_version(conn, &written, is_current)? {
+                return Ok(Some(written.staged));
             }
         }
         transaction(conn, |conn| {
             let Some(written) = self.write_chunks(conn)? else {
                 return Ok(None);
             };
-            self.publish_version(conn, &written, |_| Ok(true))
+            let is_published = self.publish_version(conn, &written, |_| Ok(true))?;
+            Ok(is_published.then_some(written.staged))
         })
     }
 
@@ -87,11 +101,11 @@ impl Publication<'_> {
         let cohort = self.cohort;
         let shard_key = cohort.project().shard_key();
         transaction(conn, |conn| {
-            if !queue::lock_claimed(conn, cohort)? {
+            let Some(base) = queue::lock_claimed(conn, cohort)? else {
                 return Ok(None);
-            }
+            };
             let log_head = events::log_head(conn, shard_key)?;
-            let published = self.published(conn)?;
+            let published = members::read(conn, shard_key, cohort.id(), base)?;
             let mut members = self.members.clone();
             if cohort.definition.is_static {
                 members |= &published;
@@ -99,41 +113,51 @@ impl Publication<'_> {
             // Persons that were deleted or merged since the snapshot must not come back.
             let tombstones = tombstones::since(conn, shard_key, self.evaluated.seen_seq)?;
             let members = tombstones.resolved(&members);
-            let (base, changed) = (cohort.member_version, chunks::changed(&published, &members));
-            members::write(conn, shard_key, cohort.id(), base, cohort.attempt, &changed)?;
-            Ok(Some(WrittenMembers {
+            let new = NewMembers {
+                cohort: cohort.id(),
+                base,
+                attempt: cohort.attempt,
+                before: &published,
+                after: &members,
+            };
+            let staged = changes::stage(conn, shard_key, &[new])?.pop();
+            Ok(staged.map(|staged| WrittenMembers {
                 members,
-                published,
+                staged,
                 log_head,
             }))
         })
     }
 
-    fn published(&self, conn: &mut Conn) -> Result<RoaringBitmap, Error> {
-        let cohort = self.cohort;
-        let shard_key = cohort.project().shard_key();
-        members::read(conn, shard_key, cohort.id(), cohort.member_version)
-    }
-
-    /// Whether no edit, merge or deletion has changed the members since their chunks were written.
+    /// Whether no merge or deletion has changed the members since their chunks were written.
     fn is_current(&self, conn: &mut Conn, written: &WrittenMembers) -> Result<bool, Error> {
         let shard_key = self.cohort.project().shard_key();
         let retired = tombstones::since(conn, shard_key, written.log_head)?.retired;
-        Ok(retired.is_disjoint(&written.members) && self.published(conn)? == written.published)
+        Ok(retired.is_disjoint(&written.members))
     }
 
-    /// Publishes the written chunks if `is_current` returns true while the cohort is locked. Returns the number of members.
+    /// Publishes the written chunks if the members were not edited meanwhile and `is_current` returns true while the cohort
+    /// is locked. Returns whether they are published.
     fn publish_version(
         &self,
         conn: &mut Conn,
         written: &WrittenMembers,
         is_current: impl FnOnce(&mut Conn) -> Result<bool, Error>,
-    ) -> Result<Option<i64>, Error> {
-        let count = |conn: &mut Conn| {
-            let count = written.members.len() as i64;
-            Ok(is_current(conn)?.then_some(count))
+    ) -> Result<bool, Error> {
+        let shard_key = self.cohort.project().shard_key();
+        let staged = &written.staged;
+        let cause = cause(self.cohort, self.evaluated);
+        let publish = |conn: &mut Conn, current: i64| {
+            if current != staged.base || !is_current(conn)? {
+                return Ok(None);
+            }
+            changes::publish(conn, shard_key, &[(staged, cause)])?;
+            let (version, count) = (staged.version, staged.count);
+            Ok(Some(PublishedMembers { version, count }))
         };
-        queue::publish(conn, self.cohort, self.started.time, self.evaluated, count)
+        let (cohort, started) = (self.cohort, self.started.time);
+        let count = queue::publish(conn, cohort, started, self.evaluated, publish)?;
+        Ok(count.is_some())
     }
 }
 
@@ -142,8 +166,8 @@ mod tests {
     use std::cell::Cell;
 
     use chrono::{TimeDelta, Utc};
+    use cohorts_store::changes::StaticCohort;
     use cohorts_store::definition::Definition;
-    use cohorts_store::members::StaticCohort;
     use cohorts_store::testing::TestDatabase;
     use cohorts_store::{CohortId, ProjectId, Store, cohorts, history, keys, persons, projects};
 
@@ -156,15 +180,10 @@ mod tests {
         let shard_key = project.shard_key();
         transaction(conn, |conn| {
             let locked = cohorts::lock_all(conn, project)?;
-            let left = members::remove_everywhere(
-                conn,
-                shard_key,
-                &locked,
-                &[ordinal as u32].into_iter().collect(),
-            )?;
-            cohorts::decrement_counts(conn, &left)?;
             let seq = events::begin_write(conn, shard_key)?;
-            persons::delete(conn, shard_key, seq, ordinal)
+            persons::delete(conn, shard_key, seq, ordinal)?;
+            let persons = [ordinal as u32].into_iter().collect();
+            changes::remove_persons(conn, shard_key, &locked, &persons)
         })
         .unwrap();
     }
@@ -223,7 +242,8 @@ mod tests {
                 },
             };
             let conn = &mut *self.store.connection().unwrap();
-            publication.publish(conn, between).unwrap()
+            let published = publication.publish(conn, between).unwrap();
+            published.map(|staged| staged.count)
         }
 
         fn delete(&self, ordinal: i64) {
@@ -244,9 +264,8 @@ mod tests {
             let conn = &mut *self.store.connection().unwrap();
             transaction(conn, |conn| {
                 let row = cohorts::lock(conn, self.project, self.claimed.id())?.unwrap();
-                members::edit(conn, &StaticCohort::from(&row), |members| {
-                    Ok(change(members))
-                })
+                let cohort = StaticCohort::from(&row);
+                changes::edit(conn, &cohort, Cause::Upload, |members| Ok(change(members)))
             })
             .unwrap();
         }
@@ -274,6 +293,41 @@ mod tests {
                 history::by_ids(conn, self.project, self.claimed.id(), &page.ids).unwrap();
             assert!(entries.iter().all(|entry| entry.finished_at.is_some()));
             page.count
+        }
+    }
+
+    #[test]
+    fn the_cause_of_a_calculation_is_what_changed_since_the_last_one() {
+        let evaluated = |seen_seq| Evaluated {
+            at: Utc::now(),
+            due_at: None,
+            seen_seq,
+        };
+        for (is_static, expected) in [(false, Cause::Time), (true, Cause::Criteria)] {
+            let calculation = ClaimedCohort::start(is_static);
+            let mut cohort = calculation.claimed.clone();
+            assert_eq!(
+                cause(&cohort, evaluated(9)),
+                Cause::Criteria,
+                "the first calculation"
+            );
+            calculation.publish(|| ());
+            cohort = calculation.row();
+            assert!(!cohort.criteria_changed && cohort.seen_seq == calculation.seen_seq);
+            let same = evaluated(cohort.seen_seq);
+            assert_eq!(cause(&cohort, same), expected);
+            if !is_static {
+                let later = evaluated(cohort.seen_seq + 1);
+                assert_eq!(cause(&cohort, later), Cause::Data);
+                let conn = &mut *calculation.store.connection().unwrap();
+                queue::request_if_idle(conn, &[cohort.id]).unwrap();
+                assert_eq!(cause(&calculation.row(), later), Cause::Data);
+                queue::request_calculation(conn, cohort.id()).unwrap();
+                assert_eq!(cause(&calculation.row(), later), Cause::Criteria);
+            }
+            cohort.fill_pending_query = true;
+            let with_query = if is_static { Cause::Query } else { expected };
+            assert_eq!(cause(&cohort, same), with_query);
         }
     }
 
@@ -322,8 +376,7 @@ mod tests {
                 });
                 let case = format!("static: {is_static}, {moment}");
                 assert_eq!(calculation.members(), (vec![0, 3], Some(2)), "{case}");
-                let row = calculation.row();
-                assert_eq!((row.attempt, row.is_calculating), (1, false), "{case}");
+                assert!(!calculation.row().is_calculating, "{case}");
                 assert_eq!(calculation.finished_entries(), 1, "{case}");
             }
         }
@@ -339,7 +392,7 @@ mod tests {
             });
             let all = (vec![0, 1, 2, 3], Some(4));
             assert_eq!(calculation.members(), all, "{moment}");
-            assert_eq!(calculation.row().attempt, 1, "{moment}");
+            assert_eq!(calculation.finished_entries(), 1, "{moment}");
         }
     }
 
@@ -352,6 +405,6 @@ mod tests {
             calculation.edit(|members| members | RoaringBitmap::from_iter([person]));
         });
         assert_eq!(published, Some(3 + i64::from(next.get() - 100)));
-        assert_eq!(calculation.row().attempt, 1);
+        assert_eq!(calculation.finished_entries(), 1);
     }
 }

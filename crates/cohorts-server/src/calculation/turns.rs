@@ -195,9 +195,13 @@ mod tests {
             due_at: None,
             seen_seq: 0,
         };
-        queue::publish(conn, &turn.claimed[0], Utc::now(), evaluated, |_| {
-            Ok(Some(0))
-        })
+        queue::publish(
+            conn,
+            &turn.claimed[0],
+            Utc::now(),
+            evaluated,
+            |_, version| Ok(Some(queue::PublishedMembers { version, count: 0 })),
+        )
         .unwrap();
         drop(turn);
         assert_eq!(next_project(&turns, &store), Some(busy));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use chrono::{TimeDelta, Utc};
 
+use cohorts_store::changes::{self, LogFinding};
 use cohorts_store::distribution::{self, Worker};
 use cohorts_store::outages::Outages;
 use cohorts_store::{
@@ -84,7 +85,8 @@ impl Finding {
     }
 }
 
-/// Runs all checks and prints a line for each. `repair` corrects member counts and rebuilds damaged segments.
+/// Runs all checks and prints a line for each. `repair` corrects member counts, begins wrong change logs again, and rebuilds
+/// damaged segments.
 ///
 /// # Errors
 ///
@@ -114,6 +116,7 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     let (served, others): (Vec<_>, Vec<_>) = (projects::all(conn)?.into_iter())
         .partition(|project| !data.store.outages.affect(*project));
     findings.extend(check_counts(conn, &served, repair)?);
+    findings.extend(check_changes(conn, &served, &data.store.outages, repair)?);
     findings.extend(check_segments(conn, &served, repair, || {
         thread::sleep(PAUSE)
     })?);
@@ -292,6 +295,43 @@ fn check_counts(
     if findings.is_empty() {
         let text = "all counts equal the number of members".to_owned();
         findings.push(Finding::new(true, "counts", text));
+    }
+    Ok(findings)
+}
+
+/// Checks members against the change log. A repair begins the log of a project again.
+fn check_changes(
+    conn: &mut Conn,
+    projects: &[ProjectId],
+    outages: &Outages,
+    repair: bool,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for project in projects {
+        let differing = changes::check(conn, *project)?;
+        if repair && !differing.is_empty() {
+            changes::restart(conn, *project)?;
+        }
+        findings.extend(differing.into_iter().map(|LogFinding { cohort, problem }| {
+            let project = project.0;
+            let text = format!(
+                "cohort {cohort} of project {project}: {problem}; with --repair, the log begins again and readers of \
+                 changes get 410"
+            );
+            Finding::damage(repair, "changes", text)
+        }));
+    }
+    if findings.is_empty() {
+        let bytes = changes::total_bytes(&changes::heads(conn, projects)?);
+        let limit = match health::change_limit(conn, outages)? {
+            Some(limit) => format!("its limit is {} MiB", limit >> 20),
+            None => "its limit is a tenth of the data".to_owned(),
+        };
+        let text = format!(
+            "all members equal the change log, which has {} MiB; {limit} unless --change-limit sets another",
+            bytes.div_ceil(1 << 20)
+        );
+        findings.push(Finding::new(true, "changes", text));
     }
     Ok(findings)
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::ensure;
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::plan_query;
+use cohorts_store::changes::retention::{self, PurgedMembers};
 use cohorts_store::projects::{self, Project};
 use cohorts_store::purge::{self, CohortRows, DefinedCohort, DeletedCohort};
 use cohorts_store::{Conn, Error, ProjectId, transaction};
@@ -42,9 +43,11 @@ impl Purged {
         let Self { cohorts, rows } = self;
         let counted = |count: usize, noun| counted(count as u64, noun);
         format!(
-            "{} with {}, {}, {} and {}",
+            "{} with {}, {}, {}, {}, {} and {}",
             counted(*cohorts, "cohort"),
-            counted(rows.chunks, "member chunk"),
+            counted(rows.members.chunks, "member chunk"),
+            counted(rows.members.changes, "change"),
+            counted(rows.members.sizes, "size"),
             counted(rows.calculations, "calculation"),
             counted(rows.uploads, "upload"),
             counted(rows.activities, "activity entry").replace("entrys", "entries")
@@ -132,10 +135,10 @@ fn purge(
     }
     for cohort in purge::orphans(conn, project.id())? {
         loop {
-            let count = purge::delete_chunks(conn, project.id(), cohort, CHUNKS)?;
-            purged.rows.chunks += count;
+            let deleted = retention::delete_of_cohort(conn, project.id(), cohort, CHUNKS)?;
+            purged.rows.members += deleted;
             progress.set(0, purged.describe());
-            if count == 0 {
+            if deleted == PurgedMembers::default() {
                 break;
             }
         }

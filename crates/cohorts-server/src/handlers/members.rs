@@ -8,7 +8,7 @@ use cohorts_api::{
     CohortsRemovePersonFromStaticCohortPartialUpdateResponse, CohortsUploadRequest,
     CohortsUploadResponse, CohortsUploadsRequest, CohortsUploadsResponse, MembersApi, RawJson,
 };
-use cohorts_store::members::StaticCohort;
+use cohorts_store::changes::{self, Cause, StaticCohort};
 use cohorts_store::pages::RowSize;
 use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members, uploads};
 use serde_json::Value;
@@ -117,9 +117,8 @@ fn add(conn: &mut Conn, caller: &Caller, id: CohortId, body: &PersonsToAdd) -> R
     if persons.is_empty() {
         return Err(Error::whole("No valid users to add to cohort"));
     }
-    members::edit(conn, &StaticCohort::from(&cohort), |members| {
-        Ok(members | persons)
-    })?;
+    let change = |members| Ok(members | persons);
+    changes::edit(conn, &StaticCohort::from(&cohort), Cause::Manual, change)?;
     activity_log::persons_edited(conn, caller, id, "persons_added_manually")
 }
 
@@ -157,9 +156,8 @@ fn remove(
     if members.is_disjoint(&person) {
         return Ok(());
     }
-    members::edit(conn, &StaticCohort::from(&cohort), |members| {
-        Ok(members - person)
-    })?;
+    let change = |members| Ok(members - person);
+    changes::edit(conn, &StaticCohort::from(&cohort), Cause::Manual, change)?;
     activity_log::persons_edited(conn, caller, id, "person_removed_manually")
 }
 

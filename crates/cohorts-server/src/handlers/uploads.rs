@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use cohorts_api::{UploadPermit, types};
 use cohorts_engine::is_too_long;
+use cohorts_store::changes::MemberEdit;
 use cohorts_store::uploads::{self, UploadOutcome};
 use cohorts_store::{
-    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, members, persons,
-    tombstones,
+    CohortId, Conn, JsonText, ProjectId, ShardKey, Store, cohorts, events, persons, tombstones,
 };
 use roaring::RoaringBitmap;
 
@@ -298,7 +298,7 @@ impl UploadedPersons {
         conn: &mut Conn,
         caller: &Caller,
         cohort: CohortId,
-        edit: &members::MemberEdit,
+        edit: &MemberEdit,
     ) -> Result<types::Upload, Error> {
         let outcome = self.outcome(edit)?;
         let row = uploads::record(conn, cohort, &caller.teammate, &outcome)?;
@@ -306,7 +306,7 @@ impl UploadedPersons {
         Ok(present::upload((row, Some(caller.teammate.clone()))))
     }
 
-    fn outcome(&self, edit: &members::MemberEdit) -> Result<UploadOutcome, Error> {
+    fn outcome(&self, edit: &MemberEdit) -> Result<UploadOutcome, Error> {
         let problems = serde_json::to_value(&self.problems).map_err(anyhow::Error::from)?;
         let columns: Vec<UploadedColumn> =
             self.layout.columns.iter().map(uploaded_column).collect();

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc;
 use std::thread;
 
+use cohorts_store::changes::{self, Cause};
 use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
 use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, transaction};
@@ -430,7 +431,7 @@ fn replace_in_static_cohorts(
     let retired = merged.iter().map(|(from, _)| bits(*from));
     let retired = retired.collect::<Result<RoaringBitmap, _>>()?;
     for cohort in members::static_cohorts_with(conn, project, &retired)? {
-        members::edit(conn, &cohort, |mut persons| {
+        changes::edit(conn, &cohort, Cause::Merge, |mut persons| {
             for (from, into) in merged {
                 if persons.remove(bits(*from)?) {
                     persons.insert(bits(*into)?);

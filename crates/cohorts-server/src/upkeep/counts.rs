@@ -110,8 +110,8 @@ fn compare(conn: &mut Conn, project: ProjectId, repair: bool) -> Result<bool, Er
 
 #[cfg(test)]
 mod tests {
+    use cohorts_store::changes::{self, Cause, StaticCohort};
     use cohorts_store::definition::Definition;
-    use cohorts_store::members::{self, StaticCohort};
     use cohorts_store::testing::TestDatabase;
     use cohorts_store::{CohortId, cohorts, keys, queue, transaction};
     use roaring::RoaringBitmap;
@@ -127,8 +127,10 @@ mod tests {
         let cohort = cohorts::create(conn, project, &owner, &definition).unwrap();
         let members = RoaringBitmap::from_iter([1_u32, 2]);
         transaction(conn, |conn| {
-            members::edit(conn, &StaticCohort::from(&cohort), |_| Ok(members))?;
-            queue::publish_edit(conn, cohort.id(), 0)
+            changes::edit(conn, &StaticCohort::from(&cohort), Cause::Manual, |_| {
+                Ok(members)
+            })?;
+            queue::publish_edit(conn, cohort.id(), 1, 0)
         })
         .unwrap();
         (project, cohort.id())

@@ -9,6 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_store::history::CalculationTimes;
 use cohorts_store::{Conn, Error, Store, activity, history};
 
+use super::ChangeLimits;
+
 /// Entries of the activity log that a cohort, and a project, keeps.
 const ACTIVITIES_OF_COHORT: i64 = 10_000;
 const ACTIVITIES_OF_PROJECT: i64 = 100_000;
@@ -25,11 +27,14 @@ const INTERVAL: Duration = Duration::from_secs(3_600);
 /// A worker with a lease that ended longer ago does not end its calculation any more.
 const ABANDONED: TimeDelta = TimeDelta::hours(1);
 
-/// The greatest ages of activity entries and calculations; `None` for any age.
+/// How much of the past is kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HistoryLimits {
+    /// The greatest age of activity entries; `None` for any age.
     pub activities: Option<TimeDelta>,
+    /// The greatest age of calculations; `None` for any age.
     pub calculations: Option<TimeDelta>,
+    pub changes: ChangeLimits,
 }
 
 /// The position of a walk over rows by their ids, which pauses at the end.
@@ -272,7 +277,7 @@ mod tests {
         assert_eq!(counts(), (2_510, ACTIVITIES_OF_COHORT));
         let limits = HistoryLimits {
             activities: days(30),
-            calculations: None,
+            ..HistoryLimits::default()
         };
         fixture.prune(limits);
         assert_eq!(counts(), (10, ACTIVITIES_OF_COHORT));
@@ -306,8 +311,8 @@ mod tests {
         let counts = || (fixture.calculations(0), fixture.calculations(1));
         assert_eq!(counts(), (CALCULATIONS, 100));
         let limits = |age| HistoryLimits {
-            activities: None,
             calculations: Some(age),
+            ..HistoryLimits::default()
         };
         fixture.prune(limits(TimeDelta::minutes(60 * 50 + 30)));
         assert_eq!(counts(), (50, 50));

@@ -119,12 +119,11 @@ fn cohorts_are_purged_unless_they_are_live_recent_or_in_use() {
     let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
     let user = access.cohort(&service, &json!({"name": "U", "filters": filters}));
 
-    let none =
-        "Purged 0 cohorts with 0 member chunks, 0 calculations, 0 uploads and 0 activity entries\n";
+    let none = "Purged 0 cohorts with 0 member chunks, 0 changes, 0 sizes, 0 calculations, 0 uploads and 0 activity entries\n";
     assert_eq!(output_of(data, &["purge"]), none);
     let kept =
         format!("project 1: cohort {used} (A) is kept, because cohort {user} refers to it\n");
-    let counts = "1 cohort with 1 member chunk, 0 calculations, 0 uploads and 2 activity entries\n";
+    let counts = "1 cohort with 1 member chunk, 1 change, 1 size, 0 calculations, 0 uploads and 2 activity entries\n";
     let dry = ["purge", "--older-than", "0d", "--dry-run"];
     let expected = format!("project 1: cohort {unused} (A)\n{kept}This would purge {counts}");
     assert_eq!(output_of(data, &dry), expected);

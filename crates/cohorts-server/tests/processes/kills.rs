@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::changes::assert_log_is_right;
 use crate::harness::{
     Access, Location, Service, count, database, event, often, sent, signal, until, well,
 };
@@ -112,6 +113,7 @@ fn acknowledged_events_survive_kills_of_service_and_postgres() {
         });
     }
     assert!(service.stop());
+    assert_log_is_right(&at);
 }
 
 fn until_there(directory: &Path) -> PathBuf {
@@ -174,6 +176,7 @@ fn replicas_take_over_the_cohorts_of_a_killed_one() {
                 && cohort["errors_calculating"] == 0
         })
     });
+    assert_log_is_right(&at);
     assert!(took < Duration::from_secs(30), "{took:?}");
 }
 

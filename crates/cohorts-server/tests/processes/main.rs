@@ -5,6 +5,7 @@
 
 mod bodies;
 mod broken;
+mod changes;
 mod deletion;
 mod harness;
 mod hostile;

@@ -63,8 +63,8 @@ fn fill_person_tables(conn: &mut Conn, project: ProjectId) -> Vec<String> {
                 (column.name.as_str(), value)
             })
             .unzip();
-        let (names, values) = (names.join(", "), values.join(", "));
-        let insert = format!("insert into {table} ({names}) values ({values})");
+        let (names, values) = (names.join("\", \""), values.join(", "));
+        let insert = format!("insert into {table} (\"{names}\") values ({values})");
         diesel::sql_query(insert).execute(conn).unwrap();
     }
     tables
@@ -219,7 +219,7 @@ fn a_deleted_project_is_unreachable_and_no_writer_adds_rows() {
         assert!(matches!(taken, Err(StoreError::ProjectGone)));
         let locked = transaction(conn, |conn| crate::projects::lock(conn, project));
         assert!(matches!(locked, Err(StoreError::ProjectGone)));
-        assert!(!queue::lock_claimed(conn, &claimed[0]).unwrap());
+        assert_eq!(queue::lock_claimed(conn, &claimed[0]).unwrap(), None);
     }
     for write in [0, 1] {
         let result = transaction(conn, |conn| match write {

@@ -26,6 +26,14 @@ fn evaluated() -> Evaluated {
     }
 }
 
+/// Publishes this number of members, all of them changed.
+fn members(count: i64) -> impl FnOnce(&mut Conn, i64) -> Result<Option<PublishedMembers>> {
+    move |_, current| {
+        let version = current + 1;
+        Ok(Some(PublishedMembers { version, count }))
+    }
+}
+
 fn claim_one(conn: &mut Conn, lease: TimeDelta) -> Option<Cohort> {
     let project = next_project(conn, ProjectId(0), Utc::now()).unwrap()?;
     claim(conn, project, lease, 1).unwrap().pop()
@@ -91,7 +99,7 @@ fn a_lost_claim_leaves_no_unfinished_history() {
     claim_one(conn, TimeDelta::seconds(-1)).unwrap();
     let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     assert_eq!(unfinished(conn), 1);
-    publish(conn, &next, Utc::now(), evaluated(), |_| Ok(Some(3))).unwrap();
+    publish(conn, &next, Utc::now(), evaluated(), members(3)).unwrap();
     assert_eq!(unfinished(conn), 0);
     // A change of the cohort ends the claim.
     request_calculation(conn, cohort.id()).unwrap();
@@ -124,7 +132,7 @@ fn giving_a_claim_back_undoes_it() {
     );
     assert!(claim_one(conn, TimeDelta::seconds(9)).is_none());
     assert_eq!(
-        publish(conn, &second, Utc::now(), evaluated(), |_| Ok(Some(3))).unwrap(),
+        publish(conn, &second, Utc::now(), evaluated(), members(3)).unwrap(),
         Some(3)
     );
 }
@@ -141,9 +149,9 @@ fn an_expired_claim_is_taken_over_and_writes_nothing() {
     let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     assert_eq!((expired.id, expired.attempt + 1), (next.id, next.attempt));
     assert!(!renew_lease(conn, &expired, TimeDelta::seconds(9)).unwrap());
-    assert!(!lock_claimed(conn, &expired).unwrap());
+    assert_eq!(lock_claimed(conn, &expired).unwrap(), None);
     assert_eq!(
-        publish(conn, &expired, Utc::now(), evaluated(), |_| Ok(Some(7))).unwrap(),
+        publish(conn, &expired, Utc::now(), evaluated(), members(7)).unwrap(),
         None
     );
     let (row, _) = find(conn, cohort.project(), cohort.id()).unwrap().unwrap();
@@ -151,7 +159,7 @@ fn an_expired_claim_is_taken_over_and_writes_nothing() {
 
     // A request during a calculation is answered by another calculation.
     request_calculation(conn, cohort.id()).unwrap();
-    publish(conn, &next, Utc::now(), evaluated(), |_| Ok(Some(5))).unwrap();
+    publish(conn, &next, Utc::now(), evaluated(), members(5)).unwrap();
     let (row, _) = find(conn, cohort.project(), cohort.id()).unwrap().unwrap();
     assert_eq!(
         (row.count, row.version, row.is_calculating),
@@ -177,14 +185,14 @@ fn a_static_cohort_is_due_only_while_a_fill_is_pending() {
     let claimed = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     // A second query is set during the calculation of the first one, and fails.
     set_fill_pending_query(conn, cohort.id(), false).unwrap();
-    publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(Some(1))).unwrap();
+    publish(conn, &claimed, Utc::now(), evaluated(), members(1)).unwrap();
     let next = claim_one(conn, TimeDelta::seconds(9)).unwrap();
     assert!(next.fill_pending_query);
     fail(conn, &next, Utc::now(), Utc::now(), "unknown", "why").unwrap();
     assert_eq!(due_count(conn), 1);
     request_if_idle(conn, &[cohort.id]).unwrap();
     let last = claim_one(conn, TimeDelta::seconds(9)).unwrap();
-    publish(conn, &last, Utc::now(), evaluated(), |_| Ok(Some(2))).unwrap();
+    publish(conn, &last, Utc::now(), evaluated(), members(2)).unwrap();
     assert_eq!(due_count(conn), 0);
 }
 
@@ -219,7 +227,7 @@ fn calculations_beyond_a_number_are_found_and_deleted_also_failed_ones() {
         if fails {
             fail(conn, &claimed, Utc::now(), Utc::now(), "unknown", "why").unwrap();
         } else {
-            publish(conn, &claimed, Utc::now(), evaluated(), |_| Ok(Some(0))).unwrap();
+            publish(conn, &claimed, Utc::now(), evaluated(), members(0)).unwrap();
         }
     }
     let times = history::times(conn, 0, 2, 9).unwrap();
@@ -285,14 +293,14 @@ fn a_postponed_cohort_waits_for_as_long_as_its_request_and_has_no_failure() {
         );
         // A worker without a claim writes nothing.
         assert_eq!(
-            publish(conn, &claimed, now, evaluated(), |_| Ok(Some(9))).unwrap(),
+            publish(conn, &claimed, now, evaluated(), members(9)).unwrap(),
             None
         );
         let ended = cohorts::lease_until.eq(now - TimeDelta::seconds(1));
         diesel::update(row).set(ended).execute(conn).unwrap();
         let again = claim_one(conn, TimeDelta::seconds(9)).unwrap();
         assert_eq!(again.errors_calculating, 0);
-        let published = publish(conn, &again, now, evaluated(), |_| Ok(Some(1))).unwrap();
+        let published = publish(conn, &again, now, evaluated(), members(1)).unwrap();
         assert_eq!(published, Some(1));
     }
 }

@@ -56,11 +56,7 @@ where c.project_id = $1 and c.deleted and $2 > coalesce(c.deleted_at, (select ma
         where a.cohort_id = c.id and a.activity = 'deleted'), c.created_at)
 order by c.id;
 
--- purge::DELETE_CHUNKS
-delete
-from member_chunks m
-using (select chunk, version
-    from member_chunks
-    where shard_key = $1 and cohort_id = $2
-    limit $3) old
-where m.shard_key = $1 and m.cohort_id = $2 and m.chunk = old.chunk and m.version = old.version;
+-- queue::PUBLISH_REMOVALS
+update cohorts c set member_version = keys.version, count = keys.count, attempt = case when c.lease_until is null then greatest(c.attempt, keys.version) else c.attempt end
+from unnest($1, $2, $3) as keys(id, version, count)
+where c.id = keys.id;

@@ -1,15 +1,7 @@
--- members::CHUNK_VERSIONS
-select m.*
-from unnest($2) as keys(cohort_id)
-cross join lateral (select cohort_id, version, members
-    from member_chunks
-    where shard_key = $1 and cohort_id = keys.cohort_id and chunk = $3
-    offset 0) m;
-
 -- members::NEWEST_CHUNKS
 select m.*
 from unnest($2, $3) as keys(cohort_id, version)
-cross join lateral (select distinct on (chunk) cohort_id, version, members
+cross join lateral (select distinct on (chunk) cohort_id, members
     from member_chunks
     where shard_key = $1 and cohort_id = keys.cohort_id and chunk = any($4) and version <= keys.version
     order by chunk, version desc) m;

@@ -89,6 +89,41 @@ delete
 from member_chunks
 where shard_key = $1 and cohort_id > $2 and cohort_id <= $3;
 
+-- project_deletion::MEMBER_CHANGES.bound
+select max(n) as number
+from (select number as n
+    from member_changes
+    where shard_key = $1 and number > $2
+    order by number
+    limit $3) next;
+
+-- project_deletion::MEMBER_CHANGES.delete
+delete
+from member_changes
+where shard_key = $1 and number > $2 and number <= $3;
+
+-- project_deletion::COHORT_SIZES.bound
+select max(n) as number
+from (select cohort_id as n
+    from cohort_sizes
+    where shard_key = $1 and cohort_id > $2
+    order by cohort_id
+    limit $3) next;
+
+-- project_deletion::COHORT_SIZES.delete
+delete
+from cohort_sizes
+where shard_key = $1 and cohort_id > $2 and cohort_id <= $3;
+
+-- project_deletion::DELETE_SLICES
+delete
+from member_change_slices s
+using (select cohort_id, version, first_chunk
+    from member_change_slices
+    where shard_key = $1
+    limit $2) old
+where s.shard_key = $1 and s.cohort_id = old.cohort_id and s.version = old.version and s.first_chunk = old.first_chunk;
+
 -- project_deletion::DELETE_SEGMENTS
 delete
 from segments s

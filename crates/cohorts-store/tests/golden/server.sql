@@ -4,6 +4,9 @@ select current_setting($1) as value;
 -- health::CLOCK
 select clock_timestamp() as time;
 
+-- health::DATABASE_BYTES
+select pg_database_size(current_database()) as number;
+
 -- health::MAY_CHANGE_TABLES
 select has_schema_privilege('public', 'create') and not exists (select
     from pg_class c
@@ -50,6 +53,10 @@ join pg_dist_shard_placement p on p.shardid = get_shard_id_for_distribution_colu
 select setting::bigint as number
 from pg_settings
 where name = 'citus.recover_2pc_interval';
+
+-- distribution::BYTES
+select coalesce(sum(citus_total_relation_size(p.logicalrelid)), 0)::bigint as number
+from pg_dist_partition p;
 
 -- distribution::NODE_CONNINFO
 select current_setting('citus.node_conninfo') as name;

@@ -2,8 +2,9 @@
 
 use cohorts_api::Patch;
 use cohorts_api::types::{Cohort, PatchedCohort, Upload};
+use cohorts_store::changes::{self, Cause};
 use cohorts_store::definition::Definition;
-use cohorts_store::{CohortId, Conn, cohorts, members, projects, queue, tombstones};
+use cohorts_store::{CohortId, Conn, cohorts, projects, queue, tombstones};
 
 use super::definition::CheckedDefinition;
 use super::references::{self, References};
@@ -113,7 +114,7 @@ pub fn change(
 /// Replaces merged members of a cohort that becomes static by their survivors, because no later calculation does it.
 fn resolve_members(conn: &mut Conn, row: &cohorts::Cohort) -> Result<(), Error> {
     let tombstones = tombstones::all(conn, row.project().shard_key())?;
-    members::edit(conn, &row.into(), |members| {
+    changes::edit(conn, &row.into(), Cause::Merge, |members| {
         Ok(tombstones.resolved(&members))
     })?;
     Ok(())
@@ -150,7 +151,8 @@ fn apply(
     mut upload: UploadedPersons,
 ) -> Result<Upload, Error> {
     upload.resolve(conn, row.project().shard_key())?;
-    let edit = members::edit(conn, &row.into(), |members| Ok(upload.applied(members)))?;
+    let change = |members| Ok(upload.applied(members));
+    let edit = changes::edit(conn, &row.into(), Cause::Upload, change)?;
     let applied = upload.record(conn, caller, row.id(), &edit)?;
     if applied.added > 0 {
         activity_log::persons_edited(conn, caller, row.id(), "persons_added_manually")?;

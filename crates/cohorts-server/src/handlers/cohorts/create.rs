@@ -3,10 +3,10 @@
 use std::fs::File;
 
 use cohorts_api::types::{Cohort, CohortCreate, Upload};
+use cohorts_store::changes::{self, Cause, StaticCohort};
 use cohorts_store::definition::Definition;
-use cohorts_store::members::{self, StaticCohort};
 use cohorts_store::{
-    CohortId, Conn, ProjectId, Store, cohorts, projects, queue, tombstones, transaction,
+    CohortId, Conn, ProjectId, Store, cohorts, members, projects, queue, tombstones, transaction,
 };
 use roaring::RoaringBitmap;
 
@@ -106,7 +106,12 @@ fn write_members(
     members: RoaringBitmap,
     upload: Option<UploadedPersons>,
 ) -> Result<Option<Upload>, Error> {
-    let edit = members::edit(conn, &StaticCohort::from(row), |_| Ok(members))?;
+    let cause = if upload.is_some() {
+        Cause::Upload
+    } else {
+        Cause::Manual
+    };
+    let edit = changes::edit(conn, &StaticCohort::from(row), cause, |_| Ok(members))?;
     upload
         .map(|upload| upload.record(conn, caller, row.id(), &edit))
         .transpose()
@@ -168,7 +173,8 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     activity_log::created(conn, caller, row.id(), &definition)?;
     let members = members::read(conn, project.shard_key(), id, source.member_version)?;
     let members = tombstones::all(conn, project.shard_key())?.resolved(&members);
-    members::edit(conn, &StaticCohort::from(&row), |_| Ok(members))?;
+    let copied = StaticCohort::from(&row);
+    changes::edit(conn, &copied, Cause::Manual, |_| Ok(members))?;
     find(conn, project, row.id())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cohorts_store::erasures::EventDays;
 use cohorts_store::{
-    CohortId, Conn, ShardKey, cohorts, erasures, events, members, persons, projects, scan,
+    CohortId, Conn, ShardKey, changes, cohorts, erasures, events, persons, projects, scan,
     tombstones,
 };
 use roaring::RoaringBitmap;
@@ -66,16 +66,15 @@ pub fn delete_all(
         if present.is_empty() {
             return Ok(0);
         }
-        remove_from_cohorts(conn, caller, &cohorts, &present)?;
         let later = events::delete_of_persons(conn, shard_key, &ordinals, seen_seq)?;
-        let present: Vec<i64> = present.into_iter().map(i64::from).collect();
-        let retired = tombstones::with_merged(conn, shard_key, &present)?;
+        let deleted: Vec<i64> = present.iter().map(i64::from).collect();
+        let retired = tombstones::with_merged(conn, shard_key, &deleted)?;
         let merged = retired.iter().copied();
         let merged: Vec<i64> = merged
             .filter(|ordinal| !ordinals.contains(ordinal))
             .collect();
         let of_merged = events::delete_of_persons(conn, shard_key, &merged, 0)?;
-        for ordinal in &present {
+        for ordinal in &deleted {
             persons::delete(conn, shard_key, seq, *ordinal)?;
         }
         let none = retired
@@ -86,7 +85,9 @@ pub fn delete_all(
             erased.entry(ordinal).or_default().extend(events);
         }
         erasures::record(conn, shard_key, seq, &erased)?;
-        Ok(present.len())
+        // The head of the change log is the last lock.
+        remove_from_cohorts(conn, caller, &cohorts, &present)?;
+        Ok(deleted.len())
     })
 }
 
@@ -121,11 +122,87 @@ fn remove_from_cohorts(
     ordinals: &RoaringBitmap,
 ) -> Result<(), Error> {
     let shard_key = caller.project.id().shard_key();
-    let left = members::remove_everywhere(conn, shard_key, cohorts, ordinals)?;
-    cohorts::decrement_counts(conn, &left)?;
+    let left = changes::remove_persons(conn, shard_key, cohorts, ordinals)?;
     let static_cohorts = cohorts.iter().filter(|cohort| cohort.is_static);
-    for cohort in static_cohorts.filter(|cohort| left.contains_key(&cohort.id)) {
+    for cohort in static_cohorts.filter(|cohort| left.contains(&cohort.id)) {
         activity_log::persons_edited(conn, caller, CohortId(cohort.id), "person_removed_manually")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use cohorts_store::changes::{Cause, StaticCohort};
+    use cohorts_store::definition::Definition;
+    use cohorts_store::testing::TestDatabase;
+    use cohorts_store::{keys, transaction};
+    use diesel::prelude::*;
+    use diesel::sql_types::BigInt;
+
+    use super::*;
+    use crate::index::IndexedStore;
+    use crate::ingest::{Arrival, Item, commit};
+
+    #[derive(QueryableByName)]
+    struct Number {
+        #[diesel(sql_type = BigInt)]
+        number: i64,
+    }
+
+    fn number(conn: &mut Conn, statement: &str) -> i64 {
+        let row: Number = diesel::sql_query(statement).get_result(conn).unwrap();
+        row.number
+    }
+
+    const WAITING: &str = "select count(*) as number from pg_stat_activity \
+        where datname = current_database() and wait_event_type = 'Lock'";
+
+    #[test]
+    fn a_deletion_that_waits_for_an_erasure_does_not_hold_the_change_head() {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
+        let conn = &mut *store.connection().unwrap();
+        let project = projects::create(conn, "P", "UTC", "phc_x").unwrap();
+        let (id, shard_key) = (project.id(), project.id().shard_key());
+        let owner = keys::teammate(conn, "a@x.io", "").unwrap();
+        let text = r#"{"event": "x", "distinct_id": "a"}"#;
+        let item = Item::read(text, &Arrival::of_file(), Uuid::now_v7).unwrap();
+        commit(&store, id, &[item]).unwrap();
+        // Without events, the first transaction of the deletion records no erasure.
+        let events = diesel::sql_query("delete from events").execute(conn);
+        assert_eq!(events.unwrap(), 1);
+        let mut definition = Definition::default();
+        definition.is_static = true;
+        let cohort = cohorts::create(conn, id, &owner, &definition).unwrap();
+        transaction(conn, |conn| {
+            let members = RoaringBitmap::from_iter([0_u32]);
+            let cohort = StaticCohort::from(&cohort);
+            changes::edit(conn, &cohort, Cause::Manual, |_| Ok(members))
+        })
+        .unwrap();
+        let caller = Caller::of_command(owner, project);
+        let uuid = persons::uuids_by_ordinal(conn, shard_key, &[0]).unwrap()[&0];
+        thread::scope(|scope| {
+            let deletion = transaction(conn, |conn| {
+                let erased = [(0, EventDays::new())].into();
+                erasures::record(conn, shard_key, 0, &erased)?;
+                let deletion =
+                    scope.spawn(|| delete(&mut *store.connection().unwrap(), &caller, uuid));
+                let other = &mut *store.connection().unwrap();
+                while number(other, WAITING) == 0 {
+                    assert!(!deletion.is_finished());
+                    thread::yield_now();
+                }
+                let head = "select number from change_heads for update nowait";
+                assert_eq!(number(other, head), 1);
+                Ok::<_, Error>(deletion)
+            });
+            deletion.unwrap().join().unwrap().unwrap();
+        });
+        assert_eq!(number(conn, "select number from change_heads"), 2);
+        let pending = erasures::pending(conn, shard_key, 9).unwrap();
+        assert_eq!(pending.len(), 1);
+    }
 }
