@@ -146,13 +146,13 @@ mod tests {
     use crate::ingest::{Arrival, Item, commit};
 
     #[derive(QueryableByName)]
-    struct Number {
+    struct SelectedNumber {
         #[diesel(sql_type = BigInt)]
         number: i64,
     }
 
     fn number(conn: &mut Conn, statement: &str) -> i64 {
-        let row: Number = diesel::sql_query(statement).get_result(conn).unwrap();
+        let row: SelectedNumber = diesel::sql_query(statement).get_result(conn).unwrap();
         row.number
     }
 
