@@ -189,7 +189,7 @@ mod tests {
                 let erased = [(0, EventDays::new())].into();
                 erasures::record(conn, shard_key, 0, &erased)?;
                 let deletion =
-                    scope.spawn(|| delete(&mut *store.connection().unwrap(), &caller, uuid));
+                    scope.spawn(|| delete(&mut store.connection().unwrap(), &caller, uuid));
                 let other = &mut *store.connection().unwrap();
                 while number(other, WAITING) == 0 {
                     assert!(!deletion.is_finished());
