@@ -59,7 +59,7 @@ impl Replaceable {
     pub fn replace_after(&self, limit: Duration) -> std::io::Result<()> {
         {
             let mut state = self.state.lock();
-            if !(state.run_since).is_some_and(|time| time.elapsed() >= limit) {
+            if (state.run_since).is_none_or(|time| time.elapsed() < limit) {
                 return Ok(());
             }
             state.generation += 1;

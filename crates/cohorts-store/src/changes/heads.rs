@@ -72,7 +72,7 @@ diesel::define_sql_function! {
 }
 
 /// The numbers and the time of some changes.
-pub(super) struct Numbers {
+pub(super) struct TakenNumbers {
     /// The last of the numbers.
     pub(super) last: i64,
     pub(super) published_at: DateTime<Utc>,
@@ -86,7 +86,7 @@ pub(super) fn take_numbers(
     shard_key: ShardKey,
     count: i64,
     bytes: i64,
-) -> Result<Numbers> {
+) -> Result<TakenNumbers> {
     let (last, published_at) = diesel::insert_into(change_heads::table)
         .values((
             change_heads::shard_key.eq(shard_key.0),
@@ -110,7 +110,7 @@ pub(super) fn take_numbers(
         ))
         .returning((change_heads::number, change_heads::published_at))
         .get_result(conn)?;
-    Ok(Numbers { last, published_at })
+    Ok(TakenNumbers { last, published_at })
 }
 
 /// Subtracts deleted bytes.

@@ -146,13 +146,13 @@ mod tests {
     use crate::ingest::{Arrival, Item, commit};
 
     #[derive(QueryableByName)]
-    struct Number {
+    struct SelectedNumber {
         #[diesel(sql_type = BigInt)]
         number: i64,
     }
 
     fn number(conn: &mut Conn, statement: &str) -> i64 {
-        let row: Number = diesel::sql_query(statement).get_result(conn).unwrap();
+        let row: SelectedNumber = diesel::sql_query(statement).get_result(conn).unwrap();
         row.number
     }
 
@@ -189,7 +189,7 @@ mod tests {
                 let erased = [(0, EventDays::new())].into();
                 erasures::record(conn, shard_key, 0, &erased)?;
                 let deletion =
-                    scope.spawn(|| delete(&mut *store.connection().unwrap(), &caller, uuid));
+                    scope.spawn(|| delete(&mut store.connection().unwrap(), &caller, uuid));
                 let other = &mut *store.connection().unwrap();
                 while number(other, WAITING) == 0 {
                     assert!(!deletion.is_finished());

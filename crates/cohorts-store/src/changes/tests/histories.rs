@@ -109,7 +109,7 @@ fn differences_of_random_histories_are_merged_replayed_and_undone_exactly() {
 }
 
 /// A history with what the members were after each number of the log.
-struct History {
+struct LogHistory {
     fixture: LoggedProject,
     random: Random,
     members: [RoaringBitmap; COHORTS],
@@ -119,7 +119,7 @@ struct History {
     claimed: Option<(usize, Cohort)>,
 }
 
-impl History {
+impl LogHistory {
     fn new(seed: u64) -> Self {
         Self {
             fixture: LoggedProject::new(COHORTS),
@@ -310,7 +310,7 @@ impl History {
 fn replay_of_random_histories_from_any_number_ends_with_the_members() {
     let (mut merged, mut deleted) = (0, 0);
     for seed in 0..HISTORIES {
-        let mut history = History::new(seed);
+        let mut history = LogHistory::new(seed);
         for _ in 0..STEPS {
             history.step();
         }
