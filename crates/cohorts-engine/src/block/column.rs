@@ -140,19 +140,14 @@ impl Column {
         Ok(self.dates(time_zone, meter)?.first_from(instant))
     }
 
-    /// The values by date; kept for the first time zone.
+    /// The values by date.
     fn dates<I: Interrupt>(
         &self,
         time_zone: &TimeZone,
         meter: &Meter<I>,
     ) -> Result<Cow<'_, DateOrder>, I::Error> {
         let make = || self.dictionary.dates(time_zone, meter);
-        let dates = self.by_date.get_or_make(make)?;
-        Ok(if dates.is_for(time_zone) {
-            Cow::Borrowed(dates)
-        } else {
-            Cow::Owned(make()?)
-        })
+        self.by_date.for_zone(time_zone, make)
     }
 
     /// The column without values that no row has.

@@ -2,6 +2,7 @@
 //!
 //! Blocks are immutable, so an order is made once. Most blocks never need one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +25,22 @@ impl<T> Derived<T> {
     /// The value, if it was made.
     pub fn get(&self) -> Option<&T> {
         self.0.get()
+    }
+}
+
+impl Derived<DateOrder> {
+    /// The dates for a time zone, by `make`; kept for the first time zone.
+    pub fn for_zone<E>(
+        &self,
+        time_zone: &TimeZone,
+        make: impl Fn() -> Result<DateOrder, E>,
+    ) -> Result<Cow<'_, DateOrder>, E> {
+        let dates = self.get_or_make(&make)?;
+        Ok(if dates.time_zone == *time_zone {
+            Cow::Borrowed(dates)
+        } else {
+            Cow::Owned(make()?)
+        })
     }
 }
 
@@ -85,10 +102,6 @@ impl DateOrder {
             Some((instant, *ordinal))
         });
         DateOrder::new(&self.time_zone, dated.collect())
-    }
-
-    pub fn is_for(&self, time_zone: &TimeZone) -> bool {
-        self.time_zone == *time_zone
     }
 
     /// The entries with an instant in `span`.

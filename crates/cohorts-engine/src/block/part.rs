@@ -162,24 +162,18 @@ impl PartValues {
         Ok(self.dates(time_zone, meter)?.first_from(instant))
     }
 
-    /// The dates of the part; kept for the first time zone.
+    /// The dates of the part.
     fn dates<I: Interrupt>(
         &self,
         time_zone: &TimeZone,
         meter: &Meter<I>,
     ) -> Result<Cow<'_, DateOrder>, I::Error> {
-        let make = || {
+        self.by_date.for_zone(time_zone, || {
             let dates = self.dictionary.dates(time_zone, meter)?;
             Ok(match &self.postings {
                 Postings::Bitmaps(_) => dates,
                 Postings::Pairs(pairs) => dates.by_ordinal(self.dictionary.len(), pairs),
             })
-        };
-        let dates = self.by_date.get_or_make(make)?;
-        Ok(if dates.is_for(time_zone) {
-            Cow::Borrowed(dates)
-        } else {
-            Cow::Owned(make()?)
         })
     }
 
