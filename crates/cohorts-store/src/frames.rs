@@ -32,21 +32,6 @@ pub fn pack(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(frames.map_err(anyhow::Error::from)?.concat())
 }
 
-/// Compresses the pieces of one value in order.
-///
-/// # Errors
-///
-/// [`StoreError::Other`] if the pieces together have [`MAX_BYTES`] or more.
-pub fn pack_all(pieces: impl IntoIterator<Item = Vec<u8>>) -> Result<Vec<u8>> {
-    let (mut data, mut size) = (Vec::new(), 0);
-    for piece in pieces {
-        size += piece.len();
-        check_size(size)?;
-        data.extend(pack(&piece)?);
-    }
-    Ok(data)
-}
-
 fn check_size(size: usize) -> Result<()> {
     if (size as u64) < MAX_BYTES {
         Ok(())
@@ -120,11 +105,5 @@ mod tests {
                 assert!(prefix.len() <= FRAME && bytes.starts_with(&prefix));
             }
         }
-    }
-
-    #[test]
-    fn pieces_are_packed_into_one_value() {
-        let packed = pack_all([vec![1, 2], Vec::new(), vec![3]]).unwrap();
-        assert_eq!(unpack(&packed), Some(vec![1, 2, 3]));
     }
 }
