@@ -43,24 +43,10 @@ pub(super) fn insert(conn: &mut Conn, shard_key: ShardKey, changed: &[KeyedChunk
     Ok(())
 }
 
+/// What an abandoned attempt has left above the published version of each cohort.
 pub(crate) const CLEAR_CHUNKS: &str = "\
     delete from member_chunks m using unnest($2, $3) as keys(cohort_id, version) \
     where m.shard_key = $1 and m.cohort_id = keys.cohort_id and m.version > keys.version";
-
-/// Deletes the rows above the published version of each cohort, which an abandoned attempt has left.
-pub(super) fn clear(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    cohorts: &[i64],
-    versions: &[i64],
-) -> Result<()> {
-    diesel::sql_query(CLEAR_CHUNKS)
-        .bind::<BigInt, _>(shard_key.0)
-        .bind::<Array<BigInt>, _>(cohorts)
-        .bind::<Array<BigInt>, _>(versions)
-        .execute(conn)?;
-    Ok(())
-}
 
 pub(crate) const PRUNE: &str = "\
     delete from member_chunks m where m.shard_key = $1 and m.cohort_id = $2 and m.chunk = any($3) and exists ( \

@@ -215,24 +215,10 @@ pub(super) fn delete_of_cohort(
     Ok(diesel::delete(rows).execute(conn)?)
 }
 
+/// What an abandoned attempt has left above the published version of each cohort.
 pub(crate) const CLEAR_SLICES: &str = "\
     delete from member_change_slices s using unnest($2, $3) as keys(cohort_id, version) \
     where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version > keys.version";
-
-/// Deletes the slices above the published version of each cohort, which an abandoned attempt has left.
-pub(super) fn clear(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    cohorts: &[i64],
-    versions: &[i64],
-) -> Result<()> {
-    diesel::sql_query(CLEAR_SLICES)
-        .bind::<BigInt, _>(shard_key.0)
-        .bind::<Array<BigInt>, _>(cohorts)
-        .bind::<Array<BigInt>, _>(versions)
-        .execute(conn)?;
-    Ok(())
-}
 
 /// The cohorts with slices in the log of a shard key.
 pub(super) fn cohorts(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<i64>> {

@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cohorts_engine::chunks::{Chunk, changed, split};
+use diesel::RunQueryDsl;
+use diesel::sql_types::{Array, BigInt};
 use roaring::RoaringBitmap;
 
-use super::chunks::{self, ChunkVersion, KeyedChunk};
+use super::chunks::{self, CLEAR_CHUNKS, ChunkVersion, KeyedChunk};
 use super::delta::MemberDelta;
 use super::rows::{self, ChangeRow, ROW_BYTES};
-use super::{Cause, heads, sizes, slices};
+use super::slices::{self, CLEAR_SLICES};
+use super::{Cause, heads, sizes};
 use crate::cohorts::{Cohort, LockedCohort};
 use crate::{CohortId, Conn, Result, ShardKey, members, queue};
 
@@ -167,8 +170,13 @@ pub fn stage(
 
 /// Deletes everything above the published version of each cohort.
 fn clear(conn: &mut Conn, shard_key: ShardKey, cohorts: &[i64], versions: &[i64]) -> Result<()> {
-    chunks::clear(conn, shard_key, cohorts, versions)?;
-    slices::clear(conn, shard_key, cohorts, versions)?;
+    for statement in [CLEAR_CHUNKS, CLEAR_SLICES] {
+        diesel::sql_query(statement)
+            .bind::<BigInt, _>(shard_key.0)
+            .bind::<Array<BigInt>, _>(cohorts)
+            .bind::<Array<BigInt>, _>(versions)
+            .execute(conn)?;
+    }
     rows::clear(conn, shard_key, cohorts, versions)
 }
 
