@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
+use roaring::RoaringBitmap;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -100,6 +101,13 @@ impl WideEventBlock {
             block: self.block.resolved(resolve),
             left_out: self.left_out.clone(),
         }
+    }
+
+    /// Returns the block without the events of these persons; `None` if it has none of theirs.
+    pub fn without(&self, persons: &RoaringBitmap) -> Option<WideEventBlock> {
+        let is_left = |ordinal| (!persons.contains(ordinal)).then_some(ordinal);
+        let has_some = !self.block.persons().is_disjoint(persons);
+        has_some.then(|| self.resolved(is_left))
     }
 }
 

@@ -30,11 +30,7 @@ impl ProjectIndex {
     ) -> Result<Option<T>, StoreError> {
         cohorts_store::transaction(conn, |conn| {
             projects::lock(conn, project)?;
-            let row = projects::find(conn, project)?;
-            let retention = row.map(|row| RetentionState {
-                days: row.event_retention_days,
-                changes: row.retention_changes,
-            });
+            let retention = RetentionState::of(conn, project)?;
             let later = tombstones::since(conn, project.shard_key(), self.seq)?;
             if retention == Some(self.retention) && !later.has_deletions() {
                 write(conn).map(Some)

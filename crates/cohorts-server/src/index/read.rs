@@ -29,6 +29,17 @@ pub struct RetentionState {
     pub changes: i64,
 }
 
+impl RetentionState {
+    /// The retention of a project; `None` if the project does not exist.
+    pub fn of(conn: &mut Conn, project: ProjectId) -> Result<Option<Self>, cohorts_store::Error> {
+        let row = projects::find(conn, project)?;
+        Ok(row.map(|row| Self {
+            days: row.event_retention_days,
+            changes: row.retention_changes,
+        }))
+    }
+}
+
 /// A read transaction: all of its statements see the data of one instant. Clones share the connection.
 #[derive(Clone)]
 pub struct ReadTx<'a> {
@@ -204,11 +215,7 @@ impl<'a> ReadTx<'a> {
     }
 
     pub fn retention(&self) -> IndexResult<RetentionState> {
-        let project = self.with_conn(|conn| projects::find(conn, self.project))?;
-        let project = project.ok_or(IndexError::ProjectNotFound)?;
-        Ok(RetentionState {
-            days: project.event_retention_days,
-            changes: project.retention_changes,
-        })
+        let retention = self.with_conn(|conn| RetentionState::of(conn, self.project))?;
+        retention.ok_or(IndexError::ProjectNotFound)
     }
 }

@@ -143,11 +143,9 @@ pub fn rewrite_without(
                 return Ok(false);
             };
             for wide in blocks {
-                if wide.block.persons().is_disjoint(ordinals) {
+                let Some(rest) = wide.without(ordinals) else {
                     continue;
-                }
-                let rest =
-                    wide.resolved(|ordinal| (!ordinals.contains(ordinal)).then_some(ordinal));
+                };
                 segments::delete(conn, shard_key, event, place)?;
                 if rest.block.rows() > 0 {
                     let segment = (event.to_owned(), format::pack(&rest, place)?);

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use cohorts_engine::WideEventBuilder;
 use cohorts_store::segments::{self, Segment, SegmentPlace};
-use cohorts_store::{
-    Conn, Error, ProjectId, ShardKey, events, projects, scan, tombstones, transaction,
-};
+use cohorts_store::{Conn, Error, ProjectId, ShardKey, events, scan, tombstones, transaction};
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -139,10 +137,9 @@ fn without(segment: Segment, persons: &RoaringBitmap) -> Result<Option<Segment>,
     }
     let wide = format::unpack_all(&segment);
     let wide = wide.ok_or_else(|| Error::Corrupt("a segment in memory".to_owned()))?;
-    if wide.block.persons().is_disjoint(persons) {
+    let Some(rest) = wide.without(persons) else {
         return Ok(Some(segment));
-    }
-    let rest = wide.resolved(|ordinal| (!persons.contains(ordinal)).then_some(ordinal));
+    };
     let is_empty = rest.block.rows() == 0;
     (!is_empty)
         .then(|| format::pack(&rest, segment.place))
@@ -156,15 +153,6 @@ fn deleted_since(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<Roari
     Ok(retired
         .filter(|ordinal| tombstones.resolve(*ordinal).is_none())
         .collect())
-}
-
-/// The retention of a project; `None` if the project is deleted.
-fn retention(conn: &mut Conn, project: ProjectId) -> Result<Option<RetentionState>, Error> {
-    let row = projects::find(conn, project)?;
-    Ok(row.map(|row| RetentionState {
-        days: row.event_retention_days,
-        changes: row.retention_changes,
-    }))
 }
 
 /// The outcome of a write of segments.
@@ -198,7 +186,7 @@ impl SegmentWriter {
         project: ProjectId,
         max_bytes: usize,
     ) -> Result<Option<Self>, Error> {
-        let retention = retention(conn, project)?;
+        let retention = RetentionState::of(conn, project)?;
         let Some(retention) = retention.filter(|retention| retention.days.is_none()) else {
             return Ok(None);
         };
@@ -268,7 +256,7 @@ impl SegmentWriter {
         let segments = std::mem::take(&mut self.builder).finish(through, &deleted)?;
         let (outcome, head) = transaction(conn, |conn| {
             let head = segments::lock_head(conn, shard_key)?.through_seq;
-            if retention(conn, self.project)? != Some(self.retention) {
+            if RetentionState::of(conn, self.project)? != Some(self.retention) {
                 return Ok((SegmentWrite::Ended, head));
             }
             if head != self.base || deleted_since(conn, shard_key, head)? != deleted {
