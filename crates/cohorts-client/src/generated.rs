@@ -2425,6 +2425,35 @@ pub mod types {
             Ok(value.into())
         }
     }
+    /// The size of a cohort in one interval.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortSize {
+        /// Start of the interval.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Number of members at the end of the interval; null if unknown.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub count: ::std::option::Option<i64>,
+        /// Number of times a person entered in the interval; null if it was not recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub entered: ::std::option::Option<i64>,
+        /// Number of times a person left in the interval; null if it was not recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub left: ::std::option::Option<i64>,
+    }
+    /// Extension of this service; not part of PostHog's API.
+    /// The sizes of a cohort over time.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortSizes {
+        /// Rows with an earlier `at` are not recorded, but evaluated; null if all rows are recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub evaluated_before: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// The intervals; the oldest comes first.
+        pub results: ::std::vec::Vec<CohortSize>,
+        /// True if the evaluated rows depend on properties of persons, or on a static cohort. The service knows only the current properties and the current list of members, so these rows can differ from the sizes at that time.
+        pub uses_current_properties: bool,
+    }
     /// The type of a cohort. Later versions can have more types.
     /// - `static`: The members are a stored list.
     /// - `person_property`: The filter tests only properties of persons.
@@ -2693,6 +2722,83 @@ pub mod types {
             value: ::std::string::String,
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
+        }
+    }
+    /// The values of `CohortsSizesInterval`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortsSizesInterval {
+        /// The value `minute`.
+        #[serde(rename = "minute")]
+        Minute,
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+    }
+    impl ::std::fmt::Display for CohortsSizesInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Minute => f.write_str("minute"),
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortsSizesInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "minute" => Ok(Self::Minute),
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortsSizesInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortsSizesInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::default::Default for CohortsSizesInterval {
+        fn default() -> Self {
+            CohortsSizesInterval::Day
         }
     }
     /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
@@ -10460,6 +10566,38 @@ impl Client {
     pub fn cohorts_used_in_retrieve(&self) -> builder::CohortsUsedInRetrieve<'_> {
         builder::CohortsUsedInRetrieve::new(self)
     }
+    /// List the sizes of a cohort over time
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one row per interval from `from` to `to`, the oldest first, at most 1,000. The interval that has begun last is part of them, as far as it has passed.
+    ///
+    /// The service records the size of a cohort with each change of its members: by the minute for a day, by the hour for 90 days, and then by the UTC day. All changes of a recorded span count in the interval in which the span begins.
+    ///
+    /// The size of a dynamic cohort before its first record is evaluated: the number of persons who match the filter of now as of the end of the interval. Events that the service has deleted are missing from it.
+    /// One response has at most 60 evaluated rows, the newest ones, and only as many as the time of a request allows. In all earlier rows, `count` is null. It is also null in the rows of a static cohort before its first record, and if the filter cannot be calculated.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/sizes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `from`: An instant in the first interval. Absent means about 30 intervals before `to`.
+    /// - `interval`: The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+    /// - `to`: The end, which is not included. Absent, or later than now, means now.
+    /// ```text
+    /// let response = client.cohorts_sizes()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .from(from)
+    ///     .interval(interval)
+    ///     .to(to)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_sizes(&self) -> builder::CohortsSizes<'_> {
+        builder::CohortsSizes::new(self)
+    }
     /// List the members of a cohort
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -10478,6 +10616,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -10497,6 +10640,7 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
@@ -10525,6 +10669,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    ///
     /// - `bom`: Extension of this service; not part of PostHog's API.
     /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
     ///
@@ -10544,6 +10693,7 @@ impl Client {
     /// let response = client.cohorts_persons_csv()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
@@ -10570,6 +10720,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
     ///
@@ -10586,6 +10741,7 @@ impl Client {
     /// let response = client.cohorts_persons_ndjson()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
@@ -13045,6 +13201,157 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_sizes`]
+    ///
+    /// [`Client::cohorts_sizes`]: super::Client::cohorts_sizes
+    #[derive(Debug, Clone)]
+    pub struct CohortsSizes<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        from: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+        interval: Result<Option<types::CohortsSizesInterval>, String>,
+        to: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+    }
+    impl<'a> CohortsSizes<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                from: Ok(None),
+                interval: Ok(None),
+                to: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `from`. An instant in the first interval. Absent means about 30 intervals before `to`.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `interval`. The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+        pub fn interval<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortsSizesInterval>,
+        {
+            self.interval = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `CohortsSizesInterval` for interval failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `to`. The end, which is not included. Absent, or later than now, means now.
+        pub fn to<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.to = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for to failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/sizes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortSizes>, Error<types::Error>> {
+            let Self { client, project_id, id, from, interval, to } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let interval = interval.map_err(Error::InvalidRequest)?;
+            let to = to.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/sizes/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("interval", &interval))
+                .query(&progenitor_client::QueryParam::new("to", &to))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_sizes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_persons_retrieve`]
     ///
     /// [`Client::cohorts_persons_retrieve`]: super::Client::cohorts_persons_retrieve
@@ -13053,6 +13360,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
@@ -13069,6 +13377,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
@@ -13100,6 +13409,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -13219,6 +13545,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 cursor,
                 distinct_id,
                 email,
@@ -13230,6 +13557,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
@@ -13258,6 +13586,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
@@ -13305,6 +13634,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
@@ -13321,6 +13651,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
@@ -13352,6 +13683,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `bom`. Extension of this service; not part of PostHog's API.
@@ -13468,6 +13816,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 bom,
                 cursor,
                 distinct_id,
@@ -13479,6 +13828,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
@@ -13503,6 +13853,7 @@ pub mod builder {
             let mut request = client
                 .client
                 .get(url)
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
@@ -13548,6 +13899,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
@@ -13563,6 +13915,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
@@ -13593,6 +13946,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -13697,6 +14067,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 cursor,
                 distinct_id,
                 email,
@@ -13707,6 +14078,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
@@ -13730,6 +14102,7 @@ pub mod builder {
             let mut request = client
                 .client
                 .get(url)
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))

@@ -97,6 +97,7 @@
 #![warn(missing_docs)]
 
 mod block;
+pub mod calendar;
 pub mod chunks;
 mod condition;
 pub mod condition_type;

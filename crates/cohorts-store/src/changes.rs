@@ -27,7 +27,7 @@ pub use chunks::prune;
 pub use delta::MemberDelta;
 pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snapshot};
 pub use heads::{ChangeHead, heads, total_bytes};
-pub use past::{as_of, delta_since, replay};
+pub use past::{as_of, delta_since, persons_as_of, replay};
 pub use rows::ChangeRow;
 pub use write::{
     MemberEdit, NewMembers, StagedMembers, StaticCohort, edit, publish, remove_persons, stage,

@@ -241,6 +241,29 @@ pub fn between(
     Ok(Tombstones::new(rows))
 }
 
+/// The tombstones of these ordinals, and of the persons that they were merged into.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn of(conn: &mut Conn, shard_key: ShardKey, ordinals: &RoaringBitmap) -> Result<Tombstones> {
+    let mut rows = Vec::new();
+    let mut next: Vec<i64> = ordinals.iter().map(i64::from).collect();
+    for _ in 0..MAX_LEVELS {
+        if next.is_empty() {
+            return Ok(Tombstones::new(rows));
+        }
+        let level: Vec<(i64, Option<i64>)> = tombstones::table
+            .filter(tombstones::shard_key.eq(shard_key.0))
+            .filter(tombstones::ordinal.eq_any(&next))
+            .select((tombstones::ordinal, tombstones::merged_into))
+            .load(conn)?;
+        next = level.iter().filter_map(|(_, survivor)| *survivor).collect();
+        rows.extend(level);
+    }
+    all(conn, shard_key)
+}
+
 /// The levels of merges that are read one by one. Beyond them, all tombstones are read.
 const MAX_LEVELS: usize = 8;
 

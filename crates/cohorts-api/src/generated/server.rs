@@ -136,13 +136,22 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "cohorts_sizes",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/sizes/",
+        scopes: &["cohort:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
         id: "cohorts_persons_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 410, 429, 5],
     },
     Operation {
         id: "cohorts_persons_csv",
@@ -151,7 +160,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
     },
     Operation {
         id: "cohorts_persons_ndjson",
@@ -160,7 +169,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
     },
     Operation {
         id: "cohorts_uploads",
@@ -595,6 +604,26 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsUsedInRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsUsedInRetrieveResponse, Self::Error>>;
+    /// List the sizes of a cohort over time.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one row per interval from `from` to `to`, the oldest first, at most 1,000. The interval that has begun last is part of them, as far as it has passed.
+    ///
+    /// The service records the size of a cohort with each change of its members: by the minute for a day, by the hour for 90 days, and then by the UTC day. All changes of a recorded span count in the interval in which the span begins.
+    ///
+    /// The size of a dynamic cohort before its first record is evaluated: the number of persons who match the filter of now as of the end of the interval. Events that the service has deleted are missing from it.
+    /// One response has at most 60 evaluated rows, the newest ones, and only as many as the time of a request allows. In all earlier rows, `count` is null. It is also null in the rows of a static cohort before its first record, and if the filter cannot be calculated.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/sizes/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn cohorts_sizes(
+        &self,
+        caller: Self::Caller,
+        request: CohortsSizesRequest,
+    ) -> impl Future<Output = Result<CohortsSizesResponse, Self::Error>>;
     /// List the members of a cohort.
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -611,7 +640,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 410, 429 or a server error.
     fn cohorts_persons_retrieve(
         &self,
         caller: Self::Caller,
@@ -629,7 +658,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
     fn cohorts_persons_csv(
         &self,
         caller: Self::Caller,
@@ -645,7 +674,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
     fn cohorts_persons_ndjson(
         &self,
         caller: Self::Caller,
@@ -2107,6 +2136,84 @@ impl CohortsUsedInRetrieveResponse {
     }
 }
 
+/// The path parameters of `cohorts_sizes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsSizesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsSizesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_sizes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsSizesQuery {
+    /// An instant in the first interval. Absent means about 30 intervals before `to`.
+    pub from: Option<::chrono::DateTime<::chrono::Utc>>,
+    /// The end, which is not included. Absent, or later than now, means now.
+    pub to: Option<::chrono::DateTime<::chrono::Utc>>,
+    /// The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+    pub interval: types::CohortsSizesInterval,
+}
+
+impl CohortsSizesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            from: query.instant("from")?,
+            to: query.instant("to")?,
+            interval: query
+                .choice("interval")?
+                .unwrap_or_else(|| types::CohortsSizesInterval::Day),
+        })
+    }
+}
+
+/// The request of `cohorts_sizes`.
+#[derive(Debug, Clone)]
+pub struct CohortsSizesRequest {
+    /// The parameters of the path.
+    pub path: CohortsSizesPath,
+    /// The parameters of the query.
+    pub query: CohortsSizesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsSizesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsSizesPath::read(&request)?,
+            query: CohortsSizesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_sizes`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsSizesResponse {
+    /// The sizes.
+    Status200(types::CohortSizes),
+}
+
+impl CohortsSizesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
 /// The path parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPersonsRetrievePath {
@@ -2137,6 +2244,11 @@ pub struct CohortsPersonsRetrieveQuery {
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
     /// If `cursor` is present, `offset` is ignored.
     pub cursor: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
@@ -2157,6 +2269,7 @@ impl CohortsPersonsRetrieveQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            as_of: query.instant("as_of")?,
             distinct_id: query.text("distinct_id")?,
             email: query.text("email")?,
             search: query.text("search")?,
@@ -2230,6 +2343,11 @@ pub struct CohortsPersonsCsvQuery {
     /// Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
     pub cursor: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
@@ -2251,6 +2369,7 @@ impl CohortsPersonsCsvQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            as_of: query.instant("as_of")?,
             distinct_id: query.text("distinct_id")?,
             email: query.text("email")?,
             search: query.text("search")?,
@@ -2324,6 +2443,11 @@ pub struct CohortsPersonsNdjsonQuery {
     /// Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
     pub cursor: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
@@ -2342,6 +2466,7 @@ impl CohortsPersonsNdjsonQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            as_of: query.instant("as_of")?,
             distinct_id: query.text("distinct_id")?,
             email: query.text("email")?,
             search: query.text("search")?,
@@ -5103,6 +5228,44 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/sizes/",
+        "/api/projects/{project_id}/cohorts/{id}/sizes",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_sizes::<A>),
+        web::head().to(route_cohorts_sizes::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/sizes/",
+                        scopes: &["cohort:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/sizes/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/cohorts/{id}/uploads/",
         "/api/projects/{project_id}/cohorts/{id}/uploads",
     ];
@@ -5927,12 +6090,29 @@ async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_persons_retrieve<A: CohortsApi>(
+async fn route_cohorts_sizes<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[14];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsSizesRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_sizes(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_persons_retrieve<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5953,7 +6133,7 @@ async fn route_cohorts_persons_csv<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5973,7 +6153,7 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5993,7 +6173,7 @@ async fn route_cohorts_uploads<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6010,7 +6190,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6027,7 +6207,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6044,7 +6224,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6062,7 +6242,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6079,7 +6259,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6103,7 +6283,7 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6120,7 +6300,7 @@ async fn route_persons_csv<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6136,7 +6316,7 @@ async fn route_persons_ndjson<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6152,7 +6332,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6173,7 +6353,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6197,7 +6377,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6218,7 +6398,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6235,7 +6415,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6251,7 +6431,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6274,7 +6454,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6298,7 +6478,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6315,7 +6495,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6336,7 +6516,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6353,7 +6533,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6370,7 +6550,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6387,7 +6567,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6404,7 +6584,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6421,7 +6601,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6438,7 +6618,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[41];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6455,7 +6635,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[42];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6472,7 +6652,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[43];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6488,7 +6668,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[45];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6512,10 +6692,10 @@ pub mod prelude {
             CohortsDuplicateAsStaticCohortRetrieveResponse,
             CohortsCalculationHistoryRetrieveRequest,
             CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
-            CohortsUsedInRetrieveResponse, CohortsPersonsRetrieveRequest,
-            CohortsPersonsRetrieveResponse, CohortsPersonsCsvRequest,
-            CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
-            CohortsPersonsNdjsonResponse,
+            CohortsUsedInRetrieveResponse, CohortsSizesRequest, CohortsSizesResponse,
+            CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse,
+            CohortsPersonsCsvRequest, CohortsPersonsCsvResponse,
+            CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
         };
     }
     /// The trait of the tag `activity`, and the requests and responses of its operations.

@@ -994,6 +994,37 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
     }
 }
 
+/// The size of a cohort in one interval.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortSize {
+    /// Start of the interval.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// Number of members at the end of the interval; null if unknown.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub count: ::std::option::Option<i64>,
+    /// Number of times a person entered in the interval; null if it was not recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub entered: ::std::option::Option<i64>,
+    /// Number of times a person left in the interval; null if it was not recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub left: ::std::option::Option<i64>,
+}
+
+/// Extension of this service; not part of PostHog's API.
+/// The sizes of a cohort over time.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortSizes {
+    /// The intervals; the oldest comes first.
+    pub results: ::std::vec::Vec<CohortSize>,
+    /// Rows with an earlier `at` are not recorded, but evaluated; null if all rows are recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub evaluated_before: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// True if the evaluated rows depend on properties of persons, or on a static cohort. The service knows only the current properties and the current list of members, so these rows can differ from the sizes at that time.
+    pub uses_current_properties: bool,
+}
+
 /// The type of a cohort. Later versions can have more types.
 /// - `static`: The members are a stored list.
 /// - `person_property`: The filter tests only properties of persons.
@@ -1132,6 +1163,83 @@ impl ::std::convert::TryFrom<&str> for CohortsListType {
 }
 
 impl ::std::convert::TryFrom<::std::string::String> for CohortsListType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// The values of `CohortsSizesInterval`.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortsSizesInterval {
+    /// The value `minute`.
+    #[serde(rename = "minute")]
+    Minute,
+    /// The value `hour`.
+    #[serde(rename = "hour")]
+    Hour,
+    /// The value `day`.
+    #[serde(rename = "day")]
+    Day,
+    /// The value `week`.
+    #[serde(rename = "week")]
+    Week,
+    /// The value `month`.
+    #[serde(rename = "month")]
+    Month,
+}
+
+impl ::std::fmt::Display for CohortsSizesInterval {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Minute => f.write_str("minute"),
+            Self::Hour => f.write_str("hour"),
+            Self::Day => f.write_str("day"),
+            Self::Week => f.write_str("week"),
+            Self::Month => f.write_str("month"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortsSizesInterval {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "minute" => Ok(Self::Minute),
+            "hour" => Ok(Self::Hour),
+            "day" => Ok(Self::Day),
+            "week" => Ok(Self::Week),
+            "month" => Ok(Self::Month),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortsSizesInterval {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortsSizesInterval {
     type Error = self::error::ConversionError;
     fn try_from(
         value: ::std::string::String,

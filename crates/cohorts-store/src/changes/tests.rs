@@ -2,6 +2,7 @@
 
 mod histories;
 mod large;
+mod past;
 mod upkeep;
 
 use chrono::{TimeDelta, Utc};
