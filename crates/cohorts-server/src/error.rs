@@ -55,6 +55,8 @@ pub enum Error {
         allow: &'static str,
     },
     NotAcceptable,
+    /// The change log no longer has the members of the time `as_of`.
+    AsOfExpired,
     TooLarge {
         limit: usize,
     },
@@ -162,6 +164,7 @@ impl Error {
             }
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
+            Self::AsOfExpired => class(410, InvalidRequest, "as_of_expired"),
             // SDKs send smaller batches after 413.
             Self::TooLarge { .. } | Self::TooManyEvents => {
                 class(413, InvalidRequest, "request_too_large")
@@ -232,6 +235,9 @@ impl Error {
             Self::Locked => {
                 "Another change of the same data did not end in time; try again in a moment."
             }
+            Self::AsOfExpired => {
+                "The change log does not have the members of that time. Send a later `as_of`."
+            }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
             Self::TooManyEvents => {
@@ -286,6 +292,7 @@ impl ResponseError for Error {
         let ErrorClass { type_, code, .. } = self.class();
         let attr = match self {
             Self::Validation { attr, .. } => attr.clone().map(logging::truncated),
+            Self::AsOfExpired => Some("as_of".to_owned()),
             _ => None,
         };
         let mut response = HttpResponse::build(self.status_code());

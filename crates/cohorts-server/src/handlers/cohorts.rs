@@ -11,9 +11,9 @@ use cohorts_api::{
     CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsCsvRequest,
     CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
     CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, CohortsPreviewRequest,
-    CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
-    CohortsUpdateResponse, CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
-    UploadedFile,
+    CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsSizesRequest,
+    CohortsSizesResponse, CohortsUpdateRequest, CohortsUpdateResponse,
+    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse, UploadedFile,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
 
@@ -33,11 +33,13 @@ mod kinds;
 mod list;
 mod preview;
 mod references;
+mod sizes;
 
 use create::ListedPersons;
 pub use create::static_from_file;
 pub(super) use definition::check_fields;
 use preview::Preview;
+use sizes::{EvaluatedSizes, Intervals, PastSizes, RecordedSizes};
 
 impl CohortsApi for Service {
     async fn cohorts_list(
@@ -222,6 +224,22 @@ impl CohortsApi for Service {
         )))
     }
 
+    async fn cohorts_sizes(
+        &self,
+        caller: Caller,
+        request: CohortsSizesRequest,
+    ) -> Result<CohortsSizesResponse, Error> {
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
+        let intervals = Intervals::new(&caller.project, &request.query)?;
+        let read = move |conn: &mut Conn| RecordedSizes::read(conn, project, id, intervals);
+        let recorded = self.snapshot(project, read).await?;
+        let evaluated = match recorded.past(&caller.project)? {
+            Some(past) => self.evaluate_past(project, past).await?,
+            None => EvaluatedSizes::default(),
+        };
+        Ok(CohortsSizesResponse::Status200(recorded.with(evaluated)))
+    }
+
     async fn cohorts_persons_retrieve(
         &self,
         caller: Caller,
@@ -264,6 +282,18 @@ fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Err
 }
 
 impl Service {
+    async fn evaluate_past(
+        &self,
+        project: ProjectId,
+        past: PastSizes,
+    ) -> Result<EvaluatedSizes, Error> {
+        let store = self.store.clone();
+        let owner = ShareOwner::Project(project);
+        let permit = self.shares.previews.acquire(owner).await?;
+        let read = holding(permit, move |conn| past.evaluate(conn, &store));
+        self.read(project, read).await
+    }
+
     async fn change(
         &self,
         caller: Caller,

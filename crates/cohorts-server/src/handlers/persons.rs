@@ -62,6 +62,7 @@ impl Service {
     ) -> Result<CohortsPersonsRetrieveResponse, Error> {
         let (query, head) = (request.query, &request.http);
         let query = members_of(&caller, request.path.id, head, parameters!(query))?
+            .at(query.as_of)?
             .with_total(query.include_total == Some(true));
         let page = self.person_page(query, head).await?;
         Ok(CohortsPersonsRetrieveResponse::Status200(page.into()))
@@ -74,7 +75,8 @@ impl Service {
     ) -> Result<CohortsPersonsCsvResponse, Error> {
         let (query, head) = (request.query, &request.http);
         let has_mark = query.bom == Some(true);
-        let query = members_of(&caller, request.path.id, head, parameters!(query))?;
+        let query =
+            members_of(&caller, request.path.id, head, parameters!(query))?.at(query.as_of)?;
         let file = self.csv(query, has_mark, head).await?;
         Ok(CohortsPersonsCsvResponse::Status200Csv(file.into()))
     }
@@ -85,7 +87,8 @@ impl Service {
         request: CohortsPersonsNdjsonRequest,
     ) -> Result<CohortsPersonsNdjsonResponse, Error> {
         let (query, head) = (request.query, &request.http);
-        let query = members_of(&caller, request.path.id, head, parameters!(query))?;
+        let query =
+            members_of(&caller, request.path.id, head, parameters!(query))?.at(query.as_of)?;
         let file = self.ndjson(query, head).await?;
         Ok(CohortsPersonsNdjsonResponse::Status200Ndjson(file.into()))
     }
