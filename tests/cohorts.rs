@@ -10,6 +10,7 @@ mod freshness;
 mod preview;
 mod read;
 mod references;
+mod sizes;
 mod static_cohorts;
 mod test_accounts;
 mod unknown_fields;

@@ -399,6 +399,13 @@ async fn cohort_is_replaced_and_copied_and_its_history_is_listed() {
         .send()
         .await;
     assert_eq!(uses.expect("uses").cohorts.total, 0);
+    let sizes = client.cohorts_sizes().project_id(&id).id(cohort);
+    let sizes = sizes
+        .interval(types::CohortsSizesInterval::Month)
+        .send()
+        .await;
+    let sizes = sizes.expect("sizes");
+    assert_eq!(sizes.results.last().map(|row| row.count), Some(Some(1)));
     let changes = client
         .cohorts_activity_retrieve()
         .project_id(&id)

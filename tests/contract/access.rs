@@ -42,7 +42,7 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 45] = [
+const DISCLOSURES: [(&str, Discloses); 46] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -63,6 +63,7 @@ const DISCLOSURES: [(&str, Discloses); 45] = [
     ),
     ("cohorts_calculation_history_retrieve", Definitions),
     ("cohorts_used_in_retrieve", Definitions),
+    ("cohorts_sizes", Definitions),
     ("cohorts_persons_retrieve", Persons),
     ("cohorts_persons_csv", Persons),
     ("cohorts_persons_ndjson", Persons),

@@ -10,6 +10,7 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
 
+use crate::contract::expired;
 use crate::contract::spec::{self, Operation};
 use crate::harness::{Answer, Project, any_of, key, person, request, request_to, send, start};
 use crate::uploads;
@@ -209,6 +210,20 @@ const ROWS: &[(&str, u16, Cause)] = &[
     }),
     ("cohorts_used_in_retrieve", 404, |p| {
         p.get("cohorts/999999/used_in/")
+    }),
+    ("cohorts_sizes", 200, |p| p.get(&of_cohort(p, "sizes/"))),
+    ("cohorts_sizes", 400, |p| {
+        p.get(&of_cohort(p, "sizes/?interval=year"))
+    }),
+    ("cohorts_sizes", 404, |p| p.get("cohorts/999999/sizes/")),
+    ("cohorts_persons_retrieve", 410, |_| {
+        expired::members("persons/")
+    }),
+    ("cohorts_persons_csv", 410, |_| {
+        expired::members("persons.csv")
+    }),
+    ("cohorts_persons_ndjson", 410, |_| {
+        expired::members("persons.ndjson")
     }),
     ("cohorts_persons_retrieve", 200, |p| {
         p.get(&of_cohort(p, "persons/"))

@@ -86,7 +86,7 @@ impl Objects {
             "cohorts/activity/".to_owned(),
         ];
         for cohort in &self.cohorts {
-            let parts = ["", "persons/", "calculation_history/", "uploads/"];
+            let parts = ["", "persons/", "calculation_history/", "uploads/", "sizes/"];
             paths.extend(parts.map(|part| format!("cohorts/{cohort}/{part}")));
         }
         let answers = paths.iter().map(|path| project.get(path));

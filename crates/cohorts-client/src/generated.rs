@@ -2879,6 +2879,7 @@ pub mod types {
         /// - `not_found`: The path, the project or the object does not exist (404).
         /// - `method_not_allowed`: The path does not have the method (405).
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
         ///
@@ -2930,6 +2931,7 @@ pub mod types {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -3029,6 +3031,9 @@ pub mod types {
         /// The value `not_acceptable`.
         #[serde(rename = "not_acceptable")]
         NotAcceptable,
+        /// The value `as_of_expired`.
+        #[serde(rename = "as_of_expired")]
+        AsOfExpired,
         /// The value `request_too_large`.
         #[serde(rename = "request_too_large")]
         RequestTooLarge,
@@ -3094,6 +3099,7 @@ pub mod types {
                 Self::NotFound => "not_found",
                 Self::MethodNotAllowed => "method_not_allowed",
                 Self::NotAcceptable => "not_acceptable",
+                Self::AsOfExpired => "as_of_expired",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
@@ -3141,6 +3147,7 @@ pub mod types {
                 "not_found" => Self::NotFound,
                 "method_not_allowed" => Self::MethodNotAllowed,
                 "not_acceptable" => Self::NotAcceptable,
+                "as_of_expired" => Self::AsOfExpired,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
@@ -10619,7 +10626,7 @@ impl Client {
     /// - `as_of`: Extension of this service; not part of PostHog's API.
     /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
     /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
     ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
@@ -10672,7 +10679,7 @@ impl Client {
     /// - `as_of`: Extension of this service; not part of PostHog's API.
     /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
     /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
     ///
     /// - `bom`: Extension of this service; not part of PostHog's API.
     /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
@@ -10723,7 +10730,7 @@ impl Client {
     /// - `as_of`: Extension of this service; not part of PostHog's API.
     /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
     /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
     ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
@@ -13414,7 +13421,7 @@ pub mod builder {
         /// Sets `as_of`. Extension of this service; not part of PostHog's API.
         /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
         /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-        /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
         pub fn as_of<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
@@ -13688,7 +13695,7 @@ pub mod builder {
         /// Sets `as_of`. Extension of this service; not part of PostHog's API.
         /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
         /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-        /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
         pub fn as_of<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
@@ -13951,7 +13958,7 @@ pub mod builder {
         /// Sets `as_of`. Extension of this service; not part of PostHog's API.
         /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
         /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-        /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
         pub fn as_of<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,

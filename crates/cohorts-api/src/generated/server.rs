@@ -2247,7 +2247,7 @@ pub struct CohortsPersonsRetrieveQuery {
     /// Extension of this service; not part of PostHog's API.
     /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
     /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
     pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
@@ -2346,7 +2346,7 @@ pub struct CohortsPersonsCsvQuery {
     /// Extension of this service; not part of PostHog's API.
     /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
     /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
     pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
@@ -2446,7 +2446,7 @@ pub struct CohortsPersonsNdjsonQuery {
     /// Extension of this service; not part of PostHog's API.
     /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
     /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
-    /// A time in the future gives 400. A time of which the change log no longer has the members gives 410 with the code `as_of_expired`.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
     pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,

@@ -1299,6 +1299,7 @@ pub struct Error {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -1351,6 +1352,7 @@ pub struct Error {
 /// - `not_found`: The path, the project or the object does not exist (404).
 /// - `method_not_allowed`: The path does not have the method (405).
 /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+/// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
 /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
 /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
 ///
@@ -1450,6 +1452,9 @@ pub enum ErrorCode {
     /// The value `not_acceptable`.
     #[serde(rename = "not_acceptable")]
     NotAcceptable,
+    /// The value `as_of_expired`.
+    #[serde(rename = "as_of_expired")]
+    AsOfExpired,
     /// The value `request_too_large`.
     #[serde(rename = "request_too_large")]
     RequestTooLarge,
@@ -1516,6 +1521,7 @@ impl ErrorCode {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
+            Self::AsOfExpired => "as_of_expired",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
@@ -1565,6 +1571,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "not_acceptable" => Self::NotAcceptable,
+            "as_of_expired" => Self::AsOfExpired,
             "request_too_large" => Self::RequestTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,

@@ -28,7 +28,7 @@ const READ_LIMIT: Duration = Duration::from_secs(20);
 pub struct PersonQuery {
     pub project: ProjectId,
     source: PersonSource,
-    /// The time of which the members are read; `None` for now.
+    /// The time in the past at which the members are read; `None` for now.
     as_of: Option<DateTime<Utc>>,
     distinct_id: Option<String>,
     email: Option<String>,
