@@ -57,6 +57,8 @@
 //!
 //! The client also reads responses of PostHog. The fields that only this service sends are `Option`s.
 //!
+//! [`verify_webhook`] checks the signature of a message that a webhook of the service has sent.
+//!
 //! A call fails with [`Error`]. An error response of the service is [`Error::ErrorResponse`] with a [`types::Error`].
 #![warn(missing_docs)]
 
@@ -65,6 +67,7 @@ mod nullable;
 mod paging;
 mod person_id;
 mod upload;
+mod webhook;
 
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::unwrap_used, reason = "generated; its style is the generator's")]
@@ -73,6 +76,7 @@ mod generated;
 pub use generated::*;
 pub use nullable::Nullable;
 pub use person_id::PersonId;
+pub use webhook::{WebhookError, WebhookHeaders, verify_webhook, verify_webhook_at};
 
 use std::time::Duration;
 
