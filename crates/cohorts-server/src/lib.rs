@@ -32,6 +32,7 @@ mod path_compat;
 mod peer;
 mod rate_limit;
 mod shares;
+mod signals;
 mod upkeep;
 
 pub use admin::{Admin, CreatedKey, CreatedProject, Days, EventRetention, KeyGrant, ListedKey};

@@ -166,7 +166,20 @@ impl Service {
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let work = move |conn: &mut Conn| cohorts_store::transaction(conn, work);
-        self.read(project, work).await
+        self.write(project, work).await
+    }
+
+    /// Runs `work`, which commits, on a connection of the project's share, and signals the write. If the database does not
+    /// answer, the outcome of a commit is unknown, so a failure is signalled too.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        project: ProjectId,
+        work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let result = self.read(project, work).await;
+        self.store.signals.changes.notify(project);
+        self.store.signals.writes.notify(project);
+        result
     }
 
     /// Runs `work` in a read-only transaction on a connection of the project's share. All of its statements see the data
