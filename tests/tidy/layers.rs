@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 14] = [
     &["background"],
     &["upkeep", "config"],
     &["admin", "path_compat", "rate_limit"],
-    &["auth"],
+    &["auth", "feed"],
     &["blocking"],
     &["error"],
     &["calculation"],

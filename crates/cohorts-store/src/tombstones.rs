@@ -241,6 +241,38 @@ pub fn between(
     Ok(Tombstones::new(rows))
 }
 
+/// The row of a retired ordinal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetiredPerson {
+    /// The uuid of the person; `None` if the ordinal never had a person, or the uuid was purged.
+    pub uuid: Option<Uuid>,
+    /// The ordinal of the survivor of a merge, which may be retired too; `None` for a deletion.
+    pub merged_into: Option<i64>,
+}
+
+/// The retired ones of these ordinals.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ordinals(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, RetiredPerson>> {
+    let rows: Vec<(i64, (Option<Uuid>, Option<i64>))> = tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .filter(tombstones::ordinal.eq_any(ordinals))
+        .select((
+            tombstones::ordinal,
+            (tombstones::uuid, tombstones::merged_into),
+        ))
+        .load(conn)?;
+    let retired = |(uuid, merged_into)| RetiredPerson { uuid, merged_into };
+    let rows = rows.into_iter();
+    Ok(rows.map(|(ordinal, row)| (ordinal, retired(row))).collect())
+}
+
 /// The levels of merges that are read one by one. Beyond them, all tombstones are read.
 const MAX_LEVELS: usize = 8;
 
