@@ -1564,6 +1564,90 @@ pub mod types {
             Ok(Self(value.to_string()))
         }
     }
+    /// Whether the person is a member after the change.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ChangeKind {
+        /// The value `entered`.
+        #[serde(rename = "entered")]
+        Entered,
+        /// The value `left`.
+        #[serde(rename = "left")]
+        Left,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ChangeKind {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Entered => "entered",
+                Self::Left => "left",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ChangeKind {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ChangeKind {
+        fn from(value: &str) -> Self {
+            match value {
+                "entered" => Self::Entered,
+                "left" => Self::Left,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ChangeKind {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ChangeKind {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// A page of the feed.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ChangePage {
+        /// The position after this page, for the parameter `cursor`.
+        pub cursor: ::std::string::String,
+        /// Whether more rows are available now.
+        pub has_more: bool,
+        /// The rows of this page, in the order of publication.
+        pub results: ::std::vec::Vec<CohortChange>,
+    }
+    /// The person of a change, as it is now.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ChangedPerson {
+        /// Present and true if the person was deleted.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<bool>,
+        /// The first 10 distinct IDs of the person, sorted. Empty if the person was deleted or merged.
+        pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+        /// ID of the person into which this one was merged. Absent if it was not merged.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub merged_into: ::std::option::Option<::uuid::Uuid>,
+        /// ID of the person.
+        pub uuid: ::uuid::Uuid,
+    }
     /// A cohort: a named set of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Cohort {
@@ -1647,6 +1731,32 @@ pub mod types {
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
+    }
+    /// A person who entered or left a cohort.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortChange {
+        /// The time of the publication. In rows with the cause `snapshot`, the time of the last change before.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Why the person entered or left. Later versions can have more causes.
+        /// - `data`: Events or persons changed.
+        /// - `time`: Time passed.
+        /// - `criteria`: The criteria were created or edited.
+        /// - `upload`: A file was uploaded.
+        /// - `manual`: A request listed the persons, or copied a cohort.
+        /// - `query`: The query of a static cohort was evaluated.
+        /// - `merge`: Persons were merged.
+        /// - `person_deleted`: The person was deleted.
+        /// - `mixed`: Several changes with different causes were merged to one row.
+        /// - `snapshot`: The person is a member where a feed begins with `from=start`.
+        pub cause: ::std::string::String,
+        /// Whether the person is a member after the change.
+        pub change: ChangeKind,
+        /// ID of the cohort.
+        pub cohort_id: i64,
+        /// The person of a change, as it is now.
+        pub person: ChangedPerson,
+        /// The member version of the cohort, which increases with each change.
+        pub version: i64,
     }
     /// The kinds of criteria that occur in a filter, at any depth.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -10148,7 +10258,7 @@ pub mod types {
 /// They never contain a key or a token. A client that sends its key in the query must add `personal_api_key` to the link again, or send the key in the header.
 ///
 /// **Paths.** The trailing slash is optional on every path; there is no redirect.
-/// Below `/api/projects/`, the suffixes `.json`, `.csv` and `.ndjson` are equivalent to `format=json`, `format=csv` and `format=ndjson`.
+/// Below `/api/projects/`, the suffixes `.json`, `.csv`, `.ndjson` and `.sse` are equivalent to `format=json`, `format=csv`, `format=ndjson` and `format=sse`.
 /// `/api/cohort/…` is equivalent to `/api/projects/@current/cohorts/…`, and `/api/environments/…` to `/api/projects/…`.
 /// Several slashes in a row count as one.
 ///
@@ -10338,6 +10448,72 @@ impl Client {
         &self,
     ) -> builder::CohortsAllActivityRetrieve<'_> {
         builder::CohortsAllActivityRetrieve::new(self)
+    }
+    /// List who entered and left the cohorts of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of the cohorts in `cohort_id`, or of all cohorts of the project. Its rules are those of `cohorts_changes`.
+    /// Without `cohort_id`, the feed also has the changes of cohorts that are created later. `from=start` needs `cohort_id`, at most 20 times.
+    /// A deleted cohort has no changes while it is deleted; its earlier ones stay in the feed until it is purged.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort_id`: IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `limit`: Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    /// - `wait`: Number of seconds to wait for a first row, if there is none yet.
+    /// ```text
+    /// let response = client.cohorts_all_changes()
+    ///     .project_id(project_id)
+    ///     .cohort_id(cohort_id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .limit(limit)
+    ///     .wait(wait)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_all_changes(&self) -> builder::CohortsAllChanges<'_> {
+        builder::CohortsAllChanges::new(self)
+    }
+    /// Follow who enters and leaves the cohorts of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_all_changes` as a stream. Its rules are those of `cohorts_changes_sse`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes.sse`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort_id`: IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `last_event_id`: The `id` of the last event that the client has received.
+    /// ```text
+    /// let response = client.cohorts_all_changes_sse()
+    ///     .project_id(project_id)
+    ///     .cohort_id(cohort_id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .last_event_id(last_event_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_all_changes_sse(&self) -> builder::CohortsAllChangesSse<'_> {
+        builder::CohortsAllChangesSse::new(self)
     }
     /// Get a cohort
     ///
@@ -10761,6 +10937,92 @@ impl Client {
     /// ```
     pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
         builder::CohortsPersonsNdjson::new(self)
+    }
+    /// List who entered and left a cohort
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of a cohort: the persons who entered and left it, in the order of publication.
+    /// Each response has a `cursor`. The next request continues from it, and no change is lost in between, even if the service restarts.
+    ///
+    /// **How to follow a cohort.** Begin with `from=start`: its rows are the members, with the cause `snapshot`, in pages. Then come the changes since the first of these pages.
+    /// Add the person of each row with `entered`, and remove the person of each row with `left`. While `has_more` is true, request the next page at once; otherwise use `wait`.
+    /// The result is the members of the cohort.
+    ///
+    /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
+    /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
+    ///
+    /// **Persons.** A row has the person as it is now. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
+    /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.
+    ///
+    /// **Expired cursors.** Changes are stored for 90 days, unless the service is configured otherwise. If those after the cursor are deleted, or the database was restored from a backup that does not have them, the response is 410 with the code `cursor_expired`. Begin again with `from=start`.
+    ///
+    /// A cohort that was never calculated has no members yet, and then changes. A deleted cohort has no changes while it is deleted, and continues when it is restored.
+    /// The same data as a stream is the response of `cohorts_changes_sse`, and of this path with `format=sse` or with `text/event-stream` in `Accept`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `limit`: Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    /// - `wait`: Number of seconds to wait for a first row, if there is none yet.
+    /// ```text
+    /// let response = client.cohorts_changes()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .limit(limit)
+    ///     .wait(wait)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_changes(&self) -> builder::CohortsChanges<'_> {
+        builder::CohortsChanges::new(self)
+    }
+    /// Follow who enters and leaves a cohort
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_changes` as server-sent events. The stream begins with the changes after `cursor` or `from`, and then has each change when it is published.
+    /// Each event has the cursor after it as `id`, `entered` or `left` as `event`, and the row as `data`. A client that reconnects with the header `Last-Event-ID` continues after that event; the header precedes `cursor` and `from`.
+    /// The stream begins with a comment, and has one every 15 seconds without an event. An `id` comes with it, so that a client can resume also if there was no event.
+    /// If the cursor expires while the stream is open, the stream ends, and the next request gives 410.
+    /// The stream ends if the client reads too slowly, if the key expires or is revoked (within 10 seconds), and when the service stops. The client then reconnects.
+    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again.
+    /// The key must be in the header `Authorization`. A key in the query gives 401, because the address of an open stream is visible in many places.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes.sse`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `last_event_id`: The `id` of the last event that the client has received.
+    /// ```text
+    /// let response = client.cohorts_changes_sse()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .last_event_id(last_event_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_changes_sse(&self) -> builder::CohortsChangesSse<'_> {
+        builder::CohortsChangesSse::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -12008,6 +12270,334 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_all_changes`]
+    ///
+    /// [`Client::cohorts_all_changes`]: super::Client::cohorts_all_changes
+    #[derive(Debug, Clone)]
+    pub struct CohortsAllChanges<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort_id: Result<Option<::std::vec::Vec<::std::string::String>>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        wait: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsAllChanges<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort_id: Ok(None),
+                cursor: Ok(None),
+                from: Ok(None),
+                limit: Ok(None),
+                wait: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort_id`. IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+        pub fn cohort_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+        {
+            self.cohort_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: vec :: Vec < :: std :: string :: String >` for cohort_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows. Values above 10,000 are reduced to 10,000.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `wait`. Number of seconds to wait for a first row, if there is none yet.
+        pub fn wait<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.wait = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for wait failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ChangePage>, Error<types::Error>> {
+            let Self { client, project_id, cohort_id, cursor, from, limit, wait } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort_id = cohort_id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let wait = wait.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/changes/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("cohort_id", &cohort_id))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("wait", &wait))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_all_changes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_all_changes_sse`]
+    ///
+    /// [`Client::cohorts_all_changes_sse`]: super::Client::cohorts_all_changes_sse
+    #[derive(Debug, Clone)]
+    pub struct CohortsAllChangesSse<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort_id: Result<Option<::std::vec::Vec<::std::string::String>>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        last_event_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsAllChangesSse<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort_id: Ok(None),
+                cursor: Ok(None),
+                from: Ok(None),
+                last_event_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort_id`. IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+        pub fn cohort_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+        {
+            self.cohort_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: vec :: Vec < :: std :: string :: String >` for cohort_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `last_event_id`.
+        pub fn last_event_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.last_event_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for last_event_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes.sse`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self { client, project_id, cohort_id, cursor, from, last_event_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort_id = cohort_id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let last_event_id = last_event_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/changes.sse", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            if let Some(value) = last_event_id {
+                header_map.append("Last-Event-ID", value.to_string().try_into()?);
+            }
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort_id", &cohort_id))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_all_changes_sse",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -14121,6 +14711,324 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_changes`]
+    ///
+    /// [`Client::cohorts_changes`]: super::Client::cohorts_changes
+    #[derive(Debug, Clone)]
+    pub struct CohortsChanges<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        wait: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsChanges<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                from: Ok(None),
+                limit: Ok(None),
+                wait: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows. Values above 10,000 are reduced to 10,000.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `wait`. Number of seconds to wait for a first row, if there is none yet.
+        pub fn wait<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.wait = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for wait failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ChangePage>, Error<types::Error>> {
+            let Self { client, project_id, id, cursor, from, limit, wait } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let wait = wait.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/changes/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("wait", &wait))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_changes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_changes_sse`]
+    ///
+    /// [`Client::cohorts_changes_sse`]: super::Client::cohorts_changes_sse
+    #[derive(Debug, Clone)]
+    pub struct CohortsChangesSse<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        last_event_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsChangesSse<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                from: Ok(None),
+                last_event_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `last_event_id`.
+        pub fn last_event_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.last_event_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for last_event_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes.sse`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self { client, project_id, id, cursor, from, last_event_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let last_event_id = last_event_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/changes.sse", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            if let Some(value) = last_event_id {
+                header_map.append("Last-Event-ID", value.to_string().try_into()?);
+            }
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_changes_sse",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

@@ -50,6 +50,8 @@ pub enum Error {
     ProjectNotFound,
     /// The person in the body does not exist in the project.
     PersonNotFound,
+    /// The change log no longer has the changes from which a reader continues.
+    CursorExpired,
     MethodNotAllowed {
         method: String,
         allow: &'static str,
@@ -146,6 +148,11 @@ impl Error {
         matches!(self, Self::Unavailable | Self::Locked)
     }
 
+    /// Whether the key does not allow the operation, or no such project exists.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.class().status, 401 | 403 | 404)
+    }
+
     fn class(&self) -> ErrorClass {
         use ErrorType::*;
         let class = |status, type_, code| ErrorClass {
@@ -162,6 +169,7 @@ impl Error {
             Self::NotFound | Self::ProjectNotFound | Self::PersonNotFound => {
                 class(404, InvalidRequest, "not_found")
             }
+            Self::CursorExpired => class(410, InvalidRequest, "cursor_expired"),
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
             Self::AsOfExpired => class(410, InvalidRequest, "as_of_expired"),
@@ -181,7 +189,7 @@ impl Error {
             Self::OverBudget => class(503, ServerError, "capacity"),
             // SDKs send captures again after 503, and not all of them after 429.
             Self::ShareFull(ShareFull {
-                owner: Some(ShareOwner::Project(_)),
+                owner: Some(ShareOwner::Project(_) | ShareOwner::Key(_)),
                 ..
             }) => class(429, ThrottledError, "busy"),
             Self::Overloaded | Self::ProjectOverloaded | Self::ShareFull(_) => {
@@ -212,6 +220,7 @@ impl Error {
             Self::ShareFull(full) => {
                 let owner = match full.owner {
                     Some(ShareOwner::Project(_)) => " of this project",
+                    Some(ShareOwner::Key(_)) => " of this key",
                     Some(ShareOwner::Peer(_)) => " from this address",
                     None => "",
                 };
@@ -231,6 +240,9 @@ impl Error {
             Self::NotFound => "Not found.",
             Self::ProjectNotFound => "Project not found.",
             Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
+            Self::CursorExpired => {
+                "The changes after the cursor do not exist any more; begin again with `from=start`."
+            }
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
             Self::Locked => {
                 "Another change of the same data did not end in time; try again in a moment."

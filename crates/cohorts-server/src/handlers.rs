@@ -12,6 +12,7 @@ use cohorts_api::{Api, BodyMemory, Credentials, Operation, Rejection, RequestHea
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
 use crate::error::Error;
+use crate::feed::ChangeWatch;
 use crate::index::IndexedStore;
 use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ mod activity;
 mod activity_log;
 mod admission;
 mod capture;
+mod changes;
 mod cohorts;
 mod formula;
 #[cfg(fuzzing)]
@@ -49,6 +51,8 @@ use links::Links;
 pub struct Service {
     pub store: IndexedStore,
     pub signal: WorkerSignal,
+    /// Wakes readers of feeds.
+    pub changes: ChangeWatch,
     pub metrics: Metrics,
     pub group_commit: GroupCommit,
     pub memory: RequestMemory,

@@ -37,6 +37,8 @@ use background::{BackgroundLoads, LoadProgress};
 use distinct_ids::DistinctIdCache;
 use registry::IndexCache;
 
+use crate::signals::Signals;
+
 /// Why the index could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -105,11 +107,12 @@ impl Default for Caches {
     }
 }
 
-/// The store, together with the caches that follow its log. Clones share everything.
+/// The store, together with the caches that follow its log, and the signals of its writers. Clones share everything.
 #[derive(Clone)]
 pub struct IndexedStore {
     store: Store,
     pub caches: Arc<Caches>,
+    pub signals: Signals,
 }
 
 impl IndexedStore {
@@ -117,6 +120,7 @@ impl IndexedStore {
         Self {
             store,
             caches: Arc::default(),
+            signals: Signals::default(),
         }
     }
 
@@ -125,6 +129,7 @@ impl IndexedStore {
         Self {
             store: self.store.in_lane(lane),
             caches: Arc::clone(&self.caches),
+            signals: self.signals.clone(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod delta;
 mod feed;
 mod heads;
 mod past;
+mod positions;
 pub mod retention;
 mod rows;
 pub mod sizes;
@@ -28,6 +29,7 @@ pub use delta::MemberDelta;
 pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snapshot};
 pub use heads::{ChangeHead, heads, total_bytes};
 pub use past::{as_of, delta_since, persons_as_of, replay};
+pub use positions::{is_same_log, position_at};
 pub use rows::ChangeRow;
 pub use write::{
     MemberEdit, NewMembers, StagedMembers, StaticCohort, edit, publish, remove_persons, stage,

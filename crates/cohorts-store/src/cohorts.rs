@@ -389,6 +389,19 @@ pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<Row
     Ok(sizes.collect())
 }
 
+/// Those of `ids` that are cohorts of the project, also deleted ones, in any order.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn existing(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<i64>> {
+    Ok(cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::id.eq_any(ids))
+        .select(cohorts::id)
+        .load(conn)?)
+}
+
 /// The project's cohorts `ids`, in the order of `ids`.
 ///
 /// # Errors

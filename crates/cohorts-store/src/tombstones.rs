@@ -241,6 +241,38 @@ pub fn between(
     Ok(Tombstones::new(rows))
 }
 
+/// The row of a retired ordinal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetiredPerson {
+    /// The uuid of the person; `None` if the ordinal never had a person, or the uuid was purged.
+    pub uuid: Option<Uuid>,
+    /// The ordinal of the survivor of a merge, which may be retired too; `None` for a deletion.
+    pub merged_into: Option<i64>,
+}
+
+/// The retired ones of these ordinals.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ordinals(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, RetiredPerson>> {
+    let rows: Vec<(i64, (Option<Uuid>, Option<i64>))> = tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .filter(tombstones::ordinal.eq_any(ordinals))
+        .select((
+            tombstones::ordinal,
+            (tombstones::uuid, tombstones::merged_into),
+        ))
+        .load(conn)?;
+    let retired = |(uuid, merged_into)| RetiredPerson { uuid, merged_into };
+    let rows = rows.into_iter();
+    Ok(rows.map(|(ordinal, row)| (ordinal, retired(row))).collect())
+}
+
 /// The tombstones of these ordinals, and of the persons that they were merged into.
 ///
 /// # Errors
@@ -253,13 +285,13 @@ pub fn of(conn: &mut Conn, shard_key: ShardKey, ordinals: &RoaringBitmap) -> Res
         if next.is_empty() {
             return Ok(Tombstones::new(rows));
         }
-        let level: Vec<(i64, Option<i64>)> = tombstones::table
-            .filter(tombstones::shard_key.eq(shard_key.0))
-            .filter(tombstones::ordinal.eq_any(&next))
-            .select((tombstones::ordinal, tombstones::merged_into))
-            .load(conn)?;
-        next = level.iter().filter_map(|(_, survivor)| *survivor).collect();
-        rows.extend(level);
+        let retired = by_ordinals(conn, shard_key, &next)?;
+        next = retired.values().filter_map(|row| row.merged_into).collect();
+        rows.extend(
+            retired
+                .into_iter()
+                .map(|(ordinal, row)| (ordinal, row.merged_into)),
+        );
     }
     all(conn, shard_key)
 }

@@ -46,6 +46,24 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "cohorts_all_changes",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/changes/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 410, 429, 5],
+    },
+    Operation {
+        id: "cohorts_all_changes_sse",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/changes.sse",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
+    },
+    Operation {
         id: "cohorts_retrieve",
         tag: "cohorts",
         method: "GET",
@@ -167,6 +185,24 @@ pub const OPERATIONS: &[Operation] = &[
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
+    },
+    Operation {
+        id: "cohorts_changes",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/changes/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 410, 429, 5],
+    },
+    Operation {
+        id: "cohorts_changes_sse",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
@@ -713,6 +749,94 @@ pub trait ActivityApi: Api {
         caller: Self::Caller,
         request: CohortsActivityRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsActivityRetrieveResponse, Self::Error>>;
+}
+
+/// The feed of a cohort: who entered and left, when, and why.
+pub trait ChangesApi: Api {
+    /// List who entered and left the cohorts of a project.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of the cohorts in `cohort_id`, or of all cohorts of the project. Its rules are those of `cohorts_changes`.
+    /// Without `cohort_id`, the feed also has the changes of cohorts that are created later. `from=start` needs `cohort_id`, at most 20 times.
+    /// A deleted cohort has no changes while it is deleted; its earlier ones stay in the feed until it is purged.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/changes/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 410, 429 or a server error.
+    fn cohorts_all_changes(
+        &self,
+        caller: Self::Caller,
+        request: CohortsAllChangesRequest,
+    ) -> impl Future<Output = Result<CohortsAllChangesResponse, Self::Error>>;
+    /// Follow who enters and leaves the cohorts of a project.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_all_changes` as a stream. Its rules are those of `cohorts_changes_sse`.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/changes.sse`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
+    fn cohorts_all_changes_sse(
+        &self,
+        caller: Self::Caller,
+        request: CohortsAllChangesSseRequest,
+    ) -> impl Future<Output = Result<CohortsAllChangesSseResponse, Self::Error>>;
+    /// List who entered and left a cohort.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of a cohort: the persons who entered and left it, in the order of publication.
+    /// Each response has a `cursor`. The next request continues from it, and no change is lost in between, even if the service restarts.
+    ///
+    /// **How to follow a cohort.** Begin with `from=start`: its rows are the members, with the cause `snapshot`, in pages. Then come the changes since the first of these pages.
+    /// Add the person of each row with `entered`, and remove the person of each row with `left`. While `has_more` is true, request the next page at once; otherwise use `wait`.
+    /// The result is the members of the cohort.
+    ///
+    /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
+    /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
+    ///
+    /// **Persons.** A row has the person as it is now. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
+    /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.
+    ///
+    /// **Expired cursors.** Changes are stored for 90 days, unless the service is configured otherwise. If those after the cursor are deleted, or the database was restored from a backup that does not have them, the response is 410 with the code `cursor_expired`. Begin again with `from=start`.
+    ///
+    /// A cohort that was never calculated has no members yet, and then changes. A deleted cohort has no changes while it is deleted, and continues when it is restored.
+    /// The same data as a stream is the response of `cohorts_changes_sse`, and of this path with `format=sse` or with `text/event-stream` in `Accept`.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/changes/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 410, 429 or a server error.
+    fn cohorts_changes(
+        &self,
+        caller: Self::Caller,
+        request: CohortsChangesRequest,
+    ) -> impl Future<Output = Result<CohortsChangesResponse, Self::Error>>;
+    /// Follow who enters and leaves a cohort.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_changes` as server-sent events. The stream begins with the changes after `cursor` or `from`, and then has each change when it is published.
+    /// Each event has the cursor after it as `id`, `entered` or `left` as `event`, and the row as `data`. A client that reconnects with the header `Last-Event-ID` continues after that event; the header precedes `cursor` and `from`.
+    /// The stream begins with a comment, and has one every 15 seconds without an event. An `id` comes with it, so that a client can resume also if there was no event.
+    /// If the cursor expires while the stream is open, the stream ends, and the next request gives 410.
+    /// The stream ends if the client reads too slowly, if the key expires or is revoked (within 10 seconds), and when the service stops. The client then reconnects.
+    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again.
+    /// The key must be in the header `Authorization`. A key in the query gives 401, because the address of an open stream is visible in many places.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/changes.sse`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
+    fn cohorts_changes_sse(
+        &self,
+        caller: Self::Caller,
+        request: CohortsChangesSseRequest,
+    ) -> impl Future<Output = Result<CohortsChangesSseResponse, Self::Error>>;
 }
 
 /// The list of members of a static cohort: additions, removals and uploads.
@@ -1503,6 +1627,183 @@ impl CohortsAllActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_all_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl CohortsAllChangesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `cohorts_all_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesQuery {
+    /// IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    pub cohort_id: Vec<String>,
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+    /// Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    pub limit: i64,
+    /// Number of seconds to wait for a first row, if there is none yet.
+    pub wait: i64,
+}
+
+impl CohortsAllChangesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cohort_id: query.texts("cohort_id"),
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            wait: query.integer("wait", Some(0), Some(30))?.unwrap_or(0),
+        })
+    }
+}
+
+/// The request of `cohorts_all_changes`.
+#[derive(Debug, Clone)]
+pub struct CohortsAllChangesRequest {
+    /// The parameters of the path.
+    pub path: CohortsAllChangesPath,
+    /// The parameters of the query.
+    pub query: CohortsAllChangesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsAllChangesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsAllChangesPath::read(&request)?,
+            query: CohortsAllChangesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_all_changes`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsAllChangesResponse {
+    /// Changes, in the order of publication.
+    Status200(ResponseBody),
+}
+
+impl CohortsAllChangesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesSsePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl CohortsAllChangesSsePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesSseQuery {
+    /// IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    pub cohort_id: Vec<String>,
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+}
+
+impl CohortsAllChangesSseQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cohort_id: query.texts("cohort_id"),
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+        })
+    }
+}
+
+/// The header parameters of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesSseHeaders {
+    /// The `id` of the last event that the client has received.
+    pub last_event_id: Option<String>,
+}
+
+impl CohortsAllChangesSseHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            last_event_id: query.text("last-event-id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone)]
+pub struct CohortsAllChangesSseRequest {
+    /// The parameters of the path.
+    pub path: CohortsAllChangesSsePath,
+    /// The parameters of the query.
+    pub query: CohortsAllChangesSseQuery,
+    /// The header parameters.
+    pub headers: CohortsAllChangesSseHeaders,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsAllChangesSseRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsAllChangesSsePath::read(&request)?,
+            query: CohortsAllChangesSseQuery::read(&request)?,
+            headers: CohortsAllChangesSseHeaders::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_all_changes_sse`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsAllChangesSseResponse {
+    /// A stream of server-sent events, which does not end by itself.
+    Status200EventStream(ResponseBody),
+}
+
+impl CohortsAllChangesSseResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200EventStream(body) => body.respond(200, "text/event-stream"),
         }
     }
 }
@@ -2507,6 +2808,183 @@ impl CohortsPersonsNdjsonResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsChangesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesQuery {
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+    /// Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    pub limit: i64,
+    /// Number of seconds to wait for a first row, if there is none yet.
+    pub wait: i64,
+}
+
+impl CohortsChangesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            wait: query.integer("wait", Some(0), Some(30))?.unwrap_or(0),
+        })
+    }
+}
+
+/// The request of `cohorts_changes`.
+#[derive(Debug, Clone)]
+pub struct CohortsChangesRequest {
+    /// The parameters of the path.
+    pub path: CohortsChangesPath,
+    /// The parameters of the query.
+    pub query: CohortsChangesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsChangesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsChangesPath::read(&request)?,
+            query: CohortsChangesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_changes`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsChangesResponse {
+    /// Changes, in the order of publication.
+    Status200(ResponseBody),
+}
+
+impl CohortsChangesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesSsePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsChangesSsePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesSseQuery {
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+}
+
+impl CohortsChangesSseQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+        })
+    }
+}
+
+/// The header parameters of `cohorts_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesSseHeaders {
+    /// The `id` of the last event that the client has received.
+    pub last_event_id: Option<String>,
+}
+
+impl CohortsChangesSseHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            last_event_id: query.text("last-event-id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_changes_sse`.
+#[derive(Debug, Clone)]
+pub struct CohortsChangesSseRequest {
+    /// The parameters of the path.
+    pub path: CohortsChangesSsePath,
+    /// The parameters of the query.
+    pub query: CohortsChangesSseQuery,
+    /// The header parameters.
+    pub headers: CohortsChangesSseHeaders,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsChangesSseRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsChangesSsePath::read(&request)?,
+            query: CohortsChangesSseQuery::read(&request)?,
+            headers: CohortsChangesSseHeaders::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_changes_sse`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsChangesSseResponse {
+    /// A stream of server-sent events, which does not end by itself.
+    Status200EventStream(ResponseBody),
+}
+
+impl CohortsChangesSseResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200EventStream(body) => body.respond(200, "text/event-stream"),
         }
     }
 }
@@ -4623,8 +5101,8 @@ static PERSON_PROPERTY_TO_DELETE_FIELDS: &[Field] = &[
 /// Adds the routes of all operations. The trailing slash of a path is optional.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
-    A: CohortsApi + ActivityApi + MembersApi + ActionsApi + PersonsApi + ProjectsApi
-        + CaptureApi,
+    A: CohortsApi + ActivityApi + ChangesApi + MembersApi + ActionsApi + PersonsApi
+        + ProjectsApi + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
     let routes = [
@@ -4852,6 +5330,82 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/cohorts/changes/",
+        "/api/projects/{project_id}/cohorts/changes",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_all_changes::<A>),
+        web::head().to(route_cohorts_all_changes::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/changes/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/changes/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/changes.sse/",
+        "/api/projects/{project_id}/cohorts/changes.sse",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_all_changes_sse::<A>),
+        web::head().to(route_cohorts_all_changes_sse::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/changes.sse",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/changes.sse",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/cohorts/preview/",
         "/api/projects/{project_id}/cohorts/preview",
     ];
@@ -5032,6 +5586,82 @@ where
                         tag: "cohorts",
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/calculation_history/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/changes/",
+        "/api/projects/{project_id}/cohorts/{id}/changes",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_changes::<A>),
+        web::head().to(route_cohorts_changes::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/changes.sse/",
+        "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_changes_sse::<A>),
+        web::head().to(route_cohorts_changes_sse::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
                         scopes: &[],
                         parameter_scopes: &[],
                         statuses: &[0],
@@ -5857,12 +6487,53 @@ async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_retrieve<A: CohortsApi>(
+async fn route_cohorts_all_changes<A: ChangesApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[4];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsAllChangesRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ChangesApi>::cohorts_all_changes(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_all_changes_sse<A: ChangesApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[5];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsAllChangesSseRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ChangesApi>::cohorts_all_changes_sse(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_retrieve<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[6];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5879,7 +6550,7 @@ async fn route_cohorts_update<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[5];
+    let operation = &OPERATIONS[7];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5900,7 +6571,7 @@ async fn route_cohorts_partial_update<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[6];
+    let operation = &OPERATIONS[8];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5927,7 +6598,7 @@ async fn route_cohorts_destroy<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[7];
+    let operation = &OPERATIONS[9];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5943,7 +6614,7 @@ async fn route_cohorts_activity_retrieve<A: ActivityApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[8];
+    let operation = &OPERATIONS[10];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5964,7 +6635,7 @@ async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[9];
+    let operation = &OPERATIONS[11];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5990,7 +6661,7 @@ async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[10];
+    let operation = &OPERATIONS[12];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6021,7 +6692,7 @@ async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: Member
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[11];
+    let operation = &OPERATIONS[13];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6052,7 +6723,7 @@ async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[12];
+    let operation = &OPERATIONS[14];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6074,7 +6745,7 @@ async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[13];
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6095,7 +6766,7 @@ async fn route_cohorts_sizes<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[14];
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6112,7 +6783,7 @@ async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6133,7 +6804,7 @@ async fn route_cohorts_persons_csv<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6153,7 +6824,7 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6168,12 +6839,49 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
+async fn route_cohorts_changes<A: ChangesApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[20];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsChangesRequest::read(request).map_err(reject)?;
+        Ok(<A as ChangesApi>::cohorts_changes(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_changes_sse<A: ChangesApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[21];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsChangesSseRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ChangesApi>::cohorts_changes_sse(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
 async fn route_cohorts_uploads<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6190,7 +6898,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6207,7 +6915,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6224,7 +6932,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6242,7 +6950,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6259,7 +6967,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6283,7 +6991,7 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6300,7 +7008,7 @@ async fn route_persons_csv<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6316,7 +7024,7 @@ async fn route_persons_ndjson<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6332,7 +7040,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6353,7 +7061,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6377,7 +7085,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6398,7 +7106,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6415,7 +7123,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6431,7 +7139,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6454,7 +7162,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6478,7 +7186,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6495,7 +7203,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6516,7 +7224,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6533,7 +7241,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6550,7 +7258,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6567,7 +7275,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6584,7 +7292,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6601,7 +7309,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[41];
+    let operation = &OPERATIONS[45];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6618,7 +7326,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[42];
+    let operation = &OPERATIONS[46];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6635,7 +7343,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[43];
+    let operation = &OPERATIONS[47];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6652,7 +7360,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[48];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6668,7 +7376,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[45];
+    let operation = &OPERATIONS[49];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6704,6 +7412,15 @@ pub mod prelude {
             ActivityApi, CohortsAllActivityRetrieveRequest,
             CohortsAllActivityRetrieveResponse, CohortsActivityRetrieveRequest,
             CohortsActivityRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `changes`, and the requests and responses of its operations.
+    pub mod changes {
+        pub use super::super::{
+            ChangesApi, CohortsAllChangesRequest, CohortsAllChangesResponse,
+            CohortsAllChangesSseRequest, CohortsAllChangesSseResponse,
+            CohortsChangesRequest, CohortsChangesResponse, CohortsChangesSseRequest,
+            CohortsChangesSseResponse,
         };
     }
     /// The trait of the tag `members`, and the requests and responses of its operations.

@@ -590,6 +590,94 @@ pub struct CaptureConfig {
     pub has_feature_flags: bool,
 }
 
+/// Whether the person is a member after the change.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ChangeKind {
+    /// The value `entered`.
+    #[serde(rename = "entered")]
+    Entered,
+    /// The value `left`.
+    #[serde(rename = "left")]
+    Left,
+}
+
+impl ::std::fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Entered => f.write_str("entered"),
+            Self::Left => f.write_str("left"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for ChangeKind {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "entered" => Ok(Self::Entered),
+            "left" => Ok(Self::Left),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for ChangeKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for ChangeKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// A page of the feed.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ChangePage {
+    /// The rows of this page, in the order of publication.
+    pub results: ::std::vec::Vec<CohortChange>,
+    /// The position after this page, for the parameter `cursor`.
+    pub cursor: ::std::string::String,
+    /// Whether more rows are available now.
+    pub has_more: bool,
+}
+
+/// The person of a change, as it is now.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ChangedPerson {
+    /// ID of the person.
+    pub uuid: ::uuid::Uuid,
+    /// The first 10 distinct IDs of the person, sorted. Empty if the person was deleted or merged.
+    pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+    /// Present and true if the person was deleted.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub deleted: ::std::option::Option<bool>,
+    /// ID of the person into which this one was merged. Absent if it was not merged.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub merged_into: ::std::option::Option<::uuid::Uuid>,
+}
+
 /// A cohort: a named set of persons.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Cohort {
@@ -673,6 +761,33 @@ pub struct Cohort {
     /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
+}
+
+/// A person who entered or left a cohort.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortChange {
+    /// ID of the cohort.
+    pub cohort_id: i64,
+    /// Whether the person is a member after the change.
+    pub change: ChangeKind,
+    /// The time of the publication. In rows with the cause `snapshot`, the time of the last change before.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The member version of the cohort, which increases with each change.
+    pub version: i64,
+    /// Why the person entered or left. Later versions can have more causes.
+    /// - `data`: Events or persons changed.
+    /// - `time`: Time passed.
+    /// - `criteria`: The criteria were created or edited.
+    /// - `upload`: A file was uploaded.
+    /// - `manual`: A request listed the persons, or copied a cohort.
+    /// - `query`: The query of a static cohort was evaluated.
+    /// - `merge`: Persons were merged.
+    /// - `person_deleted`: The person was deleted.
+    /// - `mixed`: Several changes with different causes were merged to one row.
+    /// - `snapshot`: The person is a member where a feed begins with `from=start`.
+    pub cause: ::std::string::String,
+    /// The person of a change, as it is now.
+    pub person: ChangedPerson,
 }
 
 /// The kinds of criteria that occur in a filter, at any depth.

@@ -37,6 +37,7 @@ pub fn publish(
     };
     if let Some(staged) = publication.publish(conn, || ())? {
         let shard_key = cohort.project().shard_key();
+        store.signals.changes.notify(cohort.project());
         changes::prune(conn, shard_key, cohort.id(), &staged.chunks, staged.base)?;
         log::info!("cohort {}: {} members", cohort.id, staged.count);
     }

@@ -183,7 +183,7 @@ impl PersonsApi for Service {
         let delete = move |conn: &mut Conn| {
             ingest::retried(Error::is_transient, || delete::delete(conn, &caller, uuid))
         };
-        self.read(project, delete).await?;
+        self.write(project, delete).await?;
         Ok(PersonsDestroyResponse::Status204)
     }
 
