@@ -57,11 +57,28 @@
 //!
 //! The client also reads responses of PostHog. The fields that only this service sends are `Option`s.
 //!
+//! The changes of a cohort are a stream that waits for further ones, and continues where it was if the connection fails.
+//!
+//! ```no_run
+//! # use cohorts_client::{Client, is_cursor_expired};
+//! # use futures::TryStreamExt;
+//! # async fn example(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let call = client.cohorts_changes().project_id("@current").id(5);
+//! let changes = call.from("start").stream();
+//! let mut changes = std::pin::pin!(changes);
+//! while let Some(change) = changes.try_next().await? {
+//!     println!("{} {:?}", change.change, change.person.distinct_ids);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`verify_webhook`] checks the signature of a message that a webhook of the service has sent.
 //!
 //! A call fails with [`Error`]. An error response of the service is [`Error::ErrorResponse`] with a [`types::Error`].
 #![warn(missing_docs)]
 
+mod changes;
 mod download;
 mod nullable;
 mod paging;
@@ -73,6 +90,7 @@ mod webhook;
 #[allow(clippy::all, clippy::unwrap_used, reason = "generated; its style is the generator's")]
 mod generated;
 
+pub use changes::is_cursor_expired;
 pub use generated::*;
 pub use nullable::Nullable;
 pub use person_id::PersonId;
