@@ -1,7 +1,7 @@
 //! Verification of webhooks, by the Standard Webhooks specification 1.0.0.
 //!
 //! A sender signs the id, the time and the body of a message. A receiver that checks the signature and the time knows that
-//! the message comes from the service, and that it is not an old one that somebody sends again.
+//! the message comes from the service, and that it is not an old one that an attacker sends again.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,7 +38,7 @@ pub enum WebhookError {
     /// The time is not a number of seconds.
     #[error("the header `webhook-timestamp` is not a number of seconds")]
     InvalidTime,
-    /// The time of the message is more than 5 minutes ago: it may be sent by somebody else, again.
+    /// The time of the message is more than 5 minutes ago: an attacker may send it again.
     #[error("the message is more than 5 minutes old")]
     TooOld,
     /// The time of the message is more than 5 minutes in the future.
