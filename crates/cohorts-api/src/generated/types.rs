@@ -1306,6 +1306,7 @@ pub struct Error {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -1358,6 +1359,7 @@ pub struct Error {
 /// - `not_found`: The path, the project or the object does not exist (404).
 /// - `method_not_allowed`: The path does not have the method (405).
 /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+/// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
 /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
 /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
 ///
@@ -1457,6 +1459,9 @@ pub enum ErrorCode {
     /// The value `not_acceptable`.
     #[serde(rename = "not_acceptable")]
     NotAcceptable,
+    /// The value `cursor_expired`.
+    #[serde(rename = "cursor_expired")]
+    CursorExpired,
     /// The value `request_too_large`.
     #[serde(rename = "request_too_large")]
     RequestTooLarge,
@@ -1523,6 +1528,7 @@ impl ErrorCode {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
+            Self::CursorExpired => "cursor_expired",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
@@ -1572,6 +1578,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "not_acceptable" => Self::NotAcceptable,
+            "cursor_expired" => Self::CursorExpired,
             "request_too_large" => Self::RequestTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,
