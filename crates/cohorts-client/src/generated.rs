@@ -2990,6 +2990,7 @@ pub mod types {
         /// - `method_not_allowed`: The path does not have the method (405).
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
         /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+        /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
         ///
@@ -3042,6 +3043,7 @@ pub mod types {
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+    /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -3144,6 +3146,9 @@ pub mod types {
         /// The value `as_of_expired`.
         #[serde(rename = "as_of_expired")]
         AsOfExpired,
+        /// The value `cursor_expired`.
+        #[serde(rename = "cursor_expired")]
+        CursorExpired,
         /// The value `request_too_large`.
         #[serde(rename = "request_too_large")]
         RequestTooLarge,
@@ -3210,6 +3215,7 @@ pub mod types {
                 Self::MethodNotAllowed => "method_not_allowed",
                 Self::NotAcceptable => "not_acceptable",
                 Self::AsOfExpired => "as_of_expired",
+                Self::CursorExpired => "cursor_expired",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
@@ -3258,6 +3264,7 @@ pub mod types {
                 "method_not_allowed" => Self::MethodNotAllowed,
                 "not_acceptable" => Self::NotAcceptable,
                 "as_of_expired" => Self::AsOfExpired,
+                "cursor_expired" => Self::CursorExpired,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
@@ -10995,7 +11002,7 @@ impl Client {
     /// The stream begins with a comment, and has one every 15 seconds without an event. An `id` comes with it, so that a client can resume also if there was no event.
     /// If the cursor expires while the stream is open, the stream ends, and the next request gives 410.
     /// The stream ends if the client reads too slowly, if the key expires or is revoked (within 10 seconds), and when the service stops. The client then reconnects.
-    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again.
+    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again. A stream counts until the service notices that its client has gone, at the next event or comment.
     /// The key must be in the header `Authorization`. A key in the query gives 401, because the address of an open stream is visible in many places.
     ///
     ///

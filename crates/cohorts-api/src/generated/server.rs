@@ -824,7 +824,7 @@ pub trait ChangesApi: Api {
     /// The stream begins with a comment, and has one every 15 seconds without an event. An `id` comes with it, so that a client can resume also if there was no event.
     /// If the cursor expires while the stream is open, the stream ends, and the next request gives 410.
     /// The stream ends if the client reads too slowly, if the key expires or is revoked (within 10 seconds), and when the service stops. The client then reconnects.
-    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again.
+    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again. A stream counts until the service notices that its client has gone, at the next event or comment.
     /// The key must be in the header `Authorization`. A key in the query gives 401, because the address of an open stream is visible in many places.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/changes.sse`

@@ -1415,6 +1415,7 @@ pub struct Error {
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+    /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -1468,6 +1469,7 @@ pub struct Error {
 /// - `method_not_allowed`: The path does not have the method (405).
 /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
 /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+/// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
 /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
 /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
 ///
@@ -1570,6 +1572,9 @@ pub enum ErrorCode {
     /// The value `as_of_expired`.
     #[serde(rename = "as_of_expired")]
     AsOfExpired,
+    /// The value `cursor_expired`.
+    #[serde(rename = "cursor_expired")]
+    CursorExpired,
     /// The value `request_too_large`.
     #[serde(rename = "request_too_large")]
     RequestTooLarge,
@@ -1637,6 +1642,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
             Self::AsOfExpired => "as_of_expired",
+            Self::CursorExpired => "cursor_expired",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
@@ -1687,6 +1693,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "method_not_allowed" => Self::MethodNotAllowed,
             "not_acceptable" => Self::NotAcceptable,
             "as_of_expired" => Self::AsOfExpired,
+            "cursor_expired" => Self::CursorExpired,
             "request_too_large" => Self::RequestTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,
