@@ -25,7 +25,14 @@ const LAYERS: [&[&str]; 14] = [
 ];
 
 /// The lowest layer. Its modules may use each other, but not in a cycle.
-const FOUNDATION: [&str; 5] = ["logging", "metrics", "origin", "peer", "shares"];
+const FOUNDATION: [&str; 6] = [
+    "client_socket",
+    "logging",
+    "metrics",
+    "origin",
+    "peer",
+    "shares",
+];
 
 /// The number of the module's layer, counted from the top.
 fn layer(module: &str) -> usize {

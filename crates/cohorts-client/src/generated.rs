@@ -2899,6 +2899,7 @@ pub mod types {
         /// A retry after the time in `Retry-After` can succeed (429 and 503):
         /// - `throttled`: The key or the address exceeds its rate limit (429).
         /// - `busy`: The project has too many requests of one kind at once (429).
+        /// - `superseded`: A newer preview of the same API key has replaced this one (429).
         /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
         /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
         /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -2950,6 +2951,7 @@ pub mod types {
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -3055,6 +3057,9 @@ pub mod types {
         /// The value `busy`.
         #[serde(rename = "busy")]
         Busy,
+        /// The value `superseded`.
+        #[serde(rename = "superseded")]
+        Superseded,
         /// The value `overloaded`.
         #[serde(rename = "overloaded")]
         Overloaded,
@@ -3112,6 +3117,7 @@ pub mod types {
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
                 Self::Busy => "busy",
+                Self::Superseded => "superseded",
                 Self::Overloaded => "overloaded",
                 Self::Timeout => "timeout",
                 Self::IndexLoading => "index_loading",
@@ -3159,6 +3165,7 @@ pub mod types {
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
                 "busy" => Self::Busy,
+                "superseded" => Self::Superseded,
                 "overloaded" => Self::Overloaded,
                 "timeout" => Self::Timeout,
                 "index_loading" => Self::IndexLoading,

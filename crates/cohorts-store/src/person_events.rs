@@ -54,7 +54,7 @@ pub struct EventOfPerson {
     pub properties: Vec<Option<String>>,
 }
 
-/// Calls `each` with each event of a scan. The days come in order; the events of a day have no order.
+/// Calls `each` with each event of a scan, in any order.
 ///
 /// # Errors
 ///
@@ -138,6 +138,7 @@ mod tests {
                 Ok::<_, StoreError>(())
             })
             .unwrap();
+            found.sort_unstable();
             found
         };
         let expected =

@@ -1317,6 +1317,7 @@ pub struct Error {
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1369,6 +1370,7 @@ pub struct Error {
 /// A retry after the time in `Retry-After` can succeed (429 and 503):
 /// - `throttled`: The key or the address exceeds its rate limit (429).
 /// - `busy`: The project has too many requests of one kind at once (429).
+/// - `superseded`: A newer preview of the same API key has replaced this one (429).
 /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
 /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
 /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1474,6 +1476,9 @@ pub enum ErrorCode {
     /// The value `busy`.
     #[serde(rename = "busy")]
     Busy,
+    /// The value `superseded`.
+    #[serde(rename = "superseded")]
+    Superseded,
     /// The value `overloaded`.
     #[serde(rename = "overloaded")]
     Overloaded,
@@ -1532,6 +1537,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
             Self::Busy => "busy",
+            Self::Superseded => "superseded",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::IndexLoading => "index_loading",
@@ -1581,6 +1587,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,
             "busy" => Self::Busy,
+            "superseded" => Self::Superseded,
             "overloaded" => Self::Overloaded,
             "timeout" => Self::Timeout,
             "index_loading" => Self::IndexLoading,
