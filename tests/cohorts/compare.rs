@@ -135,7 +135,7 @@ fn an_unknown_parameter_never_changes_a_cohort() {
             answer.is_error(400, "invalid_input", Some(name));
         }
     }
-    let path = format!("{}?dry_run=yes", cohort_path(cohort));
+    let path = format!("{}?dry_run=maybe", cohort_path(cohort));
     let answer = project.patch(&path, json!({"name": "changed"}));
     assert_eq!(answer.status, 400, "{}", answer.text);
     let name = &project.get(&cohort_path(cohort)).json()["name"];

@@ -4,6 +4,7 @@
 //! properties that the definition reads. If an evaluation asks for more, they are read again.
 
 use std::cell::{Ref, RefCell};
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -166,7 +167,7 @@ impl<R: PersonRows> PersonSource<R> {
             let named = by_name.get(name).map_or(&[][..], Vec::as_slice);
             events.extend(rows.iter().filter_map(|row| named.get(*row)));
         }
-        events.sort_by(|a, b| (b.time, b.uuid).cmp(&(a.time, a.uuid)));
+        events.sort_by_key(|event| Reverse((event.time, event.uuid)));
         let shown_event = |event: &&PersonEvent| PersonEvent {
             properties: Vec::new(),
             ..(*event).clone()

@@ -1,7 +1,6 @@
 //! `cohorts explain`: whether a person is a member of a cohort, and why, as a tree or as JSON.
 
 use anyhow::{Context, anyhow};
-use cohorts_api::types::{CohortExplanation, CriterionExplanation, CriterionFound};
 use cohorts_store::cohorts::{self, Cohort};
 use cohorts_store::{CohortId, Conn, ProjectId, projects};
 use serde_json::Value;
@@ -48,15 +47,17 @@ pub fn run(
     }
     let question = MembershipQuestion::of_saved(row, cohort.id(), person);
     let explanation = question.read(conn).map_err(|error| anyhow!("{error}"))?;
+    // The command prints the response of the API.
+    let explanation = serde_json::to_value(&explanation)?;
     if json {
-        return print(serde_json::to_string(&explanation)?);
+        return print(explanation.to_string());
     }
     let mut tree = Tree {
         conn,
         project: id,
         lines: summary(&cohort, &explanation),
     };
-    tree.add(&cohort, &explanation.criteria, 1)?;
+    tree.add(&cohort, &explanation["criteria"], 1)?;
     print(tree.lines.join("\n"))
 }
 
@@ -66,40 +67,37 @@ fn find(conn: &mut Conn, project: ProjectId, id: i64) -> anyhow::Result<Option<C
 }
 
 /// The first lines: the membership, the stored members, and the next change.
-fn summary(cohort: &Cohort, explanation: &CohortExplanation) -> Vec<String> {
-    let CohortExplanation {
-        person,
-        member,
-        as_of,
-        ..
-    } = explanation;
-    let verb = if *member { "is" } else { "is not" };
+fn summary(cohort: &Cohort, explanation: &Value) -> Vec<String> {
+    let is_member = explanation["member"] == true;
+    let verb = if is_member { "is" } else { "is not" };
     let name = match cohort.definition.name.as_deref() {
         Some(name) if !name.is_empty() => format!(" ({})", shortened(name)),
         _ => String::new(),
     };
+    let ids = list(&explanation["person"]["distinct_ids"]).iter();
+    let ids: Vec<&str> = ids.filter_map(Value::as_str).collect();
     let mut lines = vec![format!(
-        "{} {} {verb} a member of cohort {}{name} as of {as_of}",
-        mark(*member),
-        shortened(&person.distinct_ids.join(", ")),
-        cohort.id
+        "{} {} {verb} a member of cohort {}{name} as of {}",
+        mark(is_member),
+        shortened(&ids.join(", ")),
+        cohort.id,
+        text(&explanation["as_of"])
     )];
-    if let Some(since) = explanation.since {
-        lines.push(format!("  since {since}"));
+    if explanation["since"].is_string() {
+        lines.push(format!("  since {}", text(&explanation["since"])));
     }
-    if explanation.published == Some(false) {
+    if explanation["published"] == false {
         lines.push("  the stored members do not agree yet; a calculation will follow".to_owned());
     }
-    if let Some(found) = &explanation.found {
-        lines.push(format!("  added at {} by: {}", found.added_at, found.cause));
+    if let Some(found) = explanation.get("found") {
+        let (time, cause) = (text(&found["added_at"]), text(&found["cause"]));
+        lines.push(format!("  added at {time} by: {cause}"));
     }
-    if let Some(change) = &explanation.changes_at {
-        let verb = if change.member {
-            "becomes"
-        } else {
-            "is no longer"
-        };
-        lines.push(format!("  {verb} a member at {} by time alone", change.at));
+    let change = &explanation["changes_at"];
+    if change.is_object() {
+        let verb = if is_member { "is no longer" } else { "becomes" };
+        let time = text(&change["at"]);
+        lines.push(format!("  {verb} a member at {time} by time alone"));
     }
     lines
 }
@@ -112,32 +110,39 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    fn add(
-        &mut self,
-        cohort: &Cohort,
-        criteria: &[CriterionExplanation],
-        depth: usize,
-    ) -> anyhow::Result<()> {
+    fn add(&mut self, cohort: &Cohort, criteria: &Value, depth: usize) -> anyhow::Result<()> {
         let filters = cohort.definition.criteria().map(|text| text.parse());
         let filters = filters.unwrap_or_default();
-        for criterion in criteria {
-            let leaf = leaf(&filters, &criterion.path);
+        for criterion in list(criteria) {
+            let (path, found) = (text(&criterion["path"]), &criterion["found"]);
+            let negated = criterion["negated"] == true;
             self.lines.push(format!(
                 "{}{} {}{}: {}",
                 "  ".repeat(depth),
-                mark(criterion.holds),
-                described(leaf, &criterion.path),
-                if criterion.negated { ", negated" } else { "" },
-                found(&criterion.found)
+                mark(criterion["holds"] == true),
+                described(leaf(&filters, &path), &path),
+                if negated { ", negated" } else { "" },
+                evidence(found)
             ));
-            let (id, inner) = (criterion.found.cohort_id, &criterion.found.criteria);
-            if let (Some(id), Some(inner)) = (id, inner)
+            if let Some(id) = found["cohort_id"].as_i64()
                 && let Some(other) = find(self.conn, self.project, id)?
             {
-                self.add(&other, inner, depth + 1)?;
+                self.add(&other, &found["criteria"], depth + 1)?;
             }
         }
         Ok(())
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A text as it is, and another value as JSON.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -160,10 +165,7 @@ fn described(leaf: Option<&Value>, path: &str) -> String {
     let Some(leaf) = leaf.filter(|_| path != "query") else {
         return path.to_owned();
     };
-    let text = |key: &str| match &leaf[key] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    let text = |key: &str| text(&leaf[key]);
     shortened(&match leaf["type"].as_str() {
         Some("behavioral") => format!("{} {}", text("value"), text("key")),
         Some("cohort") => format!("member of cohort {}", text("value")),
@@ -180,19 +182,19 @@ fn described(leaf: Option<&Value>, path: &str) -> String {
 }
 
 /// What a criterion found.
-fn found(found: &CriterionFound) -> String {
-    if let Some(count) = found.count {
-        let events = counted(count as u64, "event");
-        return match found.last_at {
+fn evidence(found: &Value) -> String {
+    if let Some(count) = found["count"].as_u64() {
+        let events = counted(count, "event");
+        return match found["last_at"].as_str() {
             Some(last) => format!("{events}, the last at {last}"),
             None => events,
         };
     }
-    match (found.member, &found.value) {
+    match (found["member"].as_bool(), &found["value"]) {
         (Some(true), _) => "a member".to_owned(),
         (Some(false), _) => "no member".to_owned(),
-        (None, Some(Value::Null) | None) => "no value".to_owned(),
-        (None, Some(value)) => shortened(&value.to_string()),
+        (None, Value::Null) => "no value".to_owned(),
+        (None, value) => shortened(&value.to_string()),
     }
 }
 

@@ -18,7 +18,7 @@ pub enum PersonId {
 }
 
 impl PersonId {
-    /// From the two fields or parameters, of which a request has one.
+    /// From the two fields or parameters; a request has one of them.
     pub fn new(person_id: Option<String>, distinct_id: Option<String>) -> Result<Self, Error> {
         match (person_id, distinct_id) {
             (Some(_), Some(_)) => Err(Error::field(

@@ -27,7 +27,7 @@ const MAX_EVENTS: usize = 100_000;
 const MAX_BYTES: usize = 64 << 20;
 
 /// Reads the rows of one person in a transaction.
-pub struct PersonReader<'a> {
+pub struct OnePersonReader<'a> {
     tx: ReadTx<'a>,
     ordinal: u32,
     /// In microseconds since 1970.
@@ -41,7 +41,7 @@ pub struct PersonReader<'a> {
     actions: ActionCache,
 }
 
-impl<'a> PersonReader<'a> {
+impl<'a> OnePersonReader<'a> {
     /// A reader for the person of a row that the transaction has read.
     pub fn new(tx: ReadTx<'a>, person: &Person) -> IndexResult<Self> {
         let shard_key = tx.shard_key();
@@ -80,7 +80,7 @@ impl<'a> PersonReader<'a> {
     }
 }
 
-impl Interrupt for PersonReader<'_> {
+impl Interrupt for OnePersonReader<'_> {
     type Error = IndexError;
 
     fn interrupt(&self) -> IndexResult<()> {
@@ -88,7 +88,7 @@ impl Interrupt for PersonReader<'_> {
     }
 }
 
-impl PersonRows for PersonReader<'_> {
+impl PersonRows for OnePersonReader<'_> {
     fn ordinal(&self) -> u32 {
         self.ordinal
     }

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::super::lookup::PersonId;
 use crate::calculation::moment;
 use crate::error::Error;
-use crate::index::person::PersonReader;
+use crate::index::person::OnePersonReader;
 use crate::index::read::{Limits, ReadTx};
 use crate::index::references::{self, CheckedCohorts};
 
@@ -125,7 +125,7 @@ impl MembershipQuestion {
         let plan = definition.plan(&at).map_err(invalid)?;
         references::check(tx, &plan, &mut CheckedCohorts::default())
             .map_err(|cause| Error::reference("filters", cause))?;
-        let source = PersonSource::new(PersonReader::new(tx.clone(), person)?);
+        let source = PersonSource::new(OnePersonReader::new(tx.clone(), person)?);
         let explainer = Explainer::new(definition.clone(), &source, &at)?;
         let PersonExplanation { member, criteria } = explainer.explain(&plan)?;
         let change = explainer.next_change(&at, member)?;

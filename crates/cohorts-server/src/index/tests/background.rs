@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::index::background::LoadProgress;
+use crate::index::stop::StopFlag;
 
 fn plan_of(leaf: &Value) -> cohorts_engine::Plan {
     let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
