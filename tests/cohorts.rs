@@ -3,8 +3,10 @@
 mod calculation;
 mod change;
 mod cohort_type;
+mod compare;
 mod condition_type;
 mod create;
+mod explain;
 mod failed_references;
 mod freshness;
 mod preview;

@@ -56,6 +56,38 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("cohorts_preview", 415, |p| {
         as_xml(p, Method::POST, "cohorts/preview/")
     }),
+    ("cohorts_explain_create", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.post(
+            "cohorts/explain/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)])), "distinct_id": "d1"}),
+        )
+    }),
+    ("cohorts_explain_create", 400, |p| {
+        p.post("cohorts/explain/", json!({}))
+    }),
+    ("cohorts_explain_create", 404, |p| {
+        p.post(
+            "cohorts/explain/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)])), "distinct_id": "d0"}),
+        )
+    }),
+    ("cohorts_explain_create", 413, |p| {
+        too_large(p, Method::POST, "cohorts/explain/")
+    }),
+    ("cohorts_explain_create", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/explain/")
+    }),
+    ("cohorts_explain_retrieve", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.get(&of_cohort(p, "explain/?distinct_id=d1"))
+    }),
+    ("cohorts_explain_retrieve", 400, |p| {
+        p.get(&of_cohort(p, "explain/"))
+    }),
+    ("cohorts_explain_retrieve", 404, |p| {
+        p.get(&of_cohort(p, "explain/?distinct_id=d0"))
+    }),
     ("cohorts_all_activity_retrieve", 400, |p| {
         p.get("cohorts/activity/?limit=0")
     }),

@@ -61,7 +61,11 @@ impl Objects {
             return vec![path.replace("{id}", &self.action.to_string())];
         }
         let path_of = |cohort: &i64| path.replace("{id}", &cohort.to_string());
-        self.cohorts.iter().map(path_of).collect()
+        let with_person = |path: String| match operation.id {
+            "cohorts_explain_retrieve" => format!("{path}?person_id={}", self.person),
+            _ => path,
+        };
+        self.cohorts.iter().map(path_of).map(with_person).collect()
     }
 
     /// The fields of all bodies. Each operation reads its own.

@@ -461,6 +461,14 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_system: ::std::option::Option<bool>,
     }
+    /// The addition of a person to a static cohort.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct AdditionFound {
+        /// The time of the addition.
+        pub added_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The cause of the addition, such as `upload`, `manual`, `query`, `criteria` or `merge`; `mixed` if the change log has combined several changes. Later versions may have other causes.
+        pub cause: ::std::string::String,
+    }
     /// The results of a batch.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct AnalyticsAnswer {
@@ -1655,6 +1663,9 @@ pub mod types {
         /// For a static cohort and for a cohort without criteria, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
+        /// The effect of the change on the members; absent, except in responses to a dry run.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compared: ::std::option::Option<CohortComparison>,
         /// The kinds of criteria in `filters`; null without criteria there.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
@@ -1757,6 +1768,16 @@ pub mod types {
         pub person: ChangedPerson,
         /// The member version of the cohort, which increases with each change.
         pub version: i64,
+    }
+    /// The difference between two sets of members.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortComparison {
+        /// Number of persons who would become members.
+        pub entering: i64,
+        /// Number of members who would not remain members.
+        pub leaving: i64,
+        /// Number of members who would remain members.
+        pub staying: i64,
     }
     /// The kinds of criteria that occur in a filter, at any depth.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1892,6 +1913,51 @@ pub mod types {
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
         }
+    }
+    /// The filter and the person. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortExplainRequest {
+        /// The instant that replaces "now"; absent or null means the current time.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// A distinct ID of the person.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        /// The filter to evaluate.
+        pub filters: CohortFilters,
+        /// `id` of the person.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_id: ::std::option::Option<::std::string::String>,
+    }
+    impl CohortExplainRequest {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::CohortExplainRequest {
+            Default::default()
+        }
+    }
+    /// Whether a person is a member of a cohort, and why.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortExplanation {
+        /// The instant for which the definition was evaluated.
+        pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 1,000 instants at which the data of the person could change it.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub changes_at: ::std::option::Option<MembershipChange>,
+        /// The criteria in the order of the filter. A query has one with the path `query`; a static cohort has none.
+        pub criteria: ::std::vec::Vec<CriterionExplanation>,
+        /// When and why the person was added to a static cohort; absent for other cohorts, for persons who are no members, and if the change log no longer has the change.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub found: ::std::option::Option<AdditionFound>,
+        /// True if the person is a member at `as_of`.
+        pub member: bool,
+        /// The person.
+        pub person: ExplainedPerson,
+        /// True if the stored members already agree with `member`; null if the definition is not saved.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub published: ::std::option::Option<bool>,
+        /// The time at which the person entered the stored members, if the person is a member and the change log still has the change; otherwise null.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
     }
     /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
     /// A criterion tests a person's properties, a person's events, or membership in another cohort.
@@ -2404,12 +2470,21 @@ pub mod types {
     pub struct CohortPreview {
         /// The instant for which the filter was evaluated.
         pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The difference from the cohort in `compare_to`; absent without it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compared: ::std::option::Option<CohortComparison>,
         /// Number of persons who match the filter.
         pub count: i64,
         /// The number of persons who match each criterion, in the order of the filter.
         pub criteria: ::std::vec::Vec<CriterionCount>,
         /// Duration of the evaluation in milliseconds.
         pub duration_ms: f64,
+        /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub entering_sample: ::std::vec::Vec<Person>,
+        /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub leaving_sample: ::std::vec::Vec<Person>,
         /// Persons who match the filter; the person created last comes first.
         pub sample: ::std::vec::Vec<Person>,
     }
@@ -2419,6 +2494,10 @@ pub mod types {
         /// The instant that replaces "now"; absent or null means the current time.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+        /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compare_to: ::std::option::Option<i64>,
         /// The filter to evaluate.
         pub filters: CohortFilters,
         /// Maximum number of persons in the sample.
@@ -2919,6 +2998,47 @@ pub mod types {
         /// Path of the criterion in `filters`, such as `properties.values[0]`.
         pub path: ::std::string::String,
     }
+    /// One criterion of a definition, for one person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CriterionExplanation {
+        /// What the criterion found.
+        pub found: CriterionFound,
+        /// True if the person meets the criterion as it is written, with its negation.
+        pub holds: bool,
+        /// True if the criterion is negated.
+        pub negated: bool,
+        /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
+        pub path: ::std::string::String,
+    }
+    /// What a criterion found in the data of a person: `value`; or `count` with `first_at`, `last_at` and `events`; or `cohort_id` with `member` and `criteria`.
+    /// The events are those that the criterion reads: in its time window, of its event or action, and admitted by its filters. A criterion on a first time also reads earlier events.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CriterionFound {
+        /// ID of the other cohort.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_id: ::std::option::Option<i64>,
+        /// Number of events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub count: ::std::option::Option<i64>,
+        /// Criteria of the other cohort. It is empty for a static cohort, for an unknown one, and beyond 16 levels of cohorts or 1,000 criteria.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub criteria: ::std::vec::Vec<CriterionExplanation>,
+        /// At most 10 events, the newest first.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub events: ::std::vec::Vec<FoundEvent>,
+        /// Time of the first event; absent without events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub first_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Time of the last event; absent without events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub last_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// True if the person is a member of the other cohort.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub member: ::std::option::Option<bool>,
+        /// Value of the property; null if the person does not have it. A criterion on distinct IDs has a list of at most 10, and a query the values of all properties that it reads.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub value: ::std::option::Option<::serde_json::Value>,
+    }
     /// The confirmation of a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Done {
@@ -2997,6 +3117,7 @@ pub mod types {
         /// A retry after the time in `Retry-After` can succeed (429 and 503):
         /// - `throttled`: The key or the address exceeds its rate limit (429).
         /// - `busy`: The project has too many requests of one kind at once (429).
+        /// - `superseded`: A newer preview of the same API key has replaced this one (429).
         /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
         /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
         /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -3050,6 +3171,7 @@ pub mod types {
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -3161,6 +3283,9 @@ pub mod types {
         /// The value `busy`.
         #[serde(rename = "busy")]
         Busy,
+        /// The value `superseded`.
+        #[serde(rename = "superseded")]
+        Superseded,
         /// The value `overloaded`.
         #[serde(rename = "overloaded")]
         Overloaded,
@@ -3220,6 +3345,7 @@ pub mod types {
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
                 Self::Busy => "busy",
+                Self::Superseded => "superseded",
                 Self::Overloaded => "overloaded",
                 Self::Timeout => "timeout",
                 Self::IndexLoading => "index_loading",
@@ -3269,6 +3395,7 @@ pub mod types {
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
                 "busy" => Self::Busy,
+                "superseded" => Self::Superseded,
                 "overloaded" => Self::Overloaded,
                 "timeout" => Self::Timeout,
                 "index_loading" => Self::IndexLoading,
@@ -3812,6 +3939,14 @@ pub mod types {
             value.parse()
         }
     }
+    /// The person of an explanation.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ExplainedPerson {
+        /// At most 10 distinct IDs of the person.
+        pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+        /// `id` of the person.
+        pub uuid: ::uuid::Uuid,
+    }
     /// A relative date (`-7d`), an ISO 8601 or RFC 2822 date, a date with the name of the month, or `DD-MM-YYYY`, `DD/MM/YYYY` or `YYYY/MM/DD`, each with or without a time. A date without an offset is in the project's time zone.
     #[derive(
         ::serde::Deserialize,
@@ -4092,6 +4227,24 @@ pub mod types {
         pub fn builder() -> builder::FlagsBody {
             Default::default()
         }
+    }
+    /// An event of a person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct FoundEvent {
+        /// Name of the event.
+        pub event: ::std::string::String,
+        /// Time of the event.
+        pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// UUID of the event.
+        pub uuid: ::uuid::Uuid,
+    }
+    /// A change of a membership.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct MembershipChange {
+        /// The time of the change.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// True if the person becomes a member.
+        pub member: bool,
     }
     /// An empty set of feature flags, in the form that SDKs expect.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -7535,6 +7688,113 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`CohortExplainRequest`](super::CohortExplainRequest).
+        #[derive(Clone, Debug)]
+        pub struct CohortExplainRequest {
+            as_of: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
+            person_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortExplainRequest {
+            fn default() -> Self {
+                Self {
+                    as_of: Ok(Default::default()),
+                    distinct_id: Ok(Default::default()),
+                    filters: Err("no value supplied for filters".to_string()),
+                    person_id: Ok(Default::default()),
+                }
+            }
+        }
+        impl CohortExplainRequest {
+            /// Sets `as_of`. The instant that replaces "now"; absent or null means the current time.
+            pub fn as_of<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.as_of = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for as_of: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_id`. A distinct ID of the person.
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            /// Sets `filters`. The filter to evaluate.
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::CohortFilters>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            /// Sets `person_id`. `id` of the person.
+            pub fn person_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for person_id: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortExplainRequest>
+        for super::CohortExplainRequest {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortExplainRequest,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    as_of: value.as_of?,
+                    distinct_id: value.distinct_id?,
+                    filters: value.filters?,
+                    person_id: value.person_id?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortExplainRequest> for CohortExplainRequest {
+            fn from(value: super::CohortExplainRequest) -> Self {
+                Self {
+                    as_of: Ok(value.as_of),
+                    distinct_id: Ok(value.distinct_id),
+                    filters: Ok(value.filters),
+                    person_id: Ok(value.person_id),
+                }
+            }
+        }
         /// Builder of [`CohortFilters`](super::CohortFilters).
         #[derive(Clone, Debug)]
         pub struct CohortFilters {
@@ -7773,6 +8033,10 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            compare_to: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
             filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
             sample: ::std::result::Result<i64, ::std::string::String>,
         }
@@ -7780,6 +8044,7 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     as_of: Ok(Default::default()),
+                    compare_to: Ok(Default::default()),
                     filters: Err("no value supplied for filters".to_string()),
                     sample: Ok(Default::default()),
                 }
@@ -7798,6 +8063,20 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for as_of: {e}")
+                    });
+                self
+            }
+            /// Sets `compare_to`. ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+            /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+            pub fn compare_to<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.compare_to = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for compare_to: {e}")
                     });
                 self
             }
@@ -7836,6 +8115,7 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     as_of: value.as_of?,
+                    compare_to: value.compare_to?,
                     filters: value.filters?,
                     sample: value.sample?,
                 })
@@ -7845,6 +8125,7 @@ pub mod types {
             fn from(value: super::CohortPreviewRequest) -> Self {
                 Self {
                     as_of: Ok(value.as_of),
+                    compare_to: Ok(value.compare_to),
                     filters: Ok(value.filters),
                     sample: Ok(value.sample),
                 }
@@ -10416,6 +10697,8 @@ impl Client {
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/preview/`
@@ -10432,6 +10715,29 @@ impl Client {
     /// ```
     pub fn cohorts_preview(&self) -> builder::CohortsPreview<'_> {
         builder::CohortsPreview::new(self)
+    }
+    /// Explain whether a person matches a filter
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates a filter for one person and stores nothing. The response is that of the explanation of a saved cohort; `since` and `published` are null.
+    /// `as_of` replaces "now" in all time windows and relative dates.
+    /// The body needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/explain/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_explain_create()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_explain_create(&self) -> builder::CohortsExplainCreate<'_> {
+        builder::CohortsExplainCreate::new(self)
     }
     /// List the changes to all cohorts of a project
     ///
@@ -10543,7 +10849,7 @@ impl Client {
     }
     /// Update a cohort
     ///
-    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
+    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values. A query parameter that is not listed here gives 400.
     ///
     /// Deprecated.
     ///
@@ -10552,11 +10858,15 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `dry_run`: Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_update()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .dry_run(dry_run)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -10591,6 +10901,7 @@ impl Client {
     /// Every change to a dynamic cohort starts a calculation, unless the change deletes the cohort.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     ///
     /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/`
@@ -10598,17 +10909,51 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `dry_run`: Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_partial_update()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .dry_run(dry_run)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
     pub fn cohorts_partial_update(&self) -> builder::CohortsPartialUpdate<'_> {
         builder::CohortsPartialUpdate::new(self)
+    }
+    /// Explain why a person is or is not a member
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates the cohort for one person as of now. `member` is the membership at `as_of`; `published` tells whether the stored members already agree.
+    /// Each criterion has its path, whether the person meets it, and what was found: a value, the events in its time window, or the criteria of another cohort.
+    /// A static cohort has no criteria, and `found` tells when and why the person was added.
+    /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    /// The service reads the rows of this person only. A person with too many events for the explanation gives 503 with the code `capacity`; use a shorter time window.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/explain/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `distinct_id`: A distinct ID of the person.
+    /// - `person_id`: `id` of the person.
+    /// ```text
+    /// let response = client.cohorts_explain_retrieve()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .distinct_id(distinct_id)
+    ///     .person_id(person_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_explain_retrieve(&self) -> builder::CohortsExplainRetrieve<'_> {
+        builder::CohortsExplainRetrieve::new(self)
     }
     /// List the changes to a cohort
     ///
@@ -12181,6 +12526,126 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_explain_create`]
+    ///
+    /// [`Client::cohorts_explain_create`]: super::Client::cohorts_explain_create
+    #[derive(Debug, Clone)]
+    pub struct CohortsExplainCreate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::CohortExplainRequest, String>,
+    }
+    impl<'a> CohortsExplainCreate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortExplainRequest>,
+            <V as std::convert::TryInto<
+                types::CohortExplainRequest,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!(
+                        "conversion to `CohortExplainRequest` for body failed: {}", s
+                    )
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CohortExplainRequest,
+            ) -> types::builder::CohortExplainRequest,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/explain/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::CohortExplainRequest::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/explain/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_explain_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_all_activity_retrieve`]
     ///
     /// [`Client::cohorts_all_activity_retrieve`]: super::Client::cohorts_all_activity_retrieve
@@ -12728,6 +13193,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        dry_run: Result<Option<bool>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsUpdate<'a> {
@@ -12737,6 +13203,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                dry_run: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -12761,6 +13228,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `dry_run`. Extension of this service; not part of PostHog's API.
+        /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+        pub fn dry_run<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.dry_run = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
         /// Sets the request body.
@@ -12791,9 +13270,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, dry_run, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let dry_run = dry_run.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -12820,6 +13300,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("dry_run", &dry_run))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
@@ -12973,6 +13454,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        dry_run: Result<Option<bool>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsPartialUpdate<'a> {
@@ -12982,6 +13464,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                dry_run: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -13006,6 +13489,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `dry_run`. Extension of this service; not part of PostHog's API.
+        /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+        pub fn dry_run<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.dry_run = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
         /// Sets the request body.
@@ -13036,9 +13531,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, dry_run, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let dry_run = dry_run.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -13065,10 +13561,144 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("dry_run", &dry_run))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_partial_update",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_explain_retrieve`]
+    ///
+    /// [`Client::cohorts_explain_retrieve`]: super::Client::cohorts_explain_retrieve
+    #[derive(Debug, Clone)]
+    pub struct CohortsExplainRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        person_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsExplainRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                distinct_id: Ok(None),
+                person_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `distinct_id`. A distinct ID of the person.
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `person_id`. `id` of the person.
+        pub fn person_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.person_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for person_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/explain/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
+            let Self { client, project_id, id, distinct_id, person_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let person_id = person_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/explain/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("person_id", &person_id))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_explain_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

@@ -41,6 +41,44 @@
 //! # }
 //! ```
 //!
+//! Is a person a member, and why? What would a draft change?
+//!
+//! ```no_run
+//! use cohorts_client::{Client, types};
+//! use serde_json::json;
+//!
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let why = client
+//!     .cohorts_explain_retrieve()
+//!     .project_id("@current")
+//!     .id(5)
+//!     .distinct_id("ana")
+//!     .send()
+//!     .await?;
+//! println!("a member: {}, until {:?}", why.member, why.changes_at);
+//! for criterion in &why.criteria {
+//!     println!("{}: {}", criterion.path, criterion.holds);
+//! }
+//!
+//! let draft: types::CohortFilters = serde_json::from_value(json!({
+//!     "properties": {"type": "AND", "values": [
+//!         {"type": "person", "key": "plan", "operator": "exact", "value": "trial"},
+//!     ]},
+//! }))?;
+//! let body = types::CohortPreviewRequest::builder()
+//!     .filters(draft)
+//!     .compare_to(5);
+//! let preview = client
+//!     .cohorts_preview()
+//!     .project_id("@current")
+//!     .body(body)
+//!     .send()
+//!     .await?;
+//! println!("{:?}", preview.compared);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Enums in responses are open: a value that this version does not know is the variant `Other`, with its text.
 //!
 //! ```

@@ -86,6 +86,8 @@ pub enum Error {
     Locked,
     /// The body of the request did not arrive in time.
     BodyTimedOut,
+    /// A newer request of the same key has replaced this one, or its client has gone.
+    Superseded,
     /// The share of a caller, or of all callers, in one kind of work is used up.
     ShareFull(ShareFull),
     /// The memory of requests is used up.
@@ -180,6 +182,7 @@ impl Error {
             Self::UnsupportedMediaType { .. } => {
                 class(415, InvalidRequest, "unsupported_media_type")
             }
+            Self::Superseded => class(429, ThrottledError, "superseded"),
             Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
             Self::TimedOut | Self::Locked | Self::BodyTimedOut => {
@@ -230,6 +233,7 @@ impl Error {
             Self::TimedOut => IndexError::TimedOut.to_string(),
             Self::Loading(progress) => IndexError::Loading(*progress).to_string(),
             Self::OverBudget => IndexError::OverBudget.to_string(),
+            Self::Superseded => IndexError::Stopped.to_string(),
             error => error.fixed_detail().to_owned(),
         }
     }
@@ -422,6 +426,7 @@ impl From<IndexError> for Error {
             IndexError::Loading(progress) => Self::Loading(progress),
             IndexError::OverBudget => Self::OverBudget,
             IndexError::ProjectNotFound => Self::ProjectNotFound,
+            IndexError::Stopped => Self::Superseded,
             IndexError::Uncalculable(error) => Self::whole(error.detail),
         }
     }

@@ -43,8 +43,9 @@ mod uploads;
 
 pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
-pub use cohorts::static_from_file;
+pub use cohorts::{MembershipQuestion, static_from_file};
 use links::Links;
+pub use lookup::PersonId;
 
 /// The state that all handlers share. Clones share everything.
 #[derive(Clone)]

@@ -20,6 +20,7 @@ use anyhow::bail;
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use rustls::ServerConfig;
 
+use crate::client_socket;
 use crate::config::Config;
 use crate::error::ErrorCode;
 use crate::handlers::Service;
@@ -234,7 +235,8 @@ fn server(
     let mut server = HttpServer::new(app)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .client_request_timeout(HEADER_TIMEOUT)
-        .max_connections(MAX_CONNECTIONS);
+        .max_connections(MAX_CONNECTIONS)
+        .on_connect(client_socket::remember);
     if !handle_signals {
         server = server.disable_signals();
     }

@@ -18,6 +18,7 @@ mod auth;
 mod background;
 mod blocking;
 mod calculation;
+mod client_socket;
 pub mod commands;
 pub mod config;
 mod error;

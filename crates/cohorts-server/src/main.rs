@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::commands::{demo, distribute, doctor, import, keys, projects, purge, serve};
+use cohorts_server::commands::{
+    demo, distribute, doctor, explain, import, keys, projects, purge, serve,
+};
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::{Config, Data, Days, EventRetention, KeyGrant, log_to_stderr};
 
@@ -60,6 +62,29 @@ enum Command {
         /// Fix member counts and rebuild damaged segments
         #[arg(long)]
         repair: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Explain whether a person is a member of a cohort, and why
+    ///
+    /// Prints a tree of the criteria with what was found in the data of the person. The service may run meanwhile.
+    #[command(group = ArgGroup::new("person").required(true).args(["distinct_id", "person_id"]))]
+    Explain {
+        /// Id of the project
+        #[arg(long, value_name = "ID")]
+        project: i64,
+        /// Id of the cohort
+        #[arg(long, value_name = "ID")]
+        cohort: i64,
+        /// A distinct id of the person
+        #[arg(long)]
+        distinct_id: Option<String>,
+        /// Id of the person
+        #[arg(long, value_name = "UUID")]
+        person_id: Option<String>,
+        /// Print the JSON of the API
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -281,6 +306,20 @@ fn run(command: Command) -> anyhow::Result<()> {
             demo::run(demo::Size { persons, events }, once, config)
         }
         Command::Doctor { repair, database } => doctor::run(&open(&database)?, repair),
+        Command::Explain {
+            project,
+            cohort,
+            distinct_id,
+            person_id,
+            json,
+            database,
+        } => {
+            let person = explain::PersonArgument {
+                distinct_id,
+                person_id,
+            };
+            explain::run(&open(&database)?, project, cohort, person, json)
+        }
         Command::Distribute { database } => distribute::run(&open(&database)?),
         Command::Project(command) => run_project(command),
         Command::Key(command) => run_key(command),

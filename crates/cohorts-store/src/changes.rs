@@ -11,6 +11,7 @@ mod check;
 mod chunks;
 pub mod compact;
 mod delta;
+mod entered;
 mod feed;
 mod heads;
 mod named;
@@ -27,6 +28,7 @@ mod write;
 pub use check::{LogFinding, check, gaps, restart};
 pub use chunks::prune;
 pub use delta::MemberDelta;
+pub use entered::{Entered, last_entered};
 pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snapshot};
 pub use heads::{ChangeHead, heads, total_bytes};
 pub use named::{PersonPurge, plan_purge, purge};
@@ -39,6 +41,8 @@ pub use write::{
 
 #[cfg(test)]
 pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};
+#[cfg(test)]
+pub(crate) use entered::SLICES_OF_CHUNK;
 #[cfg(test)]
 pub(crate) use rows::{NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED};
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod migrate;
 pub mod ordinals;
 pub mod outages;
 pub mod pages;
+pub mod person_events;
 pub mod persons;
 #[cfg(test)]
 mod plans;

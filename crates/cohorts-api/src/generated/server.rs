@@ -37,6 +37,15 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
+        id: "cohorts_explain_create",
+        tag: "cohorts",
+        method: "POST",
+        path: "/api/projects/{project_id}/cohorts/explain/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
         id: "cohorts_all_activity_retrieve",
         tag: "activity",
         method: "GET",
@@ -98,6 +107,15 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["cohort:write"],
         parameter_scopes: &[],
         statuses: &[401, 403, 404, 405, 429, 5],
+    },
+    Operation {
+        id: "cohorts_explain_retrieve",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/explain/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_activity_retrieve",
@@ -517,6 +535,8 @@ pub trait CohortsApi: Api {
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     /// `POST /api/projects/{project_id}/cohorts/preview/`
     ///
@@ -528,6 +548,23 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsPreviewRequest,
     ) -> impl Future<Output = Result<CohortsPreviewResponse, Self::Error>>;
+    /// Explain whether a person matches a filter.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates a filter for one person and stores nothing. The response is that of the explanation of a saved cohort; `since` and `published` are null.
+    /// `as_of` replaces "now" in all time windows and relative dates.
+    /// The body needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    /// `POST /api/projects/{project_id}/cohorts/explain/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn cohorts_explain_create(
+        &self,
+        caller: Self::Caller,
+        request: CohortsExplainCreateRequest,
+    ) -> impl Future<Output = Result<CohortsExplainCreateResponse, Self::Error>>;
     /// Get a cohort.
     ///
     /// A deleted cohort is also returned, with `deleted` true.
@@ -546,7 +583,7 @@ pub trait CohortsApi: Api {
     ///
     /// Deprecated.
     ///
-    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
+    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values. A query parameter that is not listed here gives 400.
     ///
     /// `PUT /api/projects/{project_id}/cohorts/{id}/`
     ///
@@ -564,6 +601,7 @@ pub trait CohortsApi: Api {
     /// Every change to a dynamic cohort starts a calculation, unless the change deletes the cohort.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     /// `PATCH /api/projects/{project_id}/cohorts/{id}/`
     ///
@@ -590,6 +628,26 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsDestroyRequest,
     ) -> impl Future<Output = Result<CohortsDestroyResponse, Self::Error>>;
+    /// Explain why a person is or is not a member.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates the cohort for one person as of now. `member` is the membership at `as_of`; `published` tells whether the stored members already agree.
+    /// Each criterion has its path, whether the person meets it, and what was found: a value, the events in its time window, or the criteria of another cohort.
+    /// A static cohort has no criteria, and `found` tells when and why the person was added.
+    /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    /// The service reads the rows of this person only. A person with too many events for the explanation gives 503 with the code `capacity`; use a shorter time window.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/explain/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn cohorts_explain_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: CohortsExplainRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsExplainRetrieveResponse, Self::Error>>;
     /// Copy a dynamic cohort into a new static cohort.
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
@@ -1561,6 +1619,69 @@ impl CohortsPreviewResponse {
     }
 }
 
+/// The path parameters of `cohorts_explain_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsExplainCreatePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl CohortsExplainCreatePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The request of `cohorts_explain_create`.
+#[derive(Debug, Clone)]
+pub struct CohortsExplainCreateRequest {
+    /// The parameters of the path.
+    pub path: CohortsExplainCreatePath,
+    /// The fields of the body.
+    pub body: types::CohortExplainRequest,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsExplainCreateRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsExplainCreatePath::read(&request)?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: COHORT_EXPLAIN_REQUEST_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::NearRefused(
+                            COHORT_EXPLAIN_REQUEST_IGNORED,
+                        ),
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_explain_create`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsExplainCreateResponse {
+    /// The explanation.
+    Status200(types::CohortExplanation),
+}
+
+impl CohortsExplainCreateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
 /// The path parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsAllActivityRetrievePath {
@@ -1877,11 +1998,30 @@ impl CohortsUpdatePath {
     }
 }
 
+/// The query parameters of `cohorts_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUpdateQuery {
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    pub dry_run: Option<bool>,
+}
+
+impl CohortsUpdateQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            dry_run: query.boolean("dry_run")?,
+        })
+    }
+}
+
 /// The request of `cohorts_update`.
 #[derive(Debug, Clone)]
 pub struct CohortsUpdateRequest {
     /// The parameters of the path.
     pub path: CohortsUpdatePath,
+    /// The parameters of the query.
+    pub query: CohortsUpdateQuery,
     /// The fields of the body.
     pub body: types::PatchedCohort,
     /// The fields that only forms have; `None` for a JSON body.
@@ -1896,6 +2036,7 @@ impl CohortsUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsUpdatePath::read(&request)?,
+            query: CohortsUpdateQuery::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1951,11 +2092,30 @@ impl CohortsPartialUpdatePath {
     }
 }
 
+/// The query parameters of `cohorts_partial_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPartialUpdateQuery {
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    pub dry_run: Option<bool>,
+}
+
+impl CohortsPartialUpdateQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            dry_run: query.boolean("dry_run")?,
+        })
+    }
+}
+
 /// The request of `cohorts_partial_update`.
 #[derive(Debug, Clone)]
 pub struct CohortsPartialUpdateRequest {
     /// The parameters of the path.
     pub path: CohortsPartialUpdatePath,
+    /// The parameters of the query.
+    pub query: CohortsPartialUpdateQuery,
     /// The fields of the body.
     pub body: types::PatchedCohort,
     /// The fields that only forms have; `None` for a JSON body.
@@ -1970,6 +2130,7 @@ impl CohortsPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPartialUpdatePath::read(&request)?,
+            query: CohortsPartialUpdateQuery::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2054,6 +2215,79 @@ impl CohortsDestroyResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status405 => empty_response(405),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_explain_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsExplainRetrievePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsExplainRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_explain_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsExplainRetrieveQuery {
+    /// `id` of the person.
+    pub person_id: Option<String>,
+    /// A distinct ID of the person.
+    pub distinct_id: Option<String>,
+}
+
+impl CohortsExplainRetrieveQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            person_id: query.text("person_id")?,
+            distinct_id: query.text("distinct_id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_explain_retrieve`.
+#[derive(Debug, Clone)]
+pub struct CohortsExplainRetrieveRequest {
+    /// The parameters of the path.
+    pub path: CohortsExplainRetrievePath,
+    /// The parameters of the query.
+    pub query: CohortsExplainRetrieveQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsExplainRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsExplainRetrievePath::read(&request)?,
+            query: CohortsExplainRetrieveQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_explain_retrieve`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsExplainRetrieveResponse {
+    /// The explanation.
+    Status200(types::CohortExplanation),
+}
+
+impl CohortsExplainRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
         }
     }
 }
@@ -4790,9 +5024,85 @@ static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
             maximum: Some(100),
         },
     },
+    Field {
+        name: "compare_to",
+        required: false,
+        nullable: true,
+        kind: Kind::Integer {
+            minimum: None,
+            maximum: None,
+        },
+    },
 ];
 
 static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
+    "id",
+    "name",
+    "description",
+    "groups",
+    "deleted",
+    "query",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "count",
+    "is_static",
+    "cohort_type",
+    "condition_type",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "_create_in_folder",
+    "_create_static_person_ids",
+    "personal_api_key",
+    "api_key",
+    "token",
+];
+
+static COHORT_EXPLAIN_REQUEST_FIELDS: &[Field] = &[
+    Field {
+        name: "filters",
+        required: true,
+        nullable: false,
+        kind: Kind::Json,
+    },
+    Field {
+        name: "person_id",
+        required: false,
+        nullable: true,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: None,
+        },
+    },
+    Field {
+        name: "distinct_id",
+        required: false,
+        nullable: true,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: None,
+        },
+    },
+    Field {
+        name: "as_of",
+        required: false,
+        nullable: true,
+        kind: Kind::Instant,
+    },
+];
+
+static COHORT_EXPLAIN_REQUEST_IGNORED: &[&str] = &[
     "id",
     "name",
     "description",
@@ -5406,6 +5716,41 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/cohorts/explain/",
+        "/api/projects/{project_id}/cohorts/explain",
+    ];
+    let routes = [web::post().to(route_cohorts_explain_create::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/explain/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/explain/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/cohorts/preview/",
         "/api/projects/{project_id}/cohorts/preview",
     ];
@@ -5697,6 +6042,44 @@ where
                         tag: "cohorts",
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/explain/",
+        "/api/projects/{project_id}/cohorts/{id}/explain",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_explain_retrieve::<A>),
+        web::head().to(route_cohorts_explain_retrieve::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/explain/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/explain/",
                         scopes: &[],
                         parameter_scopes: &[],
                         statuses: &[0],
@@ -6466,12 +6849,36 @@ async fn route_cohorts_preview<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
+async fn route_cohorts_explain_create<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[3];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsExplainCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_explain_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[4];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6492,7 +6899,7 @@ async fn route_cohorts_all_changes<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[4];
+    let operation = &OPERATIONS[5];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6513,7 +6920,7 @@ async fn route_cohorts_all_changes_sse<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[5];
+    let operation = &OPERATIONS[6];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6533,7 +6940,7 @@ async fn route_cohorts_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[6];
+    let operation = &OPERATIONS[7];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6550,7 +6957,7 @@ async fn route_cohorts_update<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[7];
+    let operation = &OPERATIONS[8];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6571,7 +6978,7 @@ async fn route_cohorts_partial_update<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[8];
+    let operation = &OPERATIONS[9];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6598,7 +7005,7 @@ async fn route_cohorts_destroy<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[9];
+    let operation = &OPERATIONS[10];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6609,12 +7016,33 @@ async fn route_cohorts_destroy<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
+async fn route_cohorts_explain_retrieve<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[11];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsExplainRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_explain_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
 async fn route_cohorts_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[10];
+    let operation = &OPERATIONS[12];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6635,7 +7063,7 @@ async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[11];
+    let operation = &OPERATIONS[13];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6661,7 +7089,7 @@ async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[12];
+    let operation = &OPERATIONS[14];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6692,7 +7120,7 @@ async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: Member
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[13];
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6723,7 +7151,7 @@ async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[14];
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6745,7 +7173,7 @@ async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6766,7 +7194,7 @@ async fn route_cohorts_sizes<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6783,7 +7211,7 @@ async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6804,7 +7232,7 @@ async fn route_cohorts_persons_csv<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6824,7 +7252,7 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6844,7 +7272,7 @@ async fn route_cohorts_changes<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6861,7 +7289,7 @@ async fn route_cohorts_changes_sse<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6881,7 +7309,7 @@ async fn route_cohorts_uploads<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6898,7 +7326,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6915,7 +7343,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6932,7 +7360,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6950,7 +7378,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6967,7 +7395,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6991,7 +7419,7 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7008,7 +7436,7 @@ async fn route_persons_csv<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7024,7 +7452,7 @@ async fn route_persons_ndjson<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7040,7 +7468,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7061,7 +7489,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7085,7 +7513,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7106,7 +7534,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7123,7 +7551,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7139,7 +7567,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7162,7 +7590,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7186,7 +7614,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7203,7 +7631,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7224,7 +7652,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7241,7 +7669,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[41];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7258,7 +7686,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[42];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7275,7 +7703,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[43];
+    let operation = &OPERATIONS[45];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7292,7 +7720,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[46];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7309,7 +7737,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[45];
+    let operation = &OPERATIONS[47];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7326,7 +7754,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[46];
+    let operation = &OPERATIONS[48];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7343,7 +7771,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[47];
+    let operation = &OPERATIONS[49];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7360,7 +7788,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[48];
+    let operation = &OPERATIONS[50];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7376,7 +7804,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[49];
+    let operation = &OPERATIONS[51];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7393,9 +7821,11 @@ pub mod prelude {
         pub use super::super::{
             CohortsApi, CohortsListRequest, CohortsListResponse, CohortsCreateRequest,
             CohortsCreateResponse, CohortsPreviewRequest, CohortsPreviewResponse,
+            CohortsExplainCreateRequest, CohortsExplainCreateResponse,
             CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
             CohortsUpdateResponse, CohortsPartialUpdateRequest,
             CohortsPartialUpdateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
+            CohortsExplainRetrieveRequest, CohortsExplainRetrieveResponse,
             CohortsDuplicateAsStaticCohortRetrieveRequest,
             CohortsDuplicateAsStaticCohortRetrieveResponse,
             CohortsCalculationHistoryRetrieveRequest,

@@ -279,6 +279,15 @@ pub struct ActivityUser {
     pub is_system: ::std::option::Option<bool>,
 }
 
+/// The addition of a person to a static cohort.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct AdditionFound {
+    /// The time of the addition.
+    pub added_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The cause of the addition, such as `upload`, `manual`, `query`, `criteria` or `merge`; `mixed` if the change log has combined several changes. Later versions may have other causes.
+    pub cause: ::std::string::String,
+}
+
 /// The results of a batch.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct AnalyticsAnswer {
@@ -761,6 +770,9 @@ pub struct Cohort {
     /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
+    /// The effect of the change on the members; absent, except in responses to a dry run.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compared: ::std::option::Option<CohortComparison>,
 }
 
 /// A person who entered or left a cohort.
@@ -788,6 +800,17 @@ pub struct CohortChange {
     pub cause: ::std::string::String,
     /// The person of a change, as it is now.
     pub person: ChangedPerson,
+}
+
+/// The difference between two sets of members.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortComparison {
+    /// Number of persons who would become members.
+    pub entering: i64,
+    /// Number of members who would not remain members.
+    pub leaving: i64,
+    /// Number of members who would remain members.
+    pub staying: i64,
 }
 
 /// The kinds of criteria that occur in a filter, at any depth.
@@ -852,6 +875,47 @@ pub struct CohortCreate {
     pub create_static_person_ids: ::std::option::Option<
         ::std::vec::Vec<::std::string::String>,
     >,
+}
+
+/// The filter and the person. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortExplainRequest {
+    /// The filter to evaluate.
+    pub filters: crate::RawJson,
+    /// `id` of the person.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub person_id: ::std::option::Option<::std::string::String>,
+    /// A distinct ID of the person.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub distinct_id: ::std::option::Option<::std::string::String>,
+    /// The instant that replaces "now"; absent or null means the current time.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+}
+
+/// Whether a person is a member of a cohort, and why.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortExplanation {
+    /// The person.
+    pub person: ExplainedPerson,
+    /// True if the person is a member at `as_of`.
+    pub member: bool,
+    /// The instant for which the definition was evaluated.
+    pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The time at which the person entered the stored members, if the person is a member and the change log still has the change; otherwise null.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// True if the stored members already agree with `member`; null if the definition is not saved.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub published: ::std::option::Option<bool>,
+    /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 1,000 instants at which the data of the person could change it.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub changes_at: ::std::option::Option<MembershipChange>,
+    /// The criteria in the order of the filter. A query has one with the path `query`; a static cohort has none.
+    pub criteria: ::std::vec::Vec<CriterionExplanation>,
+    /// When and why the person was added to a static cohort; absent for other cohorts, for persons who are no members, and if the change log no longer has the change.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub found: ::std::option::Option<AdditionFound>,
 }
 
 /// The fields that only the forms of a body have.
@@ -1032,6 +1096,15 @@ pub struct CohortPreview {
     pub duration_ms: f64,
     /// Persons who match the filter; the person created last comes first.
     pub sample: ::std::vec::Vec<Person>,
+    /// The difference from the cohort in `compare_to`; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compared: ::std::option::Option<CohortComparison>,
+    /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub entering_sample: ::std::option::Option<::std::vec::Vec<Person>>,
+    /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub leaving_sample: ::std::option::Option<::std::vec::Vec<Person>>,
 }
 
 /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
@@ -1045,6 +1118,10 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+    /// ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+    /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compare_to: ::std::option::Option<i64>,
 }
 
 /// Null, except in lists with a search.
@@ -1372,6 +1449,49 @@ pub struct CriterionCount {
     pub count: i64,
 }
 
+/// One criterion of a definition, for one person.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CriterionExplanation {
+    /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
+    pub path: ::std::string::String,
+    /// True if the person meets the criterion as it is written, with its negation.
+    pub holds: bool,
+    /// True if the criterion is negated.
+    pub negated: bool,
+    /// What the criterion found.
+    pub found: CriterionFound,
+}
+
+/// What a criterion found in the data of a person: `value`; or `count` with `first_at`, `last_at` and `events`; or `cohort_id` with `member` and `criteria`.
+/// The events are those that the criterion reads: in its time window, of its event or action, and admitted by its filters. A criterion on a first time also reads earlier events.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct CriterionFound {
+    /// Value of the property; null if the person does not have it. A criterion on distinct IDs has a list of at most 10, and a query the values of all properties that it reads.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub value: ::std::option::Option<::serde_json::Value>,
+    /// Number of events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub count: ::std::option::Option<i64>,
+    /// Time of the first event; absent without events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub first_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// Time of the last event; absent without events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub last_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// At most 10 events, the newest first.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub events: ::std::option::Option<::std::vec::Vec<FoundEvent>>,
+    /// ID of the other cohort.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cohort_id: ::std::option::Option<i64>,
+    /// True if the person is a member of the other cohort.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub member: ::std::option::Option<bool>,
+    /// Criteria of the other cohort. It is empty for a static cohort, for an unknown one, and beyond 16 levels of cohorts or 1,000 criteria.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub criteria: ::std::option::Option<::std::vec::Vec<CriterionExplanation>>,
+}
+
 /// The confirmation of a change.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Done {
@@ -1422,6 +1542,7 @@ pub struct Error {
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1476,6 +1597,7 @@ pub struct Error {
 /// A retry after the time in `Retry-After` can succeed (429 and 503):
 /// - `throttled`: The key or the address exceeds its rate limit (429).
 /// - `busy`: The project has too many requests of one kind at once (429).
+/// - `superseded`: A newer preview of the same API key has replaced this one (429).
 /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
 /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
 /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1587,6 +1709,9 @@ pub enum ErrorCode {
     /// The value `busy`.
     #[serde(rename = "busy")]
     Busy,
+    /// The value `superseded`.
+    #[serde(rename = "superseded")]
+    Superseded,
     /// The value `overloaded`.
     #[serde(rename = "overloaded")]
     Overloaded,
@@ -1647,6 +1772,7 @@ impl ErrorCode {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
             Self::Busy => "busy",
+            Self::Superseded => "superseded",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::IndexLoading => "index_loading",
@@ -1698,6 +1824,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,
             "busy" => Self::Busy,
+            "superseded" => Self::Superseded,
             "overloaded" => Self::Overloaded,
             "timeout" => Self::Timeout,
             "index_loading" => Self::IndexLoading,
@@ -1798,6 +1925,35 @@ impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// The person of an explanation.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ExplainedPerson {
+    /// `id` of the person.
+    pub uuid: ::uuid::Uuid,
+    /// At most 10 distinct IDs of the person.
+    pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+}
+
+/// An event of a person.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct FoundEvent {
+    /// UUID of the event.
+    pub uuid: ::uuid::Uuid,
+    /// Name of the event.
+    pub event: ::std::string::String,
+    /// Time of the event.
+    pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+
+/// A change of a membership.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct MembershipChange {
+    /// The time of the change.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// True if the person becomes a member.
+    pub member: bool,
 }
 
 /// An empty set of feature flags, in the form that SDKs expect.

@@ -1,7 +1,7 @@
 //! A definition with the cohorts and actions that it refers to, directly and through others.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::state::{
 use crate::FilterError;
 use crate::filter::Filter;
 use crate::plan::{Names, Plan, Slot, SlotReader, plan, plan_query};
-use crate::source::{Action, Reference};
+use crate::source::{Action, Reference, Source};
 use crate::window::Moment;
 
 /// What determines the members of a cohort.
@@ -98,12 +98,16 @@ enum ReferencedCohort {
 
 /// The slots of a definition and of all that it refers to, for one moment.
 #[derive(Default)]
-pub(super) struct PlannedSlots {
+pub(crate) struct PlannedSlots {
     pub slots: Vec<Slot>,
     /// The cohorts with a filter that can be planned.
     planned: Vec<i64>,
-    names: Names,
+    pub names: Names,
     reads_persons: bool,
+    /// The properties of events that the plans read.
+    pub properties: BTreeSet<String>,
+    /// The earliest event that the plans read.
+    pub earliest: i64,
 }
 
 impl Definitions {
@@ -116,6 +120,16 @@ impl Definitions {
         root: Definition,
         source: &S,
         at: &Moment,
+    ) -> Result<Definitions, S::Error> {
+        Definitions::read_with(root, source, at, |id| source.members_version(id))
+    }
+
+    /// As [`Definitions::read`], with the versions of static cohorts from `version`.
+    pub(crate) fn read_with<S: Source>(
+        root: Definition,
+        source: &S,
+        at: &Moment,
+        version: impl Fn(i64) -> Result<i64, S::Error>,
     ) -> Result<Definitions, S::Error> {
         let mut definitions = Definitions {
             fingerprint: root.fingerprint(),
@@ -134,7 +148,7 @@ impl Definitions {
             }
             for id in references.cohorts {
                 if let Entry::Vacant(entry) = definitions.cohorts.entry(id) {
-                    let cohort = entry.insert(referenced(source, id)?);
+                    let cohort = entry.insert(referenced(source, id, &version)?);
                     if let ReferencedCohort::Filter(filter, _) = cohort {
                         waiting.push(References::of_filter(filter));
                     }
@@ -161,6 +175,10 @@ impl Definitions {
             ReferencedCohort::Filter(filter, _) => Some((*id, filter)),
             _ => None,
         })
+    }
+
+    pub(crate) fn root(&self) -> &Definition {
+        &self.root
     }
 
     /// Makes a plan of the definition for the moment `at`.
@@ -200,7 +218,7 @@ impl Definitions {
     }
 
     /// The slots of all plans for one moment.
-    pub(super) fn slots(&self, at: &Moment) -> Result<PlannedSlots, FilterError> {
+    pub(crate) fn slots(&self, at: &Moment) -> Result<PlannedSlots, FilterError> {
         let mut reader = SlotReader::new(at, |id| self.actions.get(&id)?.as_ref());
         reader.add_plan(&self.root.plan(at)?);
         let mut planned = Vec::new();
@@ -215,6 +233,8 @@ impl Definitions {
             planned,
             names: reader.names,
             reads_persons: reader.reads_persons,
+            properties: reader.properties,
+            earliest: reader.earliest,
         })
     }
 }
@@ -235,13 +255,17 @@ impl PlannedSlots {
 }
 
 /// The same slots for two moments.
-pub(super) type SlotPairs<'a> =
+pub(crate) type SlotPairs<'a> =
     std::iter::Zip<std::slice::Iter<'a, Slot>, std::slice::Iter<'a, Slot>>;
 
-fn referenced<S: ChangeSource>(source: &S, id: i64) -> Result<ReferencedCohort, S::Error> {
+fn referenced<S: Source>(
+    source: &S,
+    id: i64,
+    version: &impl Fn(i64) -> Result<i64, S::Error>,
+) -> Result<ReferencedCohort, S::Error> {
     Ok(match source.cohort(id)? {
         None => ReferencedCohort::Missing,
-        Some(Reference::Members(_)) => ReferencedCohort::Members(source.members_version(id)?),
+        Some(Reference::Members(_)) => ReferencedCohort::Members(version(id)?),
         Some(Reference::Filter(filter)) => {
             let fingerprint = Fingerprint::of(&filter);
             ReferencedCohort::Filter(filter, fingerprint)

@@ -62,6 +62,39 @@ pub(super) fn persons<S: Source>(
     Ok(groups.map(|group| group[0].0).collect())
 }
 
+/// The rows of the events that meet `condition`, per block with its name.
+pub(super) fn chosen<S: Source>(
+    source: &S,
+    cache: &LeafCache,
+    condition: &Condition<ResolvedTest>,
+) -> Result<Vec<(String, Vec<usize>)>, S::Error> {
+    let range = range(condition);
+    let (meter, mut chosen) = (Meter::new(source), Vec::new());
+    if is_empty(&range) {
+        return Ok(chosen);
+    }
+    for event in names_of(source, condition)? {
+        let query = EventQuery {
+            event,
+            from: range.from,
+            to: range.to,
+            properties: properties(condition).into_iter().collect(),
+            persons_only: false,
+        };
+        let event = Value::from(query.event.as_str());
+        for block in cache.events(source, &query, &meter)? {
+            let condition = condition.try_map(&mut |test| bind(test, &event, &block, &meter))?;
+            let is_chosen = |row: &usize| {
+                let (person, time) = block.row(*row);
+                condition.holds(&|test| test.holds(*row, person, time))
+            };
+            let rows = (0..block.rows()).filter(is_chosen).collect();
+            chosen.push((query.event.clone(), rows));
+        }
+    }
+    Ok(chosen)
+}
+
 /// The names of the events to read.
 fn names_of<S: Source>(
     source: &S,

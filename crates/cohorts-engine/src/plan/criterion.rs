@@ -238,7 +238,7 @@ impl RowTest {
 
 impl Behavior {
     /// The earliest instant of the events that the rule reads.
-    fn earliest(&self) -> i64 {
+    pub(super) fn earliest(&self) -> i64 {
         let from = match self {
             Behavior::Performed(range)
             | Behavior::Counted(range, _)

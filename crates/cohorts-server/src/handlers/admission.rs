@@ -28,9 +28,11 @@ const OUTAGE_TICK: Duration = Duration::from_secs(1);
 
 mod bodies;
 mod disk;
+mod preview_turns;
 
 pub use bodies::OwnerBudgets;
 pub use disk::UploadDisk;
+pub use preview_turns::PreviewTurns;
 
 /// The permits of all kinds of work.
 #[derive(Clone)]
@@ -39,6 +41,8 @@ pub struct WorkShares {
     requests: Shares,
     /// Evaluations of filters for a request.
     pub previews: Shares,
+    /// The running previews of each key.
+    pub preview_turns: PreviewTurns,
     /// Files that are written for clients, at the speed of the client.
     pub exports: Shares,
     /// Pages that are too large for one piece, at the speed of the client.
@@ -83,6 +87,7 @@ impl Default for WorkShares {
         Self {
             requests: shares("requests", 12, 4, 256),
             previews: shares("previews", 4, 2, 64),
+            preview_turns: PreviewTurns::default(),
             exports: shares("exports", 8, 2, 64),
             pages: shares("large pages", 16, 4, 64),
             key_streams: streams(usize::MAX, 5),

@@ -21,6 +21,7 @@ use super::load::EventSpan;
 use super::project::ProjectIndex;
 use super::read::{Limits, ReadTx, RowCount};
 use super::registry::IndexCache;
+use super::stop::StopFlag;
 use super::{IndexError, IndexResult};
 
 /// The data of one project as of one instant.
@@ -117,6 +118,14 @@ impl<'a, 'c> Snapshot<'a, 'c> {
             ..self.tx.limits
         };
         self.with_index(Arc::clone(&self.index), limits)
+    }
+
+    /// The same snapshot for work that a flag can stop.
+    pub fn with_stop(&self, stop: &StopFlag) -> Self {
+        Snapshot {
+            tx: self.tx.with_stop(stop),
+            ..self.with_index(Arc::clone(&self.index), self.tx.limits)
+        }
     }
 
     fn with_index(&self, index: Arc<ProjectIndex>, limits: Limits) -> Self {

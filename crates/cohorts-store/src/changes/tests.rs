@@ -1,5 +1,6 @@
 //! The change log, each test in a new database.
 
+mod entered;
 mod histories;
 mod large;
 mod past;
