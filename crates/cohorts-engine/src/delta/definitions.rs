@@ -37,6 +37,12 @@ impl Definition {
         }
     }
 
+    /// The ids of the cohorts that it refers to directly. A query that cannot be planned at the moment
+    /// refers to none.
+    pub fn cohort_references(&self, at: &Moment) -> Vec<i64> {
+        self.references(at).cohorts
+    }
+
     fn references(&self, at: &Moment) -> References {
         match self {
             Definition::Filter(filter) => References {
@@ -57,6 +63,15 @@ impl Definition {
         match self {
             Definition::Filter(filter) => Fingerprint::of(filter),
             Definition::Query(query) => Fingerprint::of(query),
+        }
+    }
+}
+
+impl From<Definition> for Reference {
+    fn from(definition: Definition) -> Reference {
+        match definition {
+            Definition::Filter(filter) => Reference::Filter(filter),
+            Definition::Query(query) => Reference::Query(query),
         }
     }
 }

@@ -77,9 +77,6 @@ pub fn new(body: CohortCreate) -> Result<CheckedDefinition, Error> {
         Some(filters) => read_filters(&filters, is_static)?,
     };
     let query = body.query.as_ref().map(read_query).transpose()?;
-    if query.is_some() {
-        check_query_allowed(filters.as_ref(), is_static)?;
-    }
     let (query, query_cohorts) = query.unzip();
     let mut definition = Definition::default();
     definition.name = body.name;
@@ -90,10 +87,22 @@ pub fn new(body: CohortCreate) -> Result<CheckedDefinition, Error> {
     definition.cohort_type = body.cohort_type.filter(|text| !text.is_empty());
     definition.set_groups(groups);
     definition.set_parsed_filters(filters);
+    let has_criteria = definition.has_criteria() || (!is_static && !is_by_query(&definition));
+    if definition.query.is_some() && has_criteria {
+        return Err(query_and_filters());
+    }
     Ok(CheckedDefinition {
         definition,
         query_cohorts,
     })
+}
+
+fn is_by_query(definition: &Definition) -> bool {
+    definition.live_query().is_some()
+}
+
+fn query_and_filters() -> Error {
+    Error::whole("Cannot set both query and filters at the same time.")
 }
 
 /// The definition of a cohort after a change. Absent fields keep their values.
@@ -116,8 +125,13 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<CheckedDefini
     if let Some(is_static) = body.is_static.value() {
         after.is_static = is_static;
     }
-    change_filters(&mut after, body.filters)?;
+    let sends_groups = after.groups() != before.groups() && after.groups().0 != "[]";
+    let sends_filters = change_filters(&mut after, body.filters)?;
     let query_cohorts = change_query(&mut after, body.query)?;
+    let sends_criteria = sends_filters || sends_groups;
+    if !after.is_static {
+        replace_definition(&mut after, sends_criteria, query_cohorts.is_some())?;
+    }
     if let Some(cohort_type) = body.cohort_type.change() {
         after.cohort_type = cohort_type.filter(|text| !text.is_empty());
     }
@@ -127,7 +141,26 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<CheckedDefini
     })
 }
 
-fn change_filters(definition: &mut Definition, filters: Patch<RawJson>) -> Result<(), Error> {
+/// Keeps one definition of a dynamic cohort: a query replaces the criteria, and criteria replace the query.
+fn replace_definition(
+    definition: &mut Definition,
+    sends_criteria: bool,
+    sends_query: bool,
+) -> Result<(), Error> {
+    match (sends_criteria, sends_query) {
+        (true, true) => return Err(query_and_filters()),
+        (true, false) => definition.query = None,
+        (false, true) => {
+            definition.set_filters(None);
+            definition.set_groups(JsonText("[]".to_owned()));
+        }
+        (false, false) => {}
+    }
+    Ok(())
+}
+
+/// Returns whether the new filters have criteria.
+fn change_filters(definition: &mut Definition, filters: Patch<RawJson>) -> Result<bool, Error> {
     match filters {
         Patch::Absent => {}
         Patch::Null if definition.is_static => definition.set_filters(None),
@@ -137,9 +170,10 @@ fn change_filters(definition: &mut Definition, filters: Patch<RawJson>) -> Resul
         Patch::Value(filters) => {
             let filters = read_filters(&filters, definition.is_static)?;
             definition.set_parsed_filters(filters);
+            return Ok(definition.has_criteria());
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Returns the cohorts that a new query reads.
@@ -179,21 +213,6 @@ fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<ParsedFilte
         json: JsonText::of(&normalised),
         filter,
     }))
-}
-
-/// Whether a new cohort can have a query. The order of the checks is PostHog's.
-fn check_query_allowed(filters: Option<&ParsedFilters>, is_static: bool) -> Result<(), Error> {
-    if filters.is_some_and(|filters| !filters.filter.is_empty()) {
-        return Err(Error::whole(
-            "Cannot set both query and filters at the same time.",
-        ));
-    }
-    if is_static {
-        return Ok(());
-    }
-    Err(Error::whole(
-        "Cannot create a dynamic cohort with a query. Set is_static to true.",
-    ))
 }
 
 /// The query to store and the cohorts that it reads. Fails if the query cannot be calculated.
