@@ -53,13 +53,11 @@ pub fn check_fields(before: &str) -> Result<(), Error> {
     let is_static = fields
         .get("is_static")
         .is_some_and(|flag| flag.as_str() == "true");
+    let query = fields.get("query").filter(|query| !query.is_null());
     if let Some(filters) = fields.get("filters") {
-        read_filters(filters, is_static)?;
+        read_filters(filters, is_static || query.is_some())?;
     }
-    match fields.get("query") {
-        Some(query) if !query.is_null() => read_query(query).map(drop),
-        _ => Ok(()),
-    }
+    query.map_or(Ok(()), |query| read_query(query).map(drop))
 }
 
 /// The definition of a new cohort.
@@ -74,7 +72,7 @@ pub fn new(body: CohortCreate) -> Result<CheckedDefinition, Error> {
     };
     let filters = match body.filters {
         None => None,
-        Some(filters) => read_filters(&filters, is_static)?,
+        Some(filters) => read_filters(&filters, is_static || body.query.is_some())?,
     };
     let query = body.query.as_ref().map(read_query).transpose()?;
     let (query, query_cohorts) = query.unzip();
@@ -126,7 +124,12 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<CheckedDefini
         after.is_static = is_static;
     }
     let sends_groups = after.groups() != before.groups() && after.groups().0 != "[]";
-    let sends_filters = change_filters(&mut after, body.filters)?;
+    let has_query = match &body.query {
+        Patch::Absent => is_by_query(&after),
+        Patch::Null => false,
+        Patch::Value(_) => true,
+    };
+    let sends_filters = change_filters(&mut after, body.filters, has_query)?;
     let query_cohorts = change_query(&mut after, body.query)?;
     let sends_criteria = sends_filters || sends_groups;
     if !after.is_static {
@@ -160,15 +163,19 @@ fn replace_definition(
 }
 
 /// Returns whether the new filters have criteria.
-fn change_filters(definition: &mut Definition, filters: Patch<RawJson>) -> Result<bool, Error> {
+fn change_filters(
+    definition: &mut Definition,
+    filters: Patch<RawJson>,
+    has_query: bool,
+) -> Result<bool, Error> {
     match filters {
         Patch::Absent => {}
-        Patch::Null if definition.is_static => definition.set_filters(None),
+        Patch::Null if definition.is_static || has_query => definition.set_filters(None),
         Patch::Null => {
             Filter::parse(&Value::Null).map_err(invalid_filters)?;
         }
         Patch::Value(filters) => {
-            let filters = read_filters(&filters, definition.is_static)?;
+            let filters = read_filters(&filters, definition.is_static || has_query)?;
             definition.set_parsed_filters(filters);
             return Ok(definition.has_criteria());
         }
@@ -195,11 +202,11 @@ fn change_query(
     }
 }
 
-/// The filters to store. A static cohort needs no criteria: a tree without criteria is then stored as it was sent, and
-/// any other value counts as absent.
-fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<ParsedFilters>, Error> {
+/// The filters to store. A static cohort and a cohort by query need no criteria: a tree without criteria is then stored as
+/// it was sent, and any other value counts as absent.
+fn read_filters(filters: &RawJson, may_be_absent: bool) -> Result<Option<ParsedFilters>, Error> {
     let value = read_json(filters.as_str(), "properties").map_err(invalid_filters)?;
-    if is_static && !has_criteria(&value) {
+    if may_be_absent && !has_criteria(&value) {
         check_test_accounts(&value).map_err(invalid_filters)?;
         let filter = Filter::parse_stored(&value).ok();
         let filter = filter.filter(|_| value["properties"]["values"].is_array());
