@@ -259,8 +259,10 @@ mod tests {
     fn a_query_is_the_rule_of_a_dynamic_cohort_without_criteria() {
         let query =
             r#"{"kind": "HogQLQuery", "query": "SELECT id FROM persons WHERE id IN COHORT 7"}"#;
-        let mut definition = Definition::default();
-        definition.query = Some(JsonText(query.to_owned()));
+        let mut definition = Definition::from(DefinitionRow {
+            query: Some(JsonText(query.to_owned())),
+            ..DefinitionRow::default()
+        });
         assert!(matches!(definition.rule(), Ok(delta::Definition::Query(_))));
         assert_eq!(Vec::from_iter(definition.cohort_references()), [7]);
         definition.set_filters(Some(filters("pro")));
