@@ -1659,8 +1659,8 @@ pub mod types {
     /// A cohort: a named set of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Cohort {
-        /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-        /// For a static cohort and for a cohort without criteria, the value that the request set.
+        /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+        /// For a static cohort and for a cohort without criteria and query, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The effect of the change on the members; absent, except in responses to a dry run.
@@ -1730,7 +1730,7 @@ pub mod types {
         /// Number of the last requested calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
-        /// Query that filled the static cohort; null if there is none.
+        /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
         /// Null, except in lists with a search.
@@ -1796,7 +1796,7 @@ pub mod types {
     /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
-        /// If present, it must be the type that the criteria require.
+        /// If present, it must be the type that the criteria require; `analytical` for a query.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<CohortCreateCohortType>,
         /// Accepted and ignored. The service has no folders.
@@ -1818,7 +1818,7 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+        /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
@@ -1832,7 +1832,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort; null if there is none.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
     }
@@ -1842,7 +1842,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -1980,7 +1980,7 @@ pub mod types {
     /// such as `properties.values[0] → cohort 7 → properties.values[1]: …`. The members stay as they were. When the other cohort is corrected, both are calculated.
     /// A cohort that does not exist has no members.
     ///
-    /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
+    /// An empty object is accepted as the tree of a static cohort, and of a dynamic cohort with a query, only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
         /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
@@ -2066,7 +2066,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
@@ -2186,7 +2186,7 @@ pub mod types {
         }
     }
     /// A criterion that matches the members of another cohort.
-    /// The members of a static cohort are its list. The members of a dynamic cohort are the persons who match its filter at the same instant.
+    /// The members of a static cohort are its list. The members of a dynamic cohort are the persons who match its filter or its query at the same instant.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortLeaf {
         /// Accepted from PostHog's clients and discarded.
@@ -2325,8 +2325,8 @@ pub mod types {
     /// A cohort, as a row of a list.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortListItem {
-        /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-        /// For a static cohort and for a cohort without criteria, the value that the request set.
+        /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+        /// For a static cohort and for a cohort without criteria and query, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The kinds of criteria in `filters`; null without criteria there.
@@ -2395,7 +2395,7 @@ pub mod types {
         /// Number of the last requested calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
-        /// Query that filled the static cohort; null if there is none.
+        /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
         /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
@@ -2510,19 +2510,23 @@ pub mod types {
             Default::default()
         }
     }
-    /// A query that adds persons to a static cohort, once: when the cohort is created or when the query changes.
+    /// A query that selects persons.
+    /// A static cohort gets these persons once, in addition to its members: when the cohort is created or when the query changes.
+    /// The members of a dynamic cohort with a query are always the persons that the query selects now.
     /// The service translates the query and never runs it as SQL. An unsupported element is rejected, and the error names it.
     ///
     /// `{"kind": "HogQLQuery", "query": "SELECT …"}` selects persons from one of these tables. UNION, INTERSECT and EXCEPT join several such SELECTs:
     ///
     /// - `persons`: `id`, `created_at`, `properties.…`
     /// - `events`: `person_id`, `event`, `timestamp`, `properties.…`, `person.properties.…`, `person.created_at`;
-    ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)` and `max(timestamp)`
+    ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)`, `max(timestamp)`, and of a property
+    ///   `sum(properties.…)`, `avg(properties.…)`, `uniq(properties.…)` and `count(DISTINCT properties.…)`
     /// - `cohort_people` and `static_cohort_people`: `person_id`, for one or more `cohort_id`
     ///
     /// A SELECT over `persons` or `events` may show any of these columns and constants: `select 1 from persons` selects all persons, and `select 1 from events` all persons with an event.
     /// WHERE joins tests with AND, OR and NOT. The operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN` (a list, or a
     /// SELECT of persons), `LIKE`, `ILIKE`, `IS NULL`, `match`, `startsWith` and `endsWith`.
+    /// Sums and averages are exact: each number counts as the decimal that was sent, and a value that is no number does not count. Without any number, a comparison with the sum or the average is false.
     /// An instant is a text, `toDateTime('…')`, `toDate('…')`, `now()` or `today()`, optionally plus or minus an INTERVAL.
     ///
     /// `{"kind": "ActorsQuery", "properties": […], "fixedProperties": […]}` selects the persons who match all its criteria of the types `person` and `cohort`.
@@ -2775,7 +2779,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
@@ -4356,7 +4360,7 @@ pub mod types {
     /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
-        /// If present, it must be the type that the criteria require.
+        /// If present, it must be the type that the criteria require; `analytical` for a query.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<
             crate::Nullable<crate::types::PatchedCohortCohortType>,
@@ -4380,7 +4384,7 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+        /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
@@ -4394,7 +4398,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<crate::Nullable<::std::string::String>>,
-        /// Query that adds persons to a static cohort; null if there is none.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
     }
@@ -4404,7 +4408,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -7516,7 +7520,7 @@ pub mod types {
             }
         }
         impl CohortCreate {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
+            /// Sets `cohort_type`. If present, it must be the type that the criteria require; `analytical` for a query.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -7587,7 +7591,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+            /// Sets `filters`. Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
@@ -7639,7 +7643,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            /// Sets `query`. Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
             pub fn query<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
@@ -8830,7 +8834,7 @@ pub mod types {
             }
         }
         impl PatchedCohort {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
+            /// Sets `cohort_type`. If present, it must be the type that the criteria require; `analytical` for a query.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -8903,7 +8907,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+            /// Sets `filters`. Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -8959,7 +8963,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            /// Sets `query`. Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
             pub fn query<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -10628,7 +10632,7 @@ impl Client {
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `basic`: If true, omits `filters`, `query` and `groups` from each row.
     /// - `created_by_id`: ID of the user who created the cohort.
-    /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+    /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
@@ -10654,7 +10658,7 @@ impl Client {
     }
     /// Create a cohort
     ///
-    /// A dynamic cohort is calculated in the background.
+    /// A dynamic cohort has `filters` or a `query`; both together give 400. It is calculated in the background.
     /// The response does not wait for the calculation: it has `is_calculating` true, and `count` is set when the calculation ends.
     ///
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
@@ -10899,6 +10903,7 @@ impl Client {
     ///
     /// Only the fields in the body change.
     /// Every change to a dynamic cohort starts a calculation, unless the change deletes the cohort.
+    /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
     /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
@@ -12139,7 +12144,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for created_by_id failed".to_string());
             self
         }
-        /// Sets `hide_behavioral_cohorts`. If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+        /// Sets `hide_behavioral_cohorts`. If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
         pub fn hide_behavioral_cohorts<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<bool>,

@@ -5,7 +5,7 @@
 //!
 //! 1. [`Filter::parse`] turns JSON into a tree of criteria.
 //! 2. [`plan()`](plan::plan) resolves the tree for one [`Moment`]: windows become instants, and
-//!    operators become predicates. [`plan_query`] does the same for the query of a static cohort.
+//!    operators become predicates. [`plan_query`] does the same for a query.
 //! 3. [`Plan::evaluate`] reads blocks from a [`Source`]; each leaf yields a bitmap, and AND, OR and
 //!    NOT combine them.
 //!

@@ -498,7 +498,7 @@ pub trait CohortsApi: Api {
     ) -> impl Future<Output = Result<CohortsListResponse, Self::Error>>;
     /// Create a cohort.
     ///
-    /// A dynamic cohort is calculated in the background.
+    /// A dynamic cohort has `filters` or a `query`; both together give 400. It is calculated in the background.
     /// The response does not wait for the calculation: it has `is_calculating` true, and `count` is set when the calculation ends.
     ///
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
@@ -599,6 +599,7 @@ pub trait CohortsApi: Api {
     ///
     /// Only the fields in the body change.
     /// Every change to a dynamic cohort starts a calculation, unless the change deletes the cohort.
+    /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
     /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
@@ -1428,7 +1429,7 @@ pub struct CohortsListQuery {
     pub search: Option<String>,
     /// ID of the user who created the cohort.
     pub created_by_id: Option<i64>,
-    /// If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+    /// If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
     pub hide_behavioral_cohorts: bool,
     /// If true, omits `filters`, `query` and `groups` from each row.
     pub basic: bool,

@@ -705,7 +705,7 @@ pub struct Cohort {
     pub deleted: bool,
     /// Filter that decides the members of a dynamic cohort.
     pub filters: crate::RawJson,
-    /// Query that filled the static cohort; null if there is none.
+    /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// Number of the last successful calculation; null before the first.
@@ -755,8 +755,8 @@ pub struct Cohort {
     pub count: ::std::option::Option<i64>,
     /// True for a static cohort, false for a dynamic cohort.
     pub is_static: bool,
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
+    /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+    /// For a static cohort and for a cohort without criteria and query, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
     /// The kinds of criteria in `filters`; null without criteria there.
@@ -845,20 +845,20 @@ pub struct CohortCreate {
     /// True deletes the cohort; false restores it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub deleted: ::std::option::Option<bool>,
-    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+    /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
     #[serde(
         default,
         skip_serializing_if = "::std::option::Option::is_none",
         deserialize_with = "crate::RawJson::present"
     )]
     pub filters: ::std::option::Option<crate::RawJson>,
-    /// Query that adds persons to a static cohort; null if there is none.
+    /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// True for a static cohort, false for a dynamic cohort.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub is_static: ::std::option::Option<bool>,
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub cohort_type: ::std::option::Option<::std::string::String>,
     /// Accepted and ignored. The service has no folders.
@@ -957,7 +957,7 @@ pub struct CohortListItem {
     /// Filter that decides the members of a dynamic cohort; absent with `basic`.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub filters: ::std::option::Option<crate::RawJson>,
-    /// Query that filled the static cohort; null if there is none.
+    /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// Number of the last successful calculation; null before the first.
@@ -1007,8 +1007,8 @@ pub struct CohortListItem {
     pub count: ::std::option::Option<i64>,
     /// True for a static cohort, false for a dynamic cohort.
     pub is_static: bool,
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
+    /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+    /// For a static cohort and for a cohort without criteria and query, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
     /// The kinds of criteria in `filters`; null without criteria there.
@@ -2065,16 +2065,16 @@ pub struct PatchedCohort {
     /// True deletes the cohort; false restores it.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub deleted: crate::Patch<bool>,
-    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+    /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub filters: crate::Patch<crate::RawJson>,
-    /// Query that adds persons to a static cohort; null if there is none.
+    /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub query: crate::Patch<crate::RawJson>,
     /// True for a static cohort, false for a dynamic cohort.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub is_static: crate::Patch<bool>,
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub cohort_type: crate::Patch<::std::string::String>,
     /// Accepted and ignored. The service has no folders.

@@ -20,7 +20,7 @@ use crate::window::Moment;
 pub enum Definition {
     /// The criteria of a dynamic cohort.
     Filter(Filter),
-    /// A query, as [`plan_query`] takes it.
+    /// The query of a dynamic cohort, as [`plan_query`] takes it.
     Query(Value),
 }
 
@@ -37,9 +37,18 @@ impl Definition {
         }
     }
 
+    /// The ids of the cohorts that it refers to directly. A query that cannot be planned at the moment
+    /// refers to none.
+    pub fn cohort_references(&self, at: &Moment) -> Vec<i64> {
+        self.references(at).cohorts
+    }
+
     fn references(&self, at: &Moment) -> References {
         match self {
-            Definition::Filter(filter) => References::of_filter(filter),
+            Definition::Filter(filter) => References {
+                cohorts: filter.cohort_references(),
+                actions: filter.action_ids().into_iter().collect(),
+            },
             Definition::Query(query) => References {
                 cohorts: plan_query(query, at)
                     .map(|plan| plan.cohort_references().into_iter().collect())
@@ -54,6 +63,15 @@ impl Definition {
         match self {
             Definition::Filter(filter) => Fingerprint::of(filter),
             Definition::Query(query) => Fingerprint::of(query),
+        }
+    }
+}
+
+impl From<Definition> for Reference {
+    fn from(definition: Definition) -> Reference {
+        match definition {
+            Definition::Filter(filter) => Reference::Filter(filter),
+            Definition::Query(query) => Reference::Query(query),
         }
     }
 }
@@ -79,28 +97,20 @@ struct References {
     actions: Vec<i64>,
 }
 
-impl References {
-    fn of_filter(filter: &Filter) -> References {
-        References {
-            cohorts: filter.cohort_references(),
-            actions: filter.action_ids().into_iter().collect(),
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 enum ReferencedCohort {
     Missing,
     /// The version of the members.
     Members(i64),
-    Filter(Filter, Fingerprint),
+    /// A dynamic cohort.
+    Dynamic(Definition, Fingerprint),
 }
 
 /// The slots of a definition and of all that it refers to, for one moment.
 #[derive(Default)]
 pub(crate) struct PlannedSlots {
     pub slots: Vec<Slot>,
-    /// The cohorts with a filter that can be planned.
+    /// The dynamic cohorts that can be planned.
     planned: Vec<i64>,
     pub names: Names,
     reads_persons: bool,
@@ -149,8 +159,8 @@ impl Definitions {
             for id in references.cohorts {
                 if let Entry::Vacant(entry) = definitions.cohorts.entry(id) {
                     let cohort = entry.insert(referenced(source, id, &version)?);
-                    if let ReferencedCohort::Filter(filter, _) = cohort {
-                        waiting.push(References::of_filter(filter));
+                    if let ReferencedCohort::Dynamic(definition, _) = cohort {
+                        waiting.push(definition.references(at));
                     }
                 }
             }
@@ -159,20 +169,20 @@ impl Definitions {
         Ok(definitions)
     }
 
-    /// Finds out what the plans read. A filter that cannot be planned now may read anything later.
+    /// Finds out what the plans read. A cohort that cannot be planned now may read anything later.
     fn read_names(&mut self, at: &Moment) {
         let Ok(planned) = self.slots(at) else {
             return;
         };
-        if planned.planned.len() == self.filters().count() {
+        if planned.planned.len() == self.dynamic().count() {
             (self.names, self.reads_persons) = (planned.names, planned.reads_persons);
         }
     }
 
-    /// The filters of the cohorts.
-    fn filters(&self) -> impl Iterator<Item = (i64, &Filter)> {
+    /// The definitions of the dynamic cohorts.
+    fn dynamic(&self) -> impl Iterator<Item = (i64, &Definition)> {
         self.cohorts.iter().filter_map(|(id, cohort)| match cohort {
-            ReferencedCohort::Filter(filter, _) => Some((*id, filter)),
+            ReferencedCohort::Dynamic(definition, _) => Some((*id, definition)),
             _ => None,
         })
     }
@@ -196,7 +206,7 @@ impl Definitions {
             let state = match cohort {
                 ReferencedCohort::Missing => CohortState::Missing,
                 ReferencedCohort::Members(version) => CohortState::Members(*version),
-                ReferencedCohort::Filter(_, fingerprint) => CohortState::Filter(*fingerprint),
+                ReferencedCohort::Dynamic(_, fingerprint) => CohortState::Filter(*fingerprint),
             };
             (*id, state)
         });
@@ -212,9 +222,9 @@ impl Definitions {
         }
     }
 
-    /// Whether no other filter is part of the definition.
+    /// Whether no other dynamic cohort is part of the definition.
     pub(super) fn has_one_plan(&self) -> bool {
-        self.filters().next().is_none()
+        self.dynamic().next().is_none()
     }
 
     /// The slots of all plans for one moment.
@@ -222,8 +232,8 @@ impl Definitions {
         let mut reader = SlotReader::new(at, |id| self.actions.get(&id)?.as_ref());
         reader.add_plan(&self.root.plan(at)?);
         let mut planned = Vec::new();
-        for (id, filter) in self.filters() {
-            if let Ok(plan) = plan(filter, at) {
+        for (id, definition) in self.dynamic() {
+            if let Ok(plan) = definition.plan(at) {
                 reader.add_plan(&plan);
                 planned.push(id);
             }
@@ -266,9 +276,14 @@ fn referenced<S: Source>(
     Ok(match source.cohort(id)? {
         None => ReferencedCohort::Missing,
         Some(Reference::Members(_)) => ReferencedCohort::Members(version(id)?),
-        Some(Reference::Filter(filter)) => {
-            let fingerprint = Fingerprint::of(&filter);
-            ReferencedCohort::Filter(filter, fingerprint)
-        }
+        Some(Reference::Filter(filter)) => Definition::Filter(filter).into(),
+        Some(Reference::Query(query)) => Definition::Query(query).into(),
     })
+}
+
+impl From<Definition> for ReferencedCohort {
+    fn from(definition: Definition) -> ReferencedCohort {
+        let fingerprint = definition.fingerprint();
+        ReferencedCohort::Dynamic(definition, fingerprint)
+    }
 }

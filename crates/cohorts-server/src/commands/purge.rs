@@ -232,7 +232,7 @@ fn plan(
 
 /// The cohorts that a calculation of the cohort reads.
 fn references_of(project: &Project, cohort: &DefinedCohort) -> BTreeSet<i64> {
-    let mut references = BTreeSet::new();
+    let mut references = cohort.definition.cohort_references();
     if let Ok(filter) = cohort.definition.filter() {
         references.extend(filter.cohort_references());
     }

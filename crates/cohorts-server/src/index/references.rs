@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cohorts_engine::{FilterError, Moment, PlacedReference, Plan, plan};
+use cohorts_engine::{FilterError, Moment, PlacedReference, Plan};
 use cohorts_store::cohorts;
 use cohorts_store::definition::Definition;
 
@@ -66,7 +66,7 @@ fn references(definition: &Definition, at: &Moment) -> Result<Vec<PlacedReferenc
     if definition.is_static {
         return Ok(Vec::new());
     }
-    Ok(plan(definition.filter()?, at)?.placed_references())
+    Ok(definition.rule()?.plan(at)?.placed_references())
 }
 
 impl Paths {

@@ -338,8 +338,8 @@ impl Source for Snapshot<'_, '_> {
                 return Ok(Some(Reference::Members(Arc::new(members))));
             }
             // Criteria that cannot be parsed cannot be calculated, so the cohort has no members to refer to.
-            let filter = cohort.definition.filter().ok().cloned();
-            Ok::<_, IndexError>(filter.map(Reference::Filter))
+            let rule = cohort.definition.rule().ok();
+            Ok::<_, IndexError>(rule.map(Reference::from))
         })
     }
 
