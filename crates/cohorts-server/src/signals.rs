@@ -90,10 +90,6 @@ pub struct Wake {
     pub written: Option<Instant>,
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the passes of live cohorts use it")
-)]
 impl WriteSignal {
     /// Records a committed write of a project.
     pub fn notify(&self, project: ProjectId) {
@@ -145,6 +141,13 @@ impl WriteSignal {
         let waiting = self.0.waiting.lock();
         let entry = waiting.projects.get(&project);
         entry.is_some_and(|entry| entry.written.is_some())
+    }
+
+    /// Whether no write of the project waits, and no pass is running.
+    pub fn is_idle(&self, project: ProjectId) -> bool {
+        let waiting = self.0.waiting.lock();
+        let entry = waiting.projects.get(&project);
+        entry.is_none_or(|entry| entry.written.is_none() && !entry.is_running)
     }
 
     /// Ends a pass. The next one begins at `due`, or at a write.

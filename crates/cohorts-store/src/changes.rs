@@ -23,7 +23,7 @@ mod tests;
 mod write;
 
 pub use check::{LogFinding, check, gaps, restart};
-pub use chunks::prune;
+pub use chunks::{prune, prune_all};
 pub use delta::MemberDelta;
 pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snapshot};
 pub use heads::{ChangeHead, heads, total_bytes};
@@ -34,7 +34,7 @@ pub use write::{
 };
 
 #[cfg(test)]
-pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};
+pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE, PRUNE_ALL};
 #[cfg(test)]
 pub(crate) use rows::{NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED};
 #[cfg(test)]

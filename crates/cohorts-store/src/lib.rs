@@ -32,6 +32,7 @@ pub mod history;
 mod json;
 pub mod keys;
 mod lanes;
+pub mod live;
 pub mod members;
 mod migrate;
 pub mod ordinals;
