@@ -7,7 +7,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use chrono::Utc;
 use cohorts_store::Lane;
 
 use crate::calculation::{Calculator, Leases, LivePasses, Turns};
@@ -19,8 +18,8 @@ const MIN_WORKERS: usize = 2;
 const MAX_WORKERS: usize = 4;
 /// The threads that make passes. With two, a long pass of a project does not stop those of all others.
 const PASS_THREADS: usize = 2;
-/// How often the log heads are compared, to find writes of other processes.
-const LEASE_TICK: Duration = Duration::from_millis(250);
+/// How often hints of other processes are read.
+const LEASE_TICK: Duration = Duration::from_millis(25);
 /// How often a thread looks for work without a signal.
 const TICK: Duration = Duration::from_secs(1);
 /// A run of the upkeep that takes longer during an outage of a worker of Citus waits for that worker.
@@ -110,7 +109,7 @@ fn keep_leases(passes: &Arc<LivePasses>, signals: Receiver<()>) -> std::io::Resu
     let (mut leases, writes) = (Leases::new(passes), passes.signal());
     let work = move || {
         while signals.recv_timeout(LEASE_TICK) != Err(RecvTimeoutError::Disconnected) {
-            leases.run(Utc::now());
+            leases.tick();
         }
         writes.close();
     };

@@ -29,7 +29,7 @@ use cohorts_store::{Error as StoreError, ProjectId, Store};
 use roaring::RoaringBitmap;
 
 use claimed::{ClaimedJobs, Plans, Started};
-pub use live::{Leases, LivePasses};
+pub use live::{Leases, LivePasses, tell_services};
 use publish::publish;
 pub use turns::Turns;
 

@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, changes, columns, distribution, events, health, history, live, members,
-    migrate, persons, purge, queue, scan, segments,
+    ProjectId, activity, changes, columns, distribution, events, health, hints, history, live,
+    members, migrate, persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -103,6 +103,8 @@ fn families() -> Vec<Family> {
                 ("live::JOIN", live::JOIN),
                 ("live::RENEW", live::RENEW),
                 ("live::STAMPS", live::STAMPS),
+                ("hints::LISTEN", hints::LISTEN),
+                ("hints::NOTIFY", hints::NOTIFY),
             ],
         ),
         Family::new("keys", &[]).with(

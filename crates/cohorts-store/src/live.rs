@@ -189,7 +189,11 @@ pub fn set_times<'a>(
     project: ProjectId,
     rows: impl Iterator<Item = &'a mut Cohort>,
 ) -> Result<()> {
-    let live = rows.filter(|cohort| cohort.is_live && !cohort.is_calculating);
+    let is_live = |cohort: &&mut Cohort| {
+        let stays = !cohort.definition.is_static && !cohort.definition.deleted;
+        stays && cohort.is_live && !cohort.is_calculating
+    };
+    let live = rows.filter(is_live);
     let mut live: Vec<&mut Cohort> = live.collect();
     if live.is_empty() {
         return Ok(());

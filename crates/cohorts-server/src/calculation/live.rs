@@ -5,6 +5,7 @@
 //! that cannot be advanced leaves the passes, and the queue calculates it fully; then the passes include it again.
 
 mod evaluate;
+mod hints;
 mod lease;
 mod process;
 mod project;
@@ -14,7 +15,9 @@ mod state;
 mod tests;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,6 +27,7 @@ use cohorts_store::{Conn, Error as StoreError, ProjectId};
 use parking_lot::Mutex;
 
 use evaluate::PassResult;
+pub use hints::tell_services;
 pub use lease::Leases;
 use project::{LiveProgress, LiveProject};
 pub use state::{evaluation_of, settings_of};
@@ -49,6 +53,8 @@ pub struct LivePasses {
     holder: Holder,
     /// The projects whose leases this process has.
     held: Mutex<HashMap<ProjectId, Arc<HeldProject>>>,
+    /// Whether a project was written whose lease this process does not have.
+    is_missing: AtomicBool,
 }
 
 /// A project whose lease this process has.
@@ -65,6 +71,7 @@ impl LivePasses {
             metrics: metrics.clone(),
             holder: process::holder(),
             held: Mutex::default(),
+            is_missing: AtomicBool::new(false),
         }
     }
 
@@ -72,11 +79,17 @@ impl LivePasses {
     pub fn run(&self, delay: Duration) {
         let writes = &self.store.signals.writes;
         while let Some(wake) = writes.next(delay) {
-            let due = match self.pass(wake, Utc::now()) {
-                Ok(due) => due,
-                Err(cause) => {
-                    let project = wake.project.0;
-                    log::warn!("project {project}: a pass failed, will retry: {cause}");
+            let work = AssertUnwindSafe(|| self.pass(wake, Utc::now()));
+            let project = wake.project;
+            let due = match catch_unwind(work) {
+                Ok(Ok(due)) => due,
+                Ok(Err(cause)) => {
+                    log::warn!("project {}: a pass failed, will retry: {cause}", project.0);
+                    Some(RETRY)
+                }
+                Err(_) => {
+                    log::error!("project {}: a pass panicked, all is read again", project.0);
+                    self.held.lock().remove(&project);
                     Some(RETRY)
                 }
             };
@@ -92,16 +105,22 @@ impl LivePasses {
     /// process does not make the passes of the project.
     fn pass(&self, wake: Wake, clock: DateTime<Utc>) -> Result<Option<Duration>, IndexError> {
         let Some(held) = self.held(wake.project) else {
+            self.is_missing.store(true, Ordering::Relaxed);
             return Ok(None);
         };
         self.store.outages.check(wake.project)?;
         let mut live = held.live.lock();
+        let clock = clock.max(held.progress.lock().earliest());
         let started = Instant::now();
         let conn = &mut *self.store.connection()?;
         let evaluated = match self.evaluate(conn, &mut live, clock) {
             // The queue has higher limits.
             Err(IndexError::TimedOut | IndexError::Store(StoreError::TimedOut)) => {
                 live.all_fallen("time", clock)
+            }
+            Err(IndexError::ProjectNotFound) => {
+                self.held.lock().remove(&wake.project);
+                return Ok(None);
             }
             evaluated => evaluated?,
         };
@@ -127,9 +146,12 @@ impl LivePasses {
         }
         let next = self.next_change(conn, &mut live)?;
         held.progress.lock().set(live.position(), next);
-        Ok(Some(
-            next.map_or(Duration::ZERO, |next| pause(next, Utc::now())),
-        ))
+        Ok(match next {
+            Some(next) => Some(pause(next, Utc::now())),
+            // The write decides when the next pass begins.
+            None if self.store.signals.writes.is_written(wake.project) => None,
+            None => Some(Duration::ZERO),
+        })
     }
 
     fn evaluate(
@@ -167,13 +189,15 @@ impl LivePasses {
 
     /// Gives up the leases, so that another process takes them at once.
     pub fn release(&self) {
-        self.held.lock().clear();
+        let held = std::mem::take(&mut *self.held.lock());
         let released = self.store.connection();
         let released = released
             .and_then(|mut conn| cohorts_store::live::release(&mut conn, self.holder.owner));
         if let Err(cause) = released {
             log::warn!("the leases of live projects end by themselves: {cause}");
         }
+        held.keys()
+            .for_each(|project| tell_services(&self.store, *project));
     }
 
     /// The signal that starts passes.

@@ -39,8 +39,8 @@ pub fn publish(
     };
     if let Some(staged) = publication.publish(conn, || ())? {
         let shard_key = cohort.project().shard_key();
-        store.signals.changes.notify(cohort.project());
-        store.signals.writes.notify(cohort.project());
+        store.signals.changed(cohort.project());
+        store.signals.written(cohort.project());
         changes::prune(conn, shard_key, cohort.id(), &staged.chunks, staged.base)?;
         log::info!("cohort {}: {} members", cohort.id, staged.count);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,31 +11,34 @@ use cohorts_store::live::{self, ProjectLease as Lease, Stamp};
 use cohorts_store::{Conn, Error, ProjectId};
 use parking_lot::Mutex;
 
-use super::project::LiveProject;
+use super::hints::HintChannel;
+use super::project::{LiveProgress, LiveProject};
 use super::{HeldProject, LivePasses, process, time_of};
 
 /// How long a lease lasts without a renewal.
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 /// The pause between two renewals.
 const RENEWAL: Duration = Duration::from_secs(5);
-/// The pause between two searches for projects to take.
-const SEARCH: Duration = Duration::from_secs(1);
+/// The pause between two looks at the log heads without hints. With hints, it is that between two renewals.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Keeps the leases of a process.
 pub struct Leases {
     passes: Arc<LivePasses>,
+    hints: HintChannel,
     stamps: HashMap<ProjectId, Stamp>,
+    looked: Option<Instant>,
     renewed: Option<Instant>,
-    searched: Option<Instant>,
 }
 
 impl Leases {
     pub fn new(passes: &Arc<LivePasses>) -> Self {
         Self {
             passes: Arc::clone(passes),
+            hints: HintChannel::new(passes.holder.owner),
             stamps: HashMap::new(),
+            looked: None,
             renewed: None,
-            searched: None,
         }
     }
 
@@ -42,6 +46,27 @@ impl Leases {
     pub fn run(&mut self, clock: DateTime<Utc>) {
         if let Err(cause) = self.try_run(clock) {
             log::warn!("the leases of live projects were not renewed, will retry: {cause}");
+        }
+    }
+
+    /// Exchanges hints with other processes, and looks for what they have written when that is due.
+    pub fn tick(&mut self) {
+        let signals = &self.passes.store.signals;
+        match self
+            .hints
+            .exchange(&self.passes.store, &signals.hints.take())
+        {
+            Ok(written) => written.into_iter().for_each(|project| {
+                signals.changes.notify(project);
+                signals.writes.notify(project);
+            }),
+            Err(cause) => log::debug!("the processes exchange no hints: {cause}"),
+        }
+        let pause = if self.hints.arrives() { RENEWAL } else { LOOK };
+        let is_missing = || self.passes.is_missing.swap(false, Ordering::Relaxed);
+        if is_due(self.looked, pause) || (is_due(self.looked, LOOK) && is_missing()) {
+            self.looked = Some(Instant::now());
+            self.run(Utc::now());
         }
     }
 
@@ -58,13 +83,10 @@ impl Leases {
                 signals.writes.notify(*project);
             }
         }
-        let is_due = |last: Option<Instant>, pause| last.is_none_or(|last| last.elapsed() >= pause);
-        if is_due(self.searched, SEARCH) {
-            self.searched = Some(Instant::now());
-            self.take(conn, &stamps, clock)?;
-        }
+        self.take(conn, &stamps, clock)?;
         if is_due(self.renewed, RENEWAL) {
-            self.renewed = Some(Instant::now());
+            // Each look at the end of the pause renews.
+            self.renewed = self.looked.or_else(|| Some(Instant::now()));
             self.renew(conn, &stamps, clock)?;
         }
         self.stamps = stamps;
@@ -154,7 +176,7 @@ impl Leases {
             return start;
         };
         let is_idle = self.passes.store.signals.writes.is_idle(project);
-        let progress = held.progress.lock();
+        let mut progress = held.progress.lock();
         let Some(position) = progress.position else {
             return start;
         };
@@ -164,8 +186,15 @@ impl Leases {
             && stamp.is_some_and(|stamp| stamp.seq == position.seq)
             && self.stamps.get(&project) == stamp
             && progress.quiet_until.is_some_and(|until| clock < until);
-        position.advanced(if is_quiet { clock } else { position.now }, position.seq)
+        let position = position.advanced(if is_quiet { clock } else { position.now }, position.seq);
+        progress.confirm(position.now);
+        position
     }
+}
+
+/// Whether a pause is over.
+fn is_due(last: Option<Instant>, pause: Duration) -> bool {
+    last.is_none_or(|last| last.elapsed() >= pause)
 }
 
 impl LivePasses {
@@ -177,7 +206,7 @@ impl LivePasses {
         };
         let held = HeldProject {
             live: Mutex::new(LiveProject::new(project, position)),
-            progress: Mutex::default(),
+            progress: Mutex::new(LiveProgress::since(position)),
         };
         self.held.lock().insert(project, Arc::new(held));
         self.store.signals.writes.notify(project);

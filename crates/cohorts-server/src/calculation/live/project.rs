@@ -54,11 +54,35 @@ pub struct LiveProgress {
     pub position: Option<Position>,
     /// If nothing is written, the members stay right until then.
     pub quiet_until: Option<i64>,
+    /// The last instant as of which members were right, in this process or in another one. If the clock was set back, the
+    /// next pass is as of this instant.
+    earliest: i64,
 }
 
 impl LiveProgress {
+    /// The progress of a process that has taken the project.
+    pub fn since(taken: Position) -> Self {
+        Self {
+            earliest: taken.now,
+            ..Self::default()
+        }
+    }
+
     pub fn set(&mut self, position: Option<Position>, quiet_until: Option<i64>) {
         (self.position, self.quiet_until) = (position, quiet_until);
+        if let Some(position) = position {
+            self.confirm(position.now);
+        }
+    }
+
+    /// Records that members were right as of an instant.
+    pub fn confirm(&mut self, instant: i64) {
+        self.earliest = self.earliest.max(instant);
+    }
+
+    /// The earliest time of the next pass.
+    pub fn earliest(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.earliest).unwrap_or_default()
     }
 }
 

@@ -95,7 +95,7 @@ pub fn publish(
             publication.lags.extend(settle(live, written));
         }
         if !staged.is_empty() {
-            passes.store.signals.changes.notify(live.project());
+            passes.store.signals.changed(live.project());
             changes::prune_all(conn, shard_key, &staged)?;
         }
     }
