@@ -1703,8 +1703,9 @@ pub mod types {
         pub last_backfill_person_properties_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
-        /// Time for which the members are correct: the start of the last successful calculation,
-        /// or a later time at which the service determined that no data used by the filter had changed.
+        /// Time for which the members are correct. The service keeps dynamic cohorts live: it advances them
+        /// with every change of the data and of time, and moves this time forward at least every ten seconds.
+        /// While a calculation is needed, it is the start of the last successful one.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -1720,9 +1721,9 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
-        /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// Time of the next calculation. Null for a live cohort, which needs none, for a static cohort,
+        /// and while a calculation is waiting or running.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-        /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -2368,8 +2369,9 @@ pub mod types {
         pub last_backfill_person_properties_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
-        /// Time for which the members are correct: the start of the last successful calculation,
-        /// or a later time at which the service determined that no data used by the filter had changed.
+        /// Time for which the members are correct. The service keeps dynamic cohorts live: it advances them
+        /// with every change of the data and of time, and moves this time forward at least every ten seconds.
+        /// While a calculation is needed, it is the start of the last successful one.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -2385,9 +2387,9 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
-        /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// Time of the next calculation. Null for a live cohort, which needs none, for a static cohort,
+        /// and while a calculation is waiting or running.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-        /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,

@@ -129,7 +129,7 @@ fn commit_part<'a, I: Iterator<Item = &'a Item>>(
         let mut batch = WriteBatch::new(store, project, items());
         let failed = match batch.commit(attempt) {
             Ok(committed) => {
-                store.signals.writes.notify(project);
+                store.signals.written(project);
                 return Ok(committed);
             }
             Err(failed) => failed,
@@ -142,8 +142,8 @@ fn commit_part<'a, I: Iterator<Item = &'a Item>>(
                     locks_project: true,
                     ..attempt
                 });
-                store.signals.changes.notify(project);
-                store.signals.writes.notify(project);
+                store.signals.changed(project);
+                store.signals.written(project);
                 committed.map_err(Error::from)
             }
             failed => Err(failed.into()),

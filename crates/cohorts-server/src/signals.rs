@@ -3,7 +3,7 @@
 //! A signal is a hint for speed. It may come without a change, and a change in another process may come without a signal
 //! for some seconds, so a receiver always compares with what the database has.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,37 @@ pub struct Signals {
     pub changes: ChangeSignal,
     /// Events, persons, cohorts or what they refer to were written, and the write is committed.
     pub writes: WriteSignal,
+    /// What the other processes are to be told.
+    pub hints: Hints,
+}
+
+impl Signals {
+    /// Signals a committed write of a project by this process.
+    pub fn written(&self, project: ProjectId) {
+        self.writes.notify(project);
+        self.hints.add(project);
+    }
+
+    /// Signals a committed change of members by this process.
+    pub fn changed(&self, project: ProjectId) {
+        self.changes.notify(project);
+        self.hints.add(project);
+    }
+}
+
+/// The projects that this process has written since the last hint to the others.
+#[derive(Clone, Default)]
+pub struct Hints(Arc<Mutex<BTreeSet<ProjectId>>>);
+
+impl Hints {
+    fn add(&self, project: ProjectId) {
+        self.0.lock().insert(project);
+    }
+
+    /// Removes and returns all projects.
+    pub fn take(&self) -> BTreeSet<ProjectId> {
+        std::mem::take(&mut *self.0.lock())
+    }
 }
 
 /// Tells waiting readers that the members of a project's cohorts have changed.
@@ -39,6 +70,7 @@ impl ChangeSignal {
 
     /// A receiver that sees a change of its value after each later [`Self::notify`] of the project. A reader subscribes
     /// first, and then reads what has changed before.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the feed of changes"))]
     pub fn subscribe(&self, project: ProjectId) -> watch::Receiver<u64> {
         let mut senders = self.0.lock();
         senders
@@ -90,10 +122,6 @@ pub struct Wake {
     pub written: Option<Instant>,
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the passes of live cohorts use it")
-)]
 impl WriteSignal {
     /// Records a committed write of a project.
     pub fn notify(&self, project: ProjectId) {
@@ -147,6 +175,13 @@ impl WriteSignal {
         entry.is_some_and(|entry| entry.written.is_some())
     }
 
+    /// Whether no write of the project waits, and no pass is running.
+    pub fn is_idle(&self, project: ProjectId) -> bool {
+        let waiting = self.0.waiting.lock();
+        let entry = waiting.projects.get(&project);
+        entry.is_none_or(|entry| entry.written.is_none() && !entry.is_running)
+    }
+
     /// Ends a pass. The next one begins at `due`, or at a write.
     pub fn finish(&self, project: ProjectId, due: Option<Instant>) {
         let mut waiting = self.0.waiting.lock();
@@ -180,6 +215,19 @@ mod tests {
         drop(receiver);
         signal.notify(one);
         assert!(signal.0.lock().is_empty(), "without receivers");
+    }
+
+    #[test]
+    fn a_write_waits_for_the_delay_and_an_instant_does_not() {
+        let (written, delay) = (Instant::now(), Duration::from_secs(60));
+        let mut project = WaitingProject::default();
+        assert_eq!(project.start(delay), None);
+        project.written = Some(written);
+        assert_eq!(project.start(delay), Some(written + delay));
+        project.due = Some(written + delay / 2);
+        assert_eq!(project.start(delay), project.due);
+        project.is_running = true;
+        assert_eq!(project.start(delay), None);
     }
 
     #[test]

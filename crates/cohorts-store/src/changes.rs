@@ -26,7 +26,7 @@ mod tests;
 mod write;
 
 pub use check::{LogFinding, check, gaps, restart};
-pub use chunks::prune;
+pub use chunks::{prune, prune_all};
 pub use delta::MemberDelta;
 pub use entered::{Entered, last_entered};
 pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snapshot};
@@ -40,7 +40,7 @@ pub use write::{
 };
 
 #[cfg(test)]
-pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};
+pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE, PRUNE_ALL};
 #[cfg(test)]
 pub(crate) use entered::SLICES_OF_CHUNK;
 #[cfg(test)]

@@ -60,6 +60,8 @@ pub struct Cohort {
     pub seen_seq: i64,
     /// Whether the criteria, or what they refer to, have changed since the last calculation.
     pub criteria_changed: bool,
+    /// Whether each pass of the project includes the cohort; see [`crate::live`].
+    pub is_live: bool,
 }
 
 impl Cohort {

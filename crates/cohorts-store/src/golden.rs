@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, changes, columns, distribution, events, health, history, members, migrate,
-    person_events, persons, purge, queue, scan, segments,
+    ProjectId, activity, changes, columns, distribution, events, health, hints, history, live,
+    members, migrate, person_events, persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -100,6 +100,12 @@ fn families() -> Vec<Family> {
                 ("history::TIMES", history::TIMES),
                 ("purge::DELETED_BEFORE", purge::DELETED_BEFORE),
                 ("queue::PUBLISH_REMOVALS", queue::PUBLISH_REMOVALS),
+                ("live::PUBLISH_LIVE", live::PUBLISH_LIVE),
+                ("live::JOIN", live::JOIN),
+                ("live::RENEW", live::RENEW),
+                ("live::STAMPS", live::STAMPS),
+                ("hints::LISTEN", hints::LISTEN),
+                ("hints::NOTIFY", hints::NOTIFY),
             ],
         ),
         Family::new("keys", &[]).with(
@@ -118,6 +124,7 @@ fn families() -> Vec<Family> {
                 ("changes::CLEAR_SLICES", changes::CLEAR_SLICES),
                 ("changes::UNPUBLISHED", changes::UNPUBLISHED),
                 ("changes::PRUNE", changes::PRUNE),
+                ("changes::PRUNE_ALL", changes::PRUNE_ALL),
                 ("changes::DELETE_CHUNKS", changes::DELETE_CHUNKS),
                 ("changes::DELETE_SLICES", changes::DELETE_SLICES),
                 ("changes::NEWEST_OF_COHORTS", changes::NEWEST_OF_COHORTS),

@@ -191,6 +191,11 @@ impl Definitions {
         &self.root
     }
 
+    /// The ids of the cohorts that the definition refers to, directly and through other cohorts.
+    pub fn cohort_ids(&self) -> impl Iterator<Item = i64> {
+        self.cohorts.keys().copied()
+    }
+
     /// Makes a plan of the definition for the moment `at`.
     ///
     /// # Errors

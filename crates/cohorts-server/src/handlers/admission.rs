@@ -199,8 +199,8 @@ impl Service {
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let result = self.read(project, work).await;
-        self.store.signals.changes.notify(project);
-        self.store.signals.writes.notify(project);
+        self.store.signals.changed(project);
+        self.store.signals.written(project);
         result
     }
 

@@ -17,7 +17,7 @@ use cohorts_api::{
     CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRetrieveRequest,
     CohortsUsedInRetrieveResponse, UploadedFile,
 };
-use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
+use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts, live};
 
 use super::admission::holding;
 use super::lookup::PersonId;
@@ -335,7 +335,8 @@ fn upload_options(form: Option<CohortFormOnly>) -> UploadOptions {
 
 /// A cohort of the project as responses show it.
 fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
-    let row = cohorts::find(conn, project, id)?;
+    let mut row = cohorts::find(conn, project, id)?;
+    live::set_times(conn, project, row.iter_mut().map(|(cohort, _)| cohort))?;
     row.map(present::cohort).ok_or(Error::NotFound)
 }
 

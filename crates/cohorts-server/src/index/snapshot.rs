@@ -13,6 +13,7 @@ use cohorts_engine::{
     Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PlannedReads,
     PropertyBlock, Reference, Source, TimesBlock,
 };
+use cohorts_store::tombstones::Tombstones;
 use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members};
 use roaring::RoaringBitmap;
 
@@ -223,6 +224,11 @@ impl<'a, 'c> Snapshot<'a, 'c> {
     /// The last sequence number of the log that the snapshot contains.
     pub fn seq(&self) -> i64 {
         self.index.seq
+    }
+
+    /// The retired ordinals of the project.
+    pub(super) fn tombstones(&self) -> &Tombstones {
+        &self.index.tombstones
     }
 
     /// The transaction, to read other rows of the same instant.

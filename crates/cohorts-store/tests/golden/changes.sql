@@ -35,6 +35,14 @@ where m.shard_key = $1 and m.cohort_id = $2 and m.chunk = any($3) and exists (se
     from member_chunks newer
     where newer.shard_key = $1 and newer.cohort_id = $2 and newer.chunk = m.chunk and newer.version > m.version and newer.version <= $4);
 
+-- changes::PRUNE_ALL
+delete
+from member_chunks m
+using unnest($2, $3, $4) as keys(cohort_id, chunk, version)
+where m.shard_key = $1 and m.cohort_id = keys.cohort_id and m.chunk = keys.chunk and exists (select
+    from member_chunks newer
+    where newer.shard_key = $1 and newer.cohort_id = keys.cohort_id and newer.chunk = keys.chunk and newer.version > m.version and newer.version <= keys.version);
+
 -- changes::DELETE_CHUNKS
 delete
 from member_chunks m

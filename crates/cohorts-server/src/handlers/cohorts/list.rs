@@ -7,7 +7,7 @@ use cohorts_api::types::{Cohort, CohortListItem, CohortListItemSearchMatchType, 
 use cohorts_api::{CohortsListQuery, RawJson};
 use cohorts_store::cohorts::{self, CohortFilter, NameMatch};
 use cohorts_store::pages::RowSize;
-use cohorts_store::{Conn, ProjectId};
+use cohorts_store::{Conn, ProjectId, live};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -109,7 +109,10 @@ impl ListRows for CohortListRows {
     }
 
     fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<CohortListItem>, Error> {
-        let rows = cohorts::by_ids(conn, self.project, ids)?.into_iter();
+        let mut rows = cohorts::by_ids(conn, self.project, ids)?;
+        let cohorts = rows.iter_mut().map(|(cohort, _)| cohort);
+        live::set_times(conn, self.project, cohorts)?;
+        let rows = rows.into_iter();
         let name_match = self.name_match.get().copied();
         Ok(rows
             .map(|row| item(present::cohort(row), self.is_basic, name_match))
