@@ -257,6 +257,7 @@ fn definition(reference: Option<Reference>) -> Option<Definition> {
     match reference? {
         Reference::Members(_) => None,
         Reference::Filter(filter) => Some(Definition::Filter(filter)),
+        Reference::Query(query) => Some(Definition::Query(query)),
     }
 }
 

@@ -260,7 +260,8 @@ pub fn by_ordinals(
     shard_key: ShardKey,
     ordinals: &[i64],
 ) -> Result<HashMap<i64, RetiredPerson>> {
-    let rows: Vec<(i64, (Option<Uuid>, Option<i64>))> = tombstones::table
+    type Row = (i64, (Option<Uuid>, Option<i64>));
+    let rows: Vec<Row> = tombstones::table
         .filter(tombstones::shard_key.eq(shard_key.0))
         .filter(tombstones::ordinal.eq_any(ordinals))
         .select((

@@ -80,7 +80,9 @@ pub(super) fn chosen<S: Source>(
             event,
             from: range.from,
             to: range.to,
-            properties: properties(condition).into_iter().collect(),
+            properties: row_properties(condition, &Condition::All(Vec::new()))
+                .into_iter()
+                .collect(),
             persons_only: false,
         };
         let event = Value::from(query.event.as_str());

@@ -69,8 +69,8 @@ impl<'a> OnePersonReader<'a> {
             };
             if !cohort.definition.is_static {
                 // Criteria that cannot be parsed cannot be calculated, so the cohort has no members to refer to.
-                let filter = cohort.definition.filter().ok().cloned();
-                return Ok(filter.map(Reference::Filter));
+                let rule = cohort.definition.rule().ok();
+                return Ok(rule.map(Reference::from));
             }
             let (shard_key, version) = (project.shard_key(), cohort.member_version);
             let is_member = members::contains(conn, shard_key, cohort.id(), version, self.ordinal)?;

@@ -130,7 +130,7 @@ mod tests {
         for (number, second) in [(3, 1), (4, 1), (17, 2), (30, 5)] {
             add(conn, project, number, at(second));
         }
-        let mut position = |conn: &mut Conn, second: i64| {
+        let position = |conn: &mut Conn, second: i64| {
             let head = changes::heads(conn, &[project]).unwrap().remove(0);
             let position = position_at(conn, &head, at(second)).unwrap();
             position.map(|position| position.number)
@@ -175,10 +175,6 @@ mod tests {
             publish(conn, number);
         }
         assert!(!is_same(conn, 4, lost) && !is_same(conn, 3, lost));
-        assert!(
-            is_same(conn, 2, lost)
-                && is_same(conn, 2, kept)
-                && is_same(conn, 4, Utc::now()) == false
-        );
+        assert!(is_same(conn, 2, lost) && is_same(conn, 2, kept) && !is_same(conn, 4, Utc::now()));
     }
 }

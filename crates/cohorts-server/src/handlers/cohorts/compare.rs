@@ -1,7 +1,7 @@
 //! The members that a cohort would gain and lose, by the evaluation of two definitions for the same moment.
 
 use cohorts_api::types::CohortComparison;
-use cohorts_engine::{FilterError, LeafCache, Moment, Plan, plan, plan_query};
+use cohorts_engine::{FilterError, LeafCache, Moment, Plan, plan_query};
 use cohorts_store::cohorts::{self, Cohort};
 use cohorts_store::{CohortId, members};
 use roaring::RoaringBitmap;
@@ -64,8 +64,8 @@ pub fn members_at(
         return stored(snapshot, cohort);
     }
     let invalid = |error: FilterError| Error::filter(attr, error);
-    let filter = cohort.definition.filter().map_err(invalid)?;
-    evaluated(snapshot, &plan(filter, at).map_err(invalid)?, attr)
+    let rule = cohort.definition.rule().map_err(invalid)?;
+    evaluated(snapshot, &rule.plan(at).map_err(invalid)?, attr)
 }
 
 /// The members that the query of a static cohort selects at a moment.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::Utc;
 use cohorts_api::types::{Cohort, CohortComparison, PatchedCohort};
 use cohorts_api::{Patch, RequestHead};
-use cohorts_engine::{Moment, Plan, plan, plan_query};
+use cohorts_engine::{Moment, Plan, plan_query};
 use cohorts_store::cohorts;
 use cohorts_store::{CohortId, Conn, transaction};
 use form_urlencoded::parse;
@@ -132,16 +132,15 @@ impl UnmadeChange {
     fn plan(&self, at: &Moment) -> Result<Option<Plan>, Error> {
         let definition = &self.after.definition;
         if !definition.is_static {
-            let filter = definition.filter();
-            let planned = filter.and_then(|filter| plan(filter, at));
+            let planned = definition.rule().and_then(|rule| rule.plan(at));
             return Ok(Some(
                 planned.map_err(|error| Error::filter("filters", error))?,
             ));
         }
         let before = &self.before.definition;
-        Ok(match (&definition.query, before.filter()) {
+        Ok(match (&definition.query, before.rule()) {
             (Some(query), _) if self.has_query => plan_query(&query.parse(), at).ok(),
-            (_, Ok(filter)) if !before.is_static => plan(filter, at).ok(),
+            (_, Ok(rule)) if !before.is_static => rule.plan(at).ok(),
             _ => None,
         })
     }

@@ -106,11 +106,11 @@ impl MembershipQuestion {
     }
 
     fn definition(&self, cohort: Option<&Cohort>) -> Result<Definition, Error> {
-        Ok(Definition::Filter(match (&self.subject, cohort) {
-            (Subject::Unsaved(filter), _) => filter.clone(),
-            (_, Some(cohort)) => cohort.definition.filter().map_err(invalid)?.clone(),
-            (Subject::Saved(_), None) => return Err(Error::NotFound),
-        }))
+        match (&self.subject, cohort) {
+            (Subject::Unsaved(filter), _) => Ok(Definition::Filter(filter.clone())),
+            (_, Some(cohort)) => cohort.definition.rule().map_err(invalid),
+            (Subject::Saved(_), None) => Err(Error::NotFound),
+        }
     }
 
     /// The explanation by an evaluation for the person.
