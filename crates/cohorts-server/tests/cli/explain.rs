@@ -34,7 +34,7 @@ fn explain_prints_the_result_of_the_api_as_a_tree_and_as_json() {
     ]);
     let outer = cohort(json!({"properties": {"type": "OR", "values": leaves}}))["id"].to_string();
     let options = ["explain", "--project", &project, "--cohort", &outer];
-    let with = |more: &[&str]| [&options[..], more].concat();
+    let with = |more: &[&'static str]| [&options[..], more].concat();
     let tree = output_of(data_dir, &with(&["--distinct-id", "ana"]));
     let lines: Vec<&str> = tree.lines().collect();
     assert!(lines[0].starts_with(&format!(
