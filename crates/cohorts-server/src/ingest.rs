@@ -63,8 +63,8 @@ pub fn commit(
     commit_with(store, project, items, None)
 }
 
-/// As [`commit`], for a batch of many thousand items that no request waits for. Two connections write half of the events
-/// each, so one half may be visible before the other; the log head moves when both are. The events of each write of the
+/// As [`commit`], for a batch of many thousand items that no request waits for. On plain Postgres, two connections write half
+/// of the events each, so one half may be visible before the other; the log head moves when both are. The events of each write of the
 /// log are added to `written`.
 pub fn commit_in_halves(
     store: &IndexedStore,
@@ -227,7 +227,7 @@ pub fn create_persons(
 #[cfg(test)]
 mod tests {
     use cohorts_store::projects;
-    use cohorts_store::testing::TestDatabase;
+    use cohorts_store::testing::{TestDatabase, pretend_distributed, transactions_of_events};
 
     use super::*;
 
@@ -376,6 +376,24 @@ mod tests {
                 survivor,
                 "merged by process {nth}"
             );
+        }
+    }
+
+    #[test]
+    fn on_a_distributed_postgres_one_transaction_writes_a_batch() {
+        for (is_distributed, transactions) in [(false, 2), (true, 1)] {
+            let database = TestDatabase::create();
+            let store = IndexedStore::new(database.open());
+            let project = project_of(&store);
+            let conn = &mut *store.connection().unwrap();
+            if is_distributed {
+                pretend_distributed(conn);
+            }
+            let items: Vec<Item> = (0..10).map(|person| set(person, "a", "b")).collect();
+            let mut written = Vec::new();
+            commit_in_halves(&store, project, &items, &mut written).unwrap();
+            assert_eq!(written[0].events.len(), 10);
+            assert_eq!(transactions_of_events(conn), transactions);
         }
     }
 }

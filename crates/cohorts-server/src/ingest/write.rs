@@ -7,7 +7,9 @@ use std::thread;
 use cohorts_store::changes::{self, Cause};
 use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
-use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, transaction};
+use cohorts_store::{
+    Conn, Error, ProjectId, ShardKey, distribution, members, projects, transaction,
+};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
@@ -52,7 +54,7 @@ const READ_PERSONS: usize = 1_000;
 /// How a batch is committed.
 #[derive(Clone, Copy, Default)]
 pub struct Attempt {
-    /// Two connections write half of the events each.
+    /// On plain Postgres, two connections write half of the events each.
     pub in_halves: bool,
     /// The project is locked, so no other writer changes its static cohorts.
     pub locks_project: bool,
@@ -226,7 +228,9 @@ impl<'a> WriteBatch<'a> {
             .into_iter()
             .map(|(entry, ordinal)| row(shard_key, seq, entry, ordinal))
             .collect();
-        if attempt.in_halves {
+        // A distributed Postgres may show a half only seconds after its commit, if a node fails meanwhile. Other writers
+        // would have raised the log head, and readers would not find the half.
+        if attempt.in_halves && !distribution::is_possible(conn)? {
             self.write_in_halves(seq, &changes, &rows)?;
         } else {
             self.write_persons(conn, seq, &changes)?;
