@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use cohorts_server::commands::{demo, distribute, doctor, import, keys, projects, purge, serve};
-use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
+use cohorts_server::config::{
+    CallersArgs, DatabaseArgs, ListenArgs, LogArgs, SecretArgs, WorkArgs,
+};
 use cohorts_server::{Config, Data, Days, EventRetention, KeyGrant, log_to_stderr};
 
 /// Segments are large and short-lived, so the allocator must return memory to the system; see `DECISIONS.md`.
@@ -31,6 +33,8 @@ enum Command {
         callers: CallersArgs,
         #[command(flatten)]
         work: WorkArgs,
+        #[command(flatten)]
+        secret: SecretArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -60,6 +64,8 @@ enum Command {
         /// Fix member counts and rebuild damaged segments
         #[arg(long)]
         repair: bool,
+        #[command(flatten)]
+        secret: SecretArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -260,11 +266,13 @@ fn run(command: Command) -> anyhow::Result<()> {
             listen,
             callers,
             work,
+            secret,
             database,
         } => {
             let mut config = Config::new(listen.listen, database.database()?);
             callers.apply(&mut config);
             work.apply(&mut config);
+            config.webhooks.secret_key = secret.source(&config.database);
             serve::run(&config)
         }
         Command::Demo {
@@ -277,7 +285,14 @@ fn run(command: Command) -> anyhow::Result<()> {
             let config = Config::new(listen.listen, database.demo_database()?);
             demo::run(demo::Size { persons, events }, once, config)
         }
-        Command::Doctor { repair, database } => doctor::run(&open(&database)?, repair),
+        Command::Doctor {
+            repair,
+            secret,
+            database,
+        } => {
+            let secret_key = secret.source(&database.database()?);
+            doctor::run(&open(&database)?, &secret_key, repair)
+        }
         Command::Distribute { database } => distribute::run(&open(&database)?),
         Command::Project(command) => run_project(command),
         Command::Key(command) => run_key(command),

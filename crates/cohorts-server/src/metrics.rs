@@ -37,6 +37,7 @@ pub struct Metrics {
     change_log_bytes: IntGauge,
     change_log_limit: IntGauge,
     erasures: IntGauge,
+    webhook_deliveries: IntCounterVec,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
     exposing: Arc<Mutex<()>>,
@@ -172,13 +173,20 @@ impl Metrics {
                 "cohorts_erasures_pending",
                 "Deleted persons that are still in checkpoints.",
             )?,
+            webhook_deliveries: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_webhook_deliveries_total",
+                    "Attempts to deliver messages of webhooks, by result.",
+                ),
+                &["result"],
+            )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 21] = [
+        let collectors: [Box<dyn Collector>; 22] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -199,6 +207,7 @@ impl Metrics {
             Box::new(metrics.change_log_bytes.clone()),
             Box::new(metrics.change_log_limit.clone()),
             Box::new(metrics.erasures.clone()),
+            Box::new(metrics.webhook_deliveries.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for collector in collectors {
@@ -247,6 +256,12 @@ impl Metrics {
     /// Sets the number of deleted persons that are still in checkpoints.
     pub fn erasures(&self, pending: i64) {
         self.erasures.set(pending);
+    }
+
+    /// Counts an attempt to deliver a message of a webhook.
+    pub fn webhook_delivery(&self, is_delivered: bool) {
+        let result = if is_delivered { "delivered" } else { "failed" };
+        self.webhook_deliveries.with_label_values(&[result]).inc();
     }
 
     pub fn failed(&self, code: &str) {

@@ -12,7 +12,7 @@ use crate::migrate::INVALID_INDEXES;
 use crate::testing::TestDatabase;
 use crate::{Conn, Store};
 
-const CONTROL: [&str; 10] = [
+const CONTROL: [&str; 13] = [
     "__diesel_schema_migrations",
     "actions",
     "activities",
@@ -23,6 +23,9 @@ const CONTROL: [&str; 10] = [
     "projects",
     "teammates",
     "uploads",
+    "webhook_activities",
+    "webhook_deliveries",
+    "webhooks",
 ];
 pub(crate) const PERSON: [&str; 18] = [
     "change_heads",

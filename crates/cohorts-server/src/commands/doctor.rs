@@ -14,12 +14,13 @@ use cohorts_store::changes::{self, LogFinding};
 use cohorts_store::distribution::{self, Worker};
 use cohorts_store::outages::Outages;
 use cohorts_store::{
-    Conn, Error, ProjectId, erasures, health, project_deletion, projects, queue, segments,
+    Conn, Error, ProjectId, erasures, health, project_deletion, projects, queue, segments, webhooks,
 };
 
 use super::output::{counted, print};
 use crate::Data;
 use crate::index::segments::mismatched_events;
+use crate::webhooks::{SecretKeySource, Secrets};
 
 /// With a larger difference between clocks, leases of other replicas seem to have ended.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(2);
@@ -91,8 +92,10 @@ impl Finding {
 /// # Errors
 ///
 /// Fails if a check finds a problem that was not repaired, or the database is not available.
-pub fn run(data: &Data, repair: bool) -> anyhow::Result<()> {
-    let findings = examine(data, repair)?;
+pub fn run(data: &Data, secret_key: &SecretKeySource, repair: bool) -> anyhow::Result<()> {
+    let mut findings = examine(data, repair)?;
+    let conn = &mut *data.store.connection()?;
+    findings.extend(check_secrets(conn, &Secrets::new(secret_key.clone()))?);
     findings
         .iter()
         .try_for_each(|finding| print(finding.to_string()))?;
@@ -433,6 +436,29 @@ fn check_erasures(conn: &mut Conn) -> Result<Finding, Error> {
         text += &format!("; {interrupted} without events, but not deleted: delete them again");
     }
     Ok(Finding::new(true, "erasure", text))
+}
+
+/// Checks that the secrets of webhooks can be decrypted. A database without webhooks has no such finding.
+fn check_secrets(conn: &mut Conn, secrets: &Secrets) -> Result<Option<Finding>, Error> {
+    let stored = webhooks::all_secrets(conn)?;
+    let unreadable = |(id, project, stored): &(i64, ProjectId, _)| {
+        let opened = secrets.open(*project, stored, Utc::now());
+        opened.err().map(|cause| (*id, cause))
+    };
+    let mut unreadable = stored.iter().filter_map(unreadable);
+    let webhooks = counted(stored.len() as u64, "webhook");
+    let (is_ok, text) = match unreadable.next() {
+        _ if stored.is_empty() => return Ok(None),
+        None => (true, format!("the secrets of {webhooks} can be decrypted")),
+        Some((id, cause)) => {
+            let others = unreadable.count();
+            let text = format!(
+                "the secret of webhook {id} (and of {others} more of {webhooks}) cannot be decrypted: {cause:#}"
+            );
+            (false, text)
+        }
+    };
+    Ok(Some(Finding::new(is_ok, "webhooks", text)))
 }
 
 #[cfg(test)]
