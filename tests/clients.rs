@@ -1,6 +1,7 @@
-//! Clients of the API: the generated one, SDKs, published programs, and a browser.
+//! Clients of the API: the generated one, SDKs, published programs, a browser, and libraries that verify webhooks.
 
 mod browser;
 mod other;
 mod rust;
 mod sdk;
+mod webhooks;

@@ -35,3 +35,4 @@ mod service;
 mod tidy;
 mod twin;
 mod uploads;
+mod webhooks;

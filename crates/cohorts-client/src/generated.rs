@@ -6175,7 +6175,6 @@ pub mod types {
         /// - `failing`: No attempt succeeded for three days.
         /// - `key_revoked`: The key of the webhook is revoked or has expired.
         /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
-        /// - `secret_unreadable`: The secret cannot be decrypted with the secret key of the service.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub paused_reason: ::std::option::Option<WebhookPausedReason>,
         /// The secret that signs the messages. Present only in the responses of a creation and of a rotation.
@@ -6394,7 +6393,6 @@ pub mod types {
     /// - `failing`: No attempt succeeded for three days.
     /// - `key_revoked`: The key of the webhook is revoked or has expired.
     /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
-    /// - `secret_unreadable`: The secret cannot be decrypted with the secret key of the service.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -6416,9 +6414,6 @@ pub mod types {
         /// The value `changes_expired`.
         #[serde(rename = "changes_expired")]
         ChangesExpired,
-        /// The value `secret_unreadable`.
-        #[serde(rename = "secret_unreadable")]
-        SecretUnreadable,
         /// A value that this version of the document does not list.
         #[serde(untagged)]
         Other(::std::string::String),
@@ -6430,7 +6425,6 @@ pub mod types {
                 Self::Failing => "failing",
                 Self::KeyRevoked => "key_revoked",
                 Self::ChangesExpired => "changes_expired",
-                Self::SecretUnreadable => "secret_unreadable",
                 Self::Other(value) => value,
             }
         }
@@ -6446,7 +6440,6 @@ pub mod types {
                 "failing" => Self::Failing,
                 "key_revoked" => Self::KeyRevoked,
                 "changes_expired" => Self::ChangesExpired,
-                "secret_unreadable" => Self::SecretUnreadable,
                 _ => Self::Other(value.to_owned()),
             }
         }

@@ -264,6 +264,7 @@ fn start_sender(
         client: tools.client.clone(),
         retry: settings.retry,
         metrics: metrics.clone(),
+        changes: data.store.signals.changes.clone(),
     });
     let sender = sender.context("the thread of webhooks cannot be started")?;
     Ok(Some(sender))

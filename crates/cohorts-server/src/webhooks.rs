@@ -47,7 +47,7 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// The pause after a number of failures.
     fn pause(&self, failures: i64) -> Duration {
-        let doublings = u32::try_from(failures - 1).unwrap_or(0).min(31);
+        let doublings = (failures - 1).clamp(0, 31);
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 }

@@ -2505,7 +2505,6 @@ pub struct Webhook {
     /// - `failing`: No attempt succeeded for three days.
     /// - `key_revoked`: The key of the webhook is revoked or has expired.
     /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
-    /// - `secret_unreadable`: The secret cannot be decrypted with the secret key of the service.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub paused_reason: ::std::option::Option<WebhookPausedReason>,
     /// The reason as text for a reader, with a remedy.
@@ -2745,7 +2744,6 @@ pub struct WebhookPage {
 /// - `failing`: No attempt succeeded for three days.
 /// - `key_revoked`: The key of the webhook is revoked or has expired.
 /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
-/// - `secret_unreadable`: The secret cannot be decrypted with the secret key of the service.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -2767,9 +2765,6 @@ pub enum WebhookPausedReason {
     /// The value `changes_expired`.
     #[serde(rename = "changes_expired")]
     ChangesExpired,
-    /// The value `secret_unreadable`.
-    #[serde(rename = "secret_unreadable")]
-    SecretUnreadable,
     /// A value that this version of the document does not list.
     #[serde(untagged)]
     Other(::std::string::String),
@@ -2782,7 +2777,6 @@ impl WebhookPausedReason {
             Self::Failing => "failing",
             Self::KeyRevoked => "key_revoked",
             Self::ChangesExpired => "changes_expired",
-            Self::SecretUnreadable => "secret_unreadable",
             Self::Other(value) => value,
         }
     }
@@ -2800,7 +2794,6 @@ impl ::std::convert::From<&str> for WebhookPausedReason {
             "failing" => Self::Failing,
             "key_revoked" => Self::KeyRevoked,
             "changes_expired" => Self::ChangesExpired,
-            "secret_unreadable" => Self::SecretUnreadable,
             _ => Self::Other(value.to_owned()),
         }
     }

@@ -441,24 +441,15 @@ fn check_erasures(conn: &mut Conn) -> Result<Finding, Error> {
 /// Checks that the secrets of webhooks can be decrypted. A database without webhooks has no such finding.
 fn check_secrets(conn: &mut Conn, secrets: &Secrets) -> Result<Option<Finding>, Error> {
     let stored = webhooks::all_secrets(conn)?;
-    let unreadable = |(id, project, stored): &(i64, ProjectId, _)| {
+    let all = counted(stored.len() as u64, "webhook");
+    let opened = stored.iter().map(|(id, project, stored)| {
         let opened = secrets.open(*project, stored, Utc::now());
-        opened.err().map(|cause| (*id, cause))
-    };
-    let mut unreadable = stored.iter().filter_map(unreadable);
-    let webhooks = counted(stored.len() as u64, "webhook");
-    let (is_ok, text) = match unreadable.next() {
-        _ if stored.is_empty() => return Ok(None),
-        None => (true, format!("the secrets of {webhooks} can be decrypted")),
-        Some((id, cause)) => {
-            let others = unreadable.count();
-            let text = format!(
-                "the secret of webhook {id} (and of {others} more of {webhooks}) cannot be decrypted: {cause:#}"
-            );
-            (false, text)
-        }
-    };
-    Ok(Some(Finding::new(is_ok, "webhooks", text)))
+        opened.map_err(|cause| format!("the secret of webhook {id} cannot be decrypted: {cause:#}"))
+    });
+    let first = opened.filter_map(Result::err).next();
+    let is_ok = first.is_none();
+    let text = first.unwrap_or(format!("the secrets of {all} can be decrypted"));
+    Ok((!stored.is_empty()).then(|| Finding::new(is_ok, "webhooks", text)))
 }
 
 #[cfg(test)]

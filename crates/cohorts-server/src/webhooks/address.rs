@@ -41,11 +41,11 @@ const NAT64: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
 
 /// A URL that may be called, if its addresses may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct WebhookTarget {
     url: Url,
 }
 
-impl Target {
+impl WebhookTarget {
     /// The host as a name or an address.
     pub fn host(&self) -> Host<&str> {
         // Parsing has refused URLs without a host.
@@ -94,7 +94,7 @@ impl AddressRules {
     /// # Errors
     ///
     /// Returns the reason for the caller.
-    pub fn parse(&self, text: &str) -> Result<Target, String> {
+    pub fn parse(&self, text: &str) -> Result<WebhookTarget, String> {
         let url = Url::parse(text.trim())
             .map_err(|_| "Enter a URL such as https://hooks.example.org/cohorts.".to_owned())?;
         if !matches!(url.scheme(), "https" | "http")
@@ -108,7 +108,7 @@ impl AddressRules {
         if url.fragment().is_some() {
             return Err("The URL must not contain a fragment (`#`).".to_owned());
         }
-        let target = Target { url };
+        let target = WebhookTarget { url };
         let address = match target.host() {
             Host::Ipv4(address) => Some(address.into()),
             Host::Ipv6(address) => Some(address.into()),
@@ -127,7 +127,7 @@ impl AddressRules {
     /// # Errors
     ///
     /// Returns the reason for the caller. It does not contain the address, which may be that of a private name.
-    pub fn check(&self, target: &Target, address: IpAddr) -> Result<(), String> {
+    pub fn check(&self, target: &WebhookTarget, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
         if self.allow.iter().any(|net| net.contains(&address)) {
             return Ok(());

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use super::address::{AddressRules, Target};
+use super::address::{AddressRules, WebhookTarget};
 use super::message::Message;
 use super::secrets::{WebhookSecret, signatures};
 
@@ -42,7 +42,7 @@ const AGENT: &str = concat!("Cohorts/", env!("CARGO_PKG_VERSION"));
 
 /// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct SendAttempt {
     pub started_at: DateTime<Utc>,
     pub duration: Duration,
     /// The status of the response; `None` if there was none.
@@ -53,7 +53,7 @@ pub struct Attempt {
     pub error: Option<String>,
 }
 
-impl Attempt {
+impl SendAttempt {
     /// The outcome of a message that was not sent.
     pub fn not_sent(error: String) -> Self {
         Self {
@@ -88,7 +88,7 @@ pub struct HttpsClient {
 }
 
 /// Why a request has no response.
-type Failure = String;
+type RequestFailure = String;
 
 /// The status and the beginning of a response.
 struct Answer {
@@ -101,7 +101,7 @@ impl HttpsClient {
     pub fn new(rules: AddressRules, roots: &TlsRoots) -> Self {
         let tls = tls_config(roots);
         if let Err(cause) = &tls {
-            log::warn!("webhooks cannot use TLS: {cause:#}");
+            log::debug!("webhooks cannot use TLS: {cause:#}");
         }
         let connector = |config| TlsConnector::from(Arc::new(config));
         Self {
@@ -116,7 +116,12 @@ impl HttpsClient {
     }
 
     /// Sends a message, signed by each of the secrets.
-    pub async fn send(&self, url: &str, message: &Message, secrets: &[WebhookSecret]) -> Attempt {
+    pub async fn send(
+        &self,
+        url: &str,
+        message: &Message,
+        secrets: &[WebhookSecret],
+    ) -> SendAttempt {
         let (started_at, started) = (Utc::now(), Instant::now());
         let request = self.request(url, message, secrets, started_at);
         let answer = match timeout_at(started + self.limit, request).await {
@@ -133,7 +138,7 @@ impl HttpsClient {
             }
             Err(failure) => (None, None, Some(failure)),
         };
-        Attempt {
+        SendAttempt {
             started_at,
             duration: started.elapsed(),
             status,
@@ -148,7 +153,7 @@ impl HttpsClient {
         message: &Message,
         secrets: &[WebhookSecret],
         time: DateTime<Utc>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RequestFailure> {
         let target = self.rules.parse(url)?;
         let deadline = Instant::now() + self.limit;
         let stream = self.connect(&target).await?;
@@ -161,7 +166,7 @@ impl HttpsClient {
     }
 
     /// A connection to an address of the target. If one address is refused, so is the target.
-    async fn connect(&self, target: &Target) -> Result<TcpStream, Failure> {
+    async fn connect(&self, target: &WebhookTarget) -> Result<TcpStream, RequestFailure> {
         let addresses = resolve(target).await?;
         for address in &addresses {
             self.rules.check(target, address.ip())?;
@@ -184,9 +189,9 @@ impl HttpsClient {
 
     async fn encrypt(
         &self,
-        target: &Target,
+        target: &WebhookTarget,
         stream: TcpStream,
-    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, Failure> {
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>, RequestFailure> {
         let tls = self.tls.as_ref().ok_or(
             "The service has no certificates of authorities; its operator installs ca-certificates, or sets \
              SSL_CERT_FILE.",
@@ -222,7 +227,7 @@ fn tls_config(roots: &TlsRoots) -> anyhow::Result<ClientConfig> {
     Ok(config)
 }
 
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Failure> {
+async fn resolve(target: &WebhookTarget) -> Result<Vec<SocketAddr>, RequestFailure> {
     let port = target.port();
     match target.host() {
         Host::Ipv4(address) => Ok(vec![(address, port).into()]),
@@ -237,13 +242,13 @@ async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, Failure> {
 
 /// Sends the message on a connection, and reads the response.
 async fn exchange(
-    target: &Target,
+    target: &WebhookTarget,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     message: &Message,
     secrets: &[WebhookSecret],
     time: DateTime<Utc>,
     deadline: Instant,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, RequestFailure> {
     let request = signed(target, message, secrets, time)?;
     let handshake = http1::Builder::new()
         .max_headers(HEADERS)
@@ -274,11 +279,11 @@ async fn exchange(
 }
 
 fn signed(
-    target: &Target,
+    target: &WebhookTarget,
     message: &Message,
     secrets: &[WebhookSecret],
     time: DateTime<Utc>,
-) -> Result<Request<Full<Bytes>>, Failure> {
+) -> Result<Request<Full<Bytes>>, RequestFailure> {
     let seconds = time.timestamp();
     let request = Request::builder()
         .method(Method::POST)

@@ -36,12 +36,12 @@ pub struct Message {
     /// The number of changes.
     pub changes: i64,
     /// The position before and after the changes; `None` for a test.
-    pub span: Option<Span>,
+    pub span: Option<MessageSpan>,
 }
 
 /// The part of the log that a message has.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub struct MessageSpan {
     /// The cursor before the changes.
     pub from: String,
     /// The position after the changes.
@@ -49,7 +49,7 @@ pub struct Span {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a, D> {
+struct MessageBody<'a, D> {
     #[serde(rename = "type")]
     kind: &'a str,
     timestamp: String,
@@ -57,7 +57,7 @@ struct Envelope<'a, D> {
 }
 
 #[derive(Serialize)]
-struct Changes<'a> {
+struct ChangesData<'a> {
     webhook_id: i64,
     project_id: i64,
     results: &'a [Box<RawValue>],
@@ -65,7 +65,7 @@ struct Changes<'a> {
 }
 
 #[derive(Serialize)]
-struct Test {
+struct TestData {
     webhook_id: i64,
 }
 
@@ -84,7 +84,7 @@ pub fn log_position(cursor: &FeedCursor) -> LogPosition {
 
 /// What follows the position of a webhook.
 #[derive(Debug)]
-pub enum Next {
+pub enum NextMessage {
     Message(Message),
     /// No changes of the cohorts of the webhook. The webhook was moved to the end of the log, or behind a part of it.
     Nothing {
@@ -103,7 +103,7 @@ impl Message {
     ///
     /// Never fails in practice: the body is a small JSON object.
     pub fn test(webhook: i64, now: DateTime<Utc>) -> anyhow::Result<Self> {
-        let data = Test {
+        let data = TestData {
             webhook_id: webhook,
         };
         Ok(Self {
@@ -116,27 +116,27 @@ impl Message {
     }
 
     /// The next message of a webhook, recorded as the one that is being sent.
-    pub fn next(conn: &mut Conn, claimed: &ClaimedWebhook) -> Result<Next, Error> {
+    pub fn next(conn: &mut Conn, claimed: &ClaimedWebhook) -> Result<NextMessage, Error> {
         let feed = Feed::new(claimed.project(), claimed.fields.cohort_ids.clone());
         let from = &claimed.position.cursor;
         let Ok(cursor) = FeedCursor::parse(&feed, from) else {
-            return Ok(Next::Expired);
+            return Ok(NextMessage::Expired);
         };
         let open = claimed.message();
         let limit = open.as_ref().map_or(MAX_ROWS, OpenMessage::limit);
         let page = snapshot(conn, |conn| feed.page(conn, &cursor, limit))?;
         let Some(page) = page else {
-            return Ok(Next::Expired);
+            return Ok(NextMessage::Expired);
         };
         let count = page.rows.len();
         let (rows, results) = fitting(page.rows)?;
         let Some(last) = rows.last() else {
             let through = log_position(&page.cursor);
             return Ok(match queue::advance(conn, claimed, &through)? {
-                true => Next::Nothing {
+                true => NextMessage::Nothing {
                     has_more: page.has_more,
                 },
-                false => Next::Lost,
+                false => NextMessage::Lost,
             });
         };
         let is_cut = rows.len() < count;
@@ -151,23 +151,23 @@ impl Message {
                     digest,
                 };
                 if !queue::open_message(conn, claimed, &message)? {
-                    return Ok(Next::Lost);
+                    return Ok(NextMessage::Lost);
                 }
                 message.id
             }
         };
-        let data = Changes {
+        let data = ChangesData {
             webhook_id: claimed.id,
             project_id: claimed.project().0,
             results: &results,
             cursor: &through.cursor,
         };
-        Ok(Next::Message(Self {
+        Ok(NextMessage::Message(Self {
             id,
             kind: CHANGES,
             body: body(CHANGES, last.change.at, data)?,
             changes: results.len() as i64,
-            span: Some(Span {
+            span: Some(MessageSpan {
                 from: from.clone(),
                 through,
             }),
@@ -199,7 +199,7 @@ fn count_fitting(sizes: impl Iterator<Item = usize>) -> usize {
 }
 
 fn body(kind: &str, time: DateTime<Utc>, data: impl Serialize) -> anyhow::Result<Bytes> {
-    let envelope = Envelope {
+    let envelope = MessageBody {
         kind,
         timestamp: time.to_rfc3339_opts(SecondsFormat::Micros, true),
         data,

@@ -15,19 +15,22 @@ use cohorts_store::webhooks::queue::{
     self, AfterAttempt, ClaimedWebhook, FreeWebhook, PauseReason,
 };
 use cohorts_store::{Conn, ProjectId, Store, changes};
+use futures::future::select_all;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::RetryPolicy;
-use super::client::{Attempt, HttpsClient};
-use super::message::{Message, Next};
+use super::client::{HttpsClient, SendAttempt};
+use super::message::{Message, NextMessage};
 use super::secrets::{Secrets, WebhookSecret};
 use crate::error::Error;
 use crate::metrics::Metrics;
+use crate::signals::ChangeSignal;
 
-/// How often free webhooks are looked for.
+/// How often free webhooks are looked for, and the shortest pause between two looks if members change in this process.
 const TICK: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long a claim lasts if its process dies, and how often it is extended.
 const LEASE: TimeDelta = TimeDelta::seconds(5);
 const RENEWAL: Duration = Duration::from_secs(1);
@@ -48,6 +51,7 @@ pub struct SenderParts {
     pub client: HttpsClient,
     pub retry: RetryPolicy,
     pub metrics: Metrics,
+    pub changes: ChangeSignal,
 }
 
 /// The thread that sends messages.
@@ -87,13 +91,13 @@ impl Sender {
 }
 
 /// What all tasks share.
-struct Shared {
+struct SenderContext {
     parts: SenderParts,
     connections: Semaphore,
     stopped: watch::Receiver<bool>,
 }
 
-impl Shared {
+impl SenderContext {
     /// Runs `work` on a connection, on a thread that may block.
     async fn database<T: Send + 'static>(
         &self,
@@ -108,19 +112,21 @@ impl Shared {
 
 /// Gives places to webhooks.
 struct Dispatcher {
-    shared: Arc<Shared>,
+    shared: Arc<SenderContext>,
     tasks: JoinSet<()>,
     /// The webhook of each task, and whether its last attempt had failed.
     places: HashMap<tokio::task::Id, (i64, bool)>,
     /// The last webhook that got a place. The next one follows it, so that each gets its turn.
     last: i64,
+    /// The changes of members, in this process, of projects with free webhooks.
+    changes: HashMap<ProjectId, watch::Receiver<u64>>,
 }
 
 impl Dispatcher {
     fn new(parts: SenderParts, stopped: watch::Receiver<bool>) -> Self {
         let connections = Semaphore::new(CONNECTIONS);
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SenderContext {
                 parts,
                 connections,
                 stopped,
@@ -128,6 +134,7 @@ impl Dispatcher {
             tasks: JoinSet::new(),
             places: HashMap::new(),
             last: 0,
+            changes: HashMap::new(),
         }
     }
 
@@ -136,13 +143,11 @@ impl Dispatcher {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let pause = Instant::now() + PAUSE;
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
-                _ = tick.tick() => {
-                    if let Err(cause) = self.fill_places().await {
-                        log::warn!("webhooks were not looked for, will retry: {cause}");
-                    }
-                }
+                () = next_change(&mut self.changes, pause) => self.fill_places().await,
+                _ = tick.tick() => self.fill_places().await,
                 Some(ended) = self.tasks.join_next_with_id() => {
                     let id = match ended {
                         Ok((id, ())) => id,
@@ -161,8 +166,16 @@ impl Dispatcher {
     }
 
     /// Starts a task for each free webhook with changes, as long as there are places.
-    async fn fill_places(&mut self) -> Result<(), Error> {
-        let mut free = self.shared.database(free_with_changes).await?;
+    async fn fill_places(&mut self) {
+        let FreeWebhooks { projects, mut free } =
+            match self.shared.database(free_with_changes).await {
+                Ok(free) => free,
+                Err(cause) => {
+                    log::warn!("webhooks were not looked for, will retry: {cause}");
+                    return;
+                }
+            };
+        self.watch(&projects);
         // Those after the last one come first.
         let first = free.partition_point(|webhook| webhook.id <= self.last);
         free.rotate_left(first);
@@ -180,21 +193,52 @@ impl Dispatcher {
             let task = self.tasks.spawn(shared.take_turn(webhook));
             self.places.insert(task.id(), place);
         }
-        Ok(())
+    }
+
+    /// Watches the changes of these projects and of no others.
+    fn watch(&mut self, projects: &[ProjectId]) {
+        self.changes.retain(|project, _| projects.contains(project));
+        for project in projects {
+            let signal = &self.shared.parts.changes;
+            let subscribe = || signal.subscribe(*project);
+            self.changes.entry(*project).or_insert_with(subscribe);
+        }
     }
 }
 
+/// Waits until members of one of the projects change, and at least until `pause`.
+async fn next_change(changes: &mut HashMap<ProjectId, watch::Receiver<u64>>, pause: Instant) {
+    if changes.is_empty() {
+        return std::future::pending().await;
+    }
+    let changed = changes
+        .values_mut()
+        .map(|receiver| Box::pin(receiver.changed()));
+    let (result, ..) = select_all(changed).await;
+    match result {
+        Ok(()) => sleep_until(pause).await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// The free webhooks that have something to send.
+struct FreeWebhooks {
+    /// The projects of all free webhooks, sorted.
+    projects: Vec<ProjectId>,
+    free: Vec<FreeWebhook>,
+}
+
 /// The free webhooks that have something to send, or lost their key, in the order of their ids.
-fn free_with_changes(conn: &mut Conn) -> Result<Vec<FreeWebhook>, Error> {
+fn free_with_changes(conn: &mut Conn) -> Result<FreeWebhooks, Error> {
     let now = Utc::now();
     let mut free = queue::free(conn, now)?;
-    if free.is_empty() {
-        return Ok(free);
-    }
     let mut projects: Vec<ProjectId> = free.iter().map(FreeWebhook::project).collect();
     projects.sort_unstable();
     projects.dedup();
-    let heads = changes::heads(conn, &projects)?;
+    let heads = match projects.is_empty() {
+        true => Vec::new(),
+        false => changes::heads(conn, &projects)?,
+    };
     let heads: HashMap<ProjectId, i64> = heads
         .iter()
         .map(|head| (head.project(), head.number))
@@ -203,19 +247,19 @@ fn free_with_changes(conn: &mut Conn) -> Result<Vec<FreeWebhook>, Error> {
         let head = heads.get(&webhook.project()).copied().unwrap_or(0);
         webhook.has_changes(head) || webhook.has_lost_key(now)
     });
-    Ok(free)
+    Ok(FreeWebhooks { projects, free })
 }
 
 /// What a webhook does after a message.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum TurnStep {
     /// It may have another one.
     Continue,
     /// It waits for changes, or for its next attempt.
     End,
 }
 
-impl Shared {
+impl SenderContext {
     /// Sends messages of a webhook for the length of a turn.
     async fn take_turn(self: Arc<Self>, webhook: FreeWebhook) {
         let (id, project) = (webhook.id, webhook.project().0);
@@ -234,7 +278,7 @@ impl Shared {
             return self.pause(claimed, key_lost()).await;
         }
         let started = Instant::now();
-        while self.step(&claimed).await? == Step::Continue
+        while self.step(&claimed).await? == TurnStep::Continue
             && started.elapsed() < TURN
             && !*self.stopped.borrow()
         {
@@ -252,7 +296,7 @@ impl Shared {
     }
 
     /// Sends the next message of a claimed webhook, if there is one, and records the outcome.
-    async fn step(&self, claimed: &ClaimedWebhook) -> Result<Step, Error> {
+    async fn step(&self, claimed: &ClaimedWebhook) -> Result<TurnStep, Error> {
         let secrets = self.parts.secrets.clone();
         let next = self.database({
             let claimed = claimed.clone();
@@ -264,16 +308,16 @@ impl Shared {
         });
         let (next, opened) = next.await?;
         match next {
-            Next::Nothing { has_more: true } => Ok(Step::Continue),
-            Next::Nothing { has_more: false } | Next::Lost => Ok(Step::End),
-            Next::Expired => {
+            NextMessage::Nothing { has_more: true } => Ok(TurnStep::Continue),
+            NextMessage::Nothing { has_more: false } | NextMessage::Lost => Ok(TurnStep::End),
+            NextMessage::Expired => {
                 self.pause(claimed.clone(), changes_expired()).await?;
-                Ok(Step::End)
+                Ok(TurnStep::End)
             }
-            Next::Message(message) => {
+            NextMessage::Message(message) => {
                 let attempt = match opened {
                     Ok(secrets) => self.send(claimed, &message, &secrets).await,
-                    Err(cause) => Attempt::not_sent(unreadable(claimed, &cause)),
+                    Err(cause) => SendAttempt::not_sent(unreadable(claimed, &cause)),
                 };
                 self.finish(claimed, &message, &attempt).await
             }
@@ -286,7 +330,7 @@ impl Shared {
         claimed: &ClaimedWebhook,
         message: &Message,
         secrets: &[WebhookSecret],
-    ) -> Attempt {
+    ) -> SendAttempt {
         let sending = self
             .parts
             .client
@@ -309,8 +353,8 @@ impl Shared {
         &self,
         claimed: &ClaimedWebhook,
         message: &Message,
-        attempt: &Attempt,
-    ) -> Result<Step, Error> {
+        attempt: &SendAttempt,
+    ) -> Result<TurnStep, Error> {
         let outcome = outcome(message, attempt, claimed.attempts + 1);
         let is_delivered = attempt.error.is_none();
         self.parts.metrics.webhook_delivery(is_delivered);
@@ -327,9 +371,9 @@ impl Shared {
         });
         let is_recorded = recorded.await?.is_some();
         Ok(if is_recorded && is_delivered {
-            Step::Continue
+            TurnStep::Continue
         } else {
-            Step::End
+            TurnStep::End
         })
     }
 
@@ -404,7 +448,7 @@ fn unreadable(claimed: &ClaimedWebhook, cause: &anyhow::Error) -> String {
 }
 
 /// The outcome of an attempt, as the store has it.
-pub fn outcome(message: &Message, attempt: &Attempt, number: i64) -> DeliveryOutcome {
+pub fn outcome(message: &Message, attempt: &SendAttempt, number: i64) -> DeliveryOutcome {
     let span = message.span.as_ref();
     DeliveryOutcome {
         message_id: message.id.clone(),

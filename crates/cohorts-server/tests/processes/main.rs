@@ -15,3 +15,4 @@ mod logs;
 mod memory;
 mod operation;
 mod pages;
+mod webhooks;

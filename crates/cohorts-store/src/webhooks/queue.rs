@@ -46,7 +46,7 @@ impl FreeWebhook {
     }
 }
 
-/// The enabled webhooks that no process has claimed and whose next attempt is due. Projects that are being deleted have none.
+/// The enabled webhooks that no process has claimed, if their next attempt is due. Projects that are being deleted have none.
 ///
 /// # Errors
 ///

@@ -80,7 +80,7 @@ fn message() -> Message {
     }
 }
 
-async fn send(allow: &[&str], url: &str) -> Attempt {
+async fn send(allow: &[&str], url: &str) -> SendAttempt {
     let client = client(allow, &TlsRoots::Given(Vec::new()));
     client.send(url, &message(), &secrets()).await
 }
@@ -138,7 +138,8 @@ async fn a_receiver_that_hangs_ends_the_attempt_at_its_limit() {
     assert!(attempt.error.unwrap().contains("did not respond within"));
 }
 
-#[tokio::test]
+// Another thread closes the connection while the test waits.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_response_without_end_is_cut() {
     let (port, requests) = receiver(Behavior::Flood);
     let attempt = send(&["127.0.0.0/8"], &format!("http://127.0.0.1:{port}/")).await;
