@@ -45,7 +45,7 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 55] = [
+const DISCLOSURES: [(&str, Discloses); 59] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -68,6 +68,10 @@ const DISCLOSURES: [(&str, Discloses); 55] = [
     ("cohorts_used_in_retrieve", Definitions),
     ("cohorts_persons_retrieve", Persons),
     ("cohorts_persons_csv", Persons),
+    ("cohorts_all_changes", IdsAndAddresses),
+    ("cohorts_all_changes_sse", IdsAndAddresses),
+    ("cohorts_changes", IdsAndAddresses),
+    ("cohorts_changes_sse", IdsAndAddresses),
     ("cohorts_persons_ndjson", Persons),
     ("cohorts_uploads", IdsAndAddresses),
     ("cohorts_upload", IdsAndAddresses),
@@ -276,6 +280,8 @@ fn cohort_of_another_project_is_answered_like_an_unknown_one() {
         "cohorts_persons_retrieve",
         "cohorts_persons_csv",
         "cohorts_persons_ndjson",
+        "cohorts_changes",
+        "cohorts_changes_sse",
     ] {
         let operation = spec::operation(id);
         let answers = [theirs, 999_999_999]

@@ -10,6 +10,7 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
 
+use crate::changes;
 use crate::contract::spec::{self, Operation};
 use crate::harness::{Answer, Project, any_of, key, person, request, request_to, send, start};
 use crate::uploads;
@@ -64,6 +65,48 @@ const ROWS: &[Row] = &[
     }),
     ("cohorts_all_activity_retrieve", 200, |p| {
         p.get("cohorts/activity/")
+    }),
+    ("cohorts_all_changes", 200, |p| p.get("cohorts/changes/")),
+    ("cohorts_all_changes", 400, |p| {
+        p.get("cohorts/changes/?limit=0")
+    }),
+    ("cohorts_all_changes", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/changes/")
+    }),
+    ("cohorts_all_changes", 410, |_| {
+        changes::expired("cohorts/changes/")
+    }),
+    ("cohorts_all_changes_sse", 200, |p| {
+        p.get("cohorts/changes.sse")
+    }),
+    ("cohorts_all_changes_sse", 400, |p| {
+        p.get("cohorts/changes.sse?from=start")
+    }),
+    ("cohorts_all_changes_sse", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/changes.sse")
+    }),
+    ("cohorts_all_changes_sse", 410, |_| {
+        changes::expired("cohorts/changes.sse")
+    }),
+    ("cohorts_changes", 200, |p| p.get(&of_cohort(p, "changes/"))),
+    ("cohorts_changes", 400, |p| {
+        p.get(&of_cohort(p, "changes/?cursor=x"))
+    }),
+    ("cohorts_changes", 404, |p| p.get("cohorts/999999/changes/")),
+    ("cohorts_changes", 410, |_| {
+        changes::expired("cohorts/{id}/changes/")
+    }),
+    ("cohorts_changes_sse", 200, |p| {
+        p.get(&of_cohort(p, "changes.sse"))
+    }),
+    ("cohorts_changes_sse", 400, |p| {
+        p.get(&of_cohort(p, "changes.sse?from=x"))
+    }),
+    ("cohorts_changes_sse", 404, |p| {
+        p.get("cohorts/999999/changes.sse")
+    }),
+    ("cohorts_changes_sse", 410, |_| {
+        changes::expired("cohorts/{id}/changes.sse")
     }),
     ("cohorts_retrieve", 200, |p| p.get(&of_cohort(p, ""))),
     ("cohorts_retrieve", 404, |p| p.get("cohorts/999999/")),

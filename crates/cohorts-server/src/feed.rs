@@ -10,6 +10,8 @@ use cohorts_store::{CohortId, Conn, ProjectId, Result};
 
 mod cursor;
 mod persons;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use cursor::FeedCursor;

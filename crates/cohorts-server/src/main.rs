@@ -88,6 +88,9 @@ enum Command {
     ///
     /// A deleted cohort can be restored until it is purged. With it go its members, calculations, uploads and entries of
     /// the activity log. Cohorts that remaining cohorts refer to are kept and named. The service may run meanwhile.
+    ///
+    /// The ids of persons who were deleted before are forgotten too, together with the changes that name them: the change
+    /// log then begins after these, and its readers with older positions begin again.
     Purge {
         /// How many days ago a cohort was deleted at least, such as `30d`
         #[arg(long, value_name = "DAYS", default_value = "30d")]
