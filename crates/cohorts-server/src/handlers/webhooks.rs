@@ -312,7 +312,7 @@ fn change(
     let position = webhooks::lock(conn, project, id)?.ok_or(Error::NotFound)?;
     let (webhook, _) = find(conn, project, id)?;
     let (before, mut after) = (webhook.fields.clone(), webhook.fields);
-    let is_resumed = body.enabled.clone().value() == Some(true);
+    let is_resumed = body.enabled.value() == Some(true);
     change_fields(&mut after, body, rules)?;
     webhooks::update(conn, id, &after)?;
     if before.cohort_ids != after.cohort_ids {

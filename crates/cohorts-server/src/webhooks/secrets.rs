@@ -341,7 +341,7 @@ mod tests {
         };
         assert_eq!(
             open(&secrets(1), PROJECT, &sealed).unwrap(),
-            [secret.clone()]
+            std::slice::from_ref(&secret)
         );
         let wrong_key = open(&secrets(2), PROJECT, &sealed).unwrap_err();
         assert!(wrong_key.to_string().contains(VARIABLE), "{wrong_key}");

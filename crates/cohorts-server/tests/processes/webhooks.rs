@@ -141,7 +141,7 @@ fn no_change_is_lost_by_kills_of_the_service_and_the_receiver() {
     );
     let url = Mutex::new(service.url.clone());
     let stop = AtomicBool::new(false);
-    let added = thread::scope(|scope| {
+    let (added, service) = thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut added = Vec::new();
             while !stop.load(Ordering::SeqCst) {
@@ -171,7 +171,7 @@ fn no_change_is_lost_by_kills_of_the_service_and_the_receiver() {
             }
         }
         stop.store(true, Ordering::SeqCst);
-        writer.join().unwrap()
+        (writer.join().unwrap(), service)
     });
     until("all changes arrive", || {
         stored.lock().unwrap().entered.len() >= added.len()
