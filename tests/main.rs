@@ -21,6 +21,7 @@
 mod actions;
 mod activity;
 mod capture;
+mod changes;
 mod clients;
 mod cohorts;
 mod contract;
@@ -35,3 +36,4 @@ mod service;
 mod tidy;
 mod twin;
 mod uploads;
+mod webhooks;

@@ -10,14 +10,18 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
 
+use crate::changes;
+use crate::contract::expired;
 use crate::contract::spec::{self, Operation};
 use crate::harness::{Answer, Project, any_of, key, person, request, request_to, send, start};
 use crate::uploads;
 
-type Cause = fn(&Project) -> Answer;
+mod webhooks;
 
 /// An operation, a status, and a request that causes this status.
-const ROWS: &[(&str, u16, Cause)] = &[
+type Row = (&'static str, u16, fn(&Project) -> Answer);
+
+const ROWS: &[Row] = &[
     ("cohorts_list", 200, |p| p.get("cohorts/")),
     ("cohorts_list", 400, |p| p.get("cohorts/?created_by_id=ana")),
     ("cohorts_list", 404, |p| {
@@ -54,6 +58,38 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("cohorts_preview", 415, |p| {
         as_xml(p, Method::POST, "cohorts/preview/")
     }),
+    ("cohorts_explain_create", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.post(
+            "cohorts/explain/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)])), "distinct_id": "d1"}),
+        )
+    }),
+    ("cohorts_explain_create", 400, |p| {
+        p.post("cohorts/explain/", json!({}))
+    }),
+    ("cohorts_explain_create", 404, |p| {
+        p.post(
+            "cohorts/explain/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)])), "distinct_id": "d0"}),
+        )
+    }),
+    ("cohorts_explain_create", 413, |p| {
+        too_large(p, Method::POST, "cohorts/explain/")
+    }),
+    ("cohorts_explain_create", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/explain/")
+    }),
+    ("cohorts_explain_retrieve", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.get(&of_cohort(p, "explain/?distinct_id=d1"))
+    }),
+    ("cohorts_explain_retrieve", 400, |p| {
+        p.get(&of_cohort(p, "explain/"))
+    }),
+    ("cohorts_explain_retrieve", 404, |p| {
+        p.get(&of_cohort(p, "explain/?distinct_id=d0"))
+    }),
     ("cohorts_all_activity_retrieve", 400, |p| {
         p.get("cohorts/activity/?limit=0")
     }),
@@ -62,6 +98,48 @@ const ROWS: &[(&str, u16, Cause)] = &[
     }),
     ("cohorts_all_activity_retrieve", 200, |p| {
         p.get("cohorts/activity/")
+    }),
+    ("cohorts_all_changes", 200, |p| p.get("cohorts/changes/")),
+    ("cohorts_all_changes", 400, |p| {
+        p.get("cohorts/changes/?limit=0")
+    }),
+    ("cohorts_all_changes", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/changes/")
+    }),
+    ("cohorts_all_changes", 410, |_| {
+        changes::expired("cohorts/changes/")
+    }),
+    ("cohorts_all_changes_sse", 200, |p| {
+        p.get("cohorts/changes.sse")
+    }),
+    ("cohorts_all_changes_sse", 400, |p| {
+        p.get("cohorts/changes.sse?from=start")
+    }),
+    ("cohorts_all_changes_sse", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/changes.sse")
+    }),
+    ("cohorts_all_changes_sse", 410, |_| {
+        changes::expired("cohorts/changes.sse")
+    }),
+    ("cohorts_changes", 200, |p| p.get(&of_cohort(p, "changes/"))),
+    ("cohorts_changes", 400, |p| {
+        p.get(&of_cohort(p, "changes/?cursor=x"))
+    }),
+    ("cohorts_changes", 404, |p| p.get("cohorts/999999/changes/")),
+    ("cohorts_changes", 410, |_| {
+        changes::expired("cohorts/{id}/changes/")
+    }),
+    ("cohorts_changes_sse", 200, |p| {
+        p.get(&of_cohort(p, "changes.sse"))
+    }),
+    ("cohorts_changes_sse", 400, |p| {
+        p.get(&of_cohort(p, "changes.sse?from=x"))
+    }),
+    ("cohorts_changes_sse", 404, |p| {
+        p.get("cohorts/999999/changes.sse")
+    }),
+    ("cohorts_changes_sse", 410, |_| {
+        changes::expired("cohorts/{id}/changes.sse")
     }),
     ("cohorts_retrieve", 200, |p| p.get(&of_cohort(p, ""))),
     ("cohorts_retrieve", 404, |p| p.get("cohorts/999999/")),
@@ -209,6 +287,20 @@ const ROWS: &[(&str, u16, Cause)] = &[
     }),
     ("cohorts_used_in_retrieve", 404, |p| {
         p.get("cohorts/999999/used_in/")
+    }),
+    ("cohorts_sizes", 200, |p| p.get(&of_cohort(p, "sizes/"))),
+    ("cohorts_sizes", 400, |p| {
+        p.get(&of_cohort(p, "sizes/?interval=year"))
+    }),
+    ("cohorts_sizes", 404, |p| p.get("cohorts/999999/sizes/")),
+    ("cohorts_persons_retrieve", 410, |_| {
+        expired::members("persons/")
+    }),
+    ("cohorts_persons_csv", 410, |_| {
+        expired::members("persons.csv")
+    }),
+    ("cohorts_persons_ndjson", 410, |_| {
+        expired::members("persons.ndjson")
     }),
     ("cohorts_persons_retrieve", 200, |p| {
         p.get(&of_cohort(p, "persons/"))
@@ -574,10 +666,14 @@ fn send_events(path: &str, body: &str) -> Answer {
     send(&Method::POST, call.body(body.to_owned()))
 }
 
+fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(webhooks::ROWS)
+}
+
 #[test]
 fn every_documented_status_occurs() {
     let project = Project::new();
-    for (operation, status, cause) in ROWS {
+    for (operation, status, cause) in rows() {
         let answer = cause(&project);
         assert_eq!(answer.status, *status, "{operation}: {}", answer.text);
     }
@@ -605,8 +701,8 @@ fn rows_are_the_operations_and_statuses_of_the_contract() {
         statuses.map(move |status| (operation.id, status))
     });
     let documented: BTreeSet<(&str, u16)> = documented.collect();
-    let rows: BTreeSet<(&str, u16)> = ROWS.iter().map(|(id, status, _)| (*id, *status)).collect();
-    assert_eq!(rows.len(), ROWS.len(), "a row occurs twice");
+    let listed: BTreeSet<(&str, u16)> = rows().map(|(id, status, _)| (*id, *status)).collect();
+    assert_eq!(listed.len(), rows().count(), "a row occurs twice");
     let guarded = spec::operations()
         .into_iter()
         .filter(|one| one.scopes().is_some());
@@ -616,6 +712,6 @@ fn rows_are_the_operations_and_statuses_of_the_contract() {
         let statuses = SHARED.into_iter().filter(move |status| has(&one, *status));
         statuses.map(move |status| (one.id, status))
     });
-    let rows: BTreeSet<(&str, u16)> = rows.into_iter().chain(shared).collect();
+    let rows: BTreeSet<(&str, u16)> = listed.into_iter().chain(shared).collect();
     assert_eq!(rows, documented);
 }

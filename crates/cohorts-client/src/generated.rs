@@ -126,7 +126,7 @@ pub mod types {
         /// Name of the field; null for a change to the list of members.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub field: ::std::option::Option<::std::string::String>,
-        /// The kind of object that changed; always `Cohort`.
+        /// The kind of object that changed; always `Cohort` in the log of cohorts.
         #[serde(rename = "type")]
         pub type_: ActivityChangeType,
     }
@@ -195,7 +195,7 @@ pub mod types {
             Ok(value.into())
         }
     }
-    /// The kind of object that changed; always `Cohort`.
+    /// The kind of object that changed; always `Cohort` in the log of cohorts.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -210,6 +210,8 @@ pub mod types {
     pub enum ActivityChangeType {
         /// The value `Cohort`.
         Cohort,
+        /// The value `Webhook`.
+        Webhook,
         /// A value that this version of the document does not list.
         #[serde(untagged)]
         Other(::std::string::String),
@@ -219,6 +221,7 @@ pub mod types {
         pub fn as_str(&self) -> &str {
             match self {
                 Self::Cohort => "Cohort",
+                Self::Webhook => "Webhook",
                 Self::Other(value) => value,
             }
         }
@@ -232,6 +235,7 @@ pub mod types {
         fn from(value: &str) -> Self {
             match value {
                 "Cohort" => Self::Cohort,
+                "Webhook" => Self::Webhook,
                 _ => Self::Other(value.to_owned()),
             }
         }
@@ -255,7 +259,7 @@ pub mod types {
         /// The fields that changed; null if there are none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub changes: ::std::option::Option<::std::vec::Vec<ActivityChange>>,
-        /// Name of the cohort at the time of the change.
+        /// Name of the cohort at the time of the change; description of the webhook.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
         /// Always null. Present only for PostHog's clients.
@@ -273,35 +277,41 @@ pub mod types {
         )]
         pub type_: ::std::option::Option<::std::string::String>,
     }
-    /// A change to a cohort.
+    /// A change to a cohort or a webhook.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityEntry {
         /// The kind of change. Later versions can have more kinds.
-        /// - `created`: The cohort was created.
-        /// - `updated`: Fields of the cohort changed.
-        /// - `deleted`: The cohort was deleted.
+        /// - `created`: The cohort or the webhook was created.
+        /// - `updated`: Fields changed.
+        /// - `deleted`: The cohort or the webhook was deleted.
         /// - `restored`: The deletion of the cohort was undone.
         /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
         /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+        /// - `secret_rotated`: The secret of the webhook was replaced.
+        /// - `replayed`: The position of the webhook was set back or forward.
+        /// - `paused`: The service paused the webhook.
         pub activity: ActivityEntryActivity,
         /// Time of the change.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// The details of a change.
         pub detail: ActivityDetail,
-        /// ID of the cohort, as text.
+        /// ID of the cohort or the webhook, as text.
         pub item_id: ::std::string::String,
-        /// The kind of object that changed; always `Cohort`.
+        /// The kind of object that changed; always `Cohort` in the log of cohorts.
         pub scope: ActivityEntryScope,
         /// The user who made the change.
         pub user: ActivityUser,
     }
     /// The kind of change. Later versions can have more kinds.
-    /// - `created`: The cohort was created.
-    /// - `updated`: Fields of the cohort changed.
-    /// - `deleted`: The cohort was deleted.
+    /// - `created`: The cohort or the webhook was created.
+    /// - `updated`: Fields changed.
+    /// - `deleted`: The cohort or the webhook was deleted.
     /// - `restored`: The deletion of the cohort was undone.
     /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
     /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    /// - `secret_rotated`: The secret of the webhook was replaced.
+    /// - `replayed`: The position of the webhook was set back or forward.
+    /// - `paused`: The service paused the webhook.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -332,6 +342,15 @@ pub mod types {
         /// The value `person_removed_manually`.
         #[serde(rename = "person_removed_manually")]
         PersonRemovedManually,
+        /// The value `secret_rotated`.
+        #[serde(rename = "secret_rotated")]
+        SecretRotated,
+        /// The value `replayed`.
+        #[serde(rename = "replayed")]
+        Replayed,
+        /// The value `paused`.
+        #[serde(rename = "paused")]
+        Paused,
         /// A value that this version of the document does not list.
         #[serde(untagged)]
         Other(::std::string::String),
@@ -346,6 +365,9 @@ pub mod types {
                 Self::Restored => "restored",
                 Self::PersonsAddedManually => "persons_added_manually",
                 Self::PersonRemovedManually => "person_removed_manually",
+                Self::SecretRotated => "secret_rotated",
+                Self::Replayed => "replayed",
+                Self::Paused => "paused",
                 Self::Other(value) => value,
             }
         }
@@ -364,6 +386,9 @@ pub mod types {
                 "restored" => Self::Restored,
                 "persons_added_manually" => Self::PersonsAddedManually,
                 "person_removed_manually" => Self::PersonRemovedManually,
+                "secret_rotated" => Self::SecretRotated,
+                "replayed" => Self::Replayed,
+                "paused" => Self::Paused,
                 _ => Self::Other(value.to_owned()),
             }
         }
@@ -381,7 +406,7 @@ pub mod types {
             Ok(value.into())
         }
     }
-    /// The kind of object that changed; always `Cohort`.
+    /// The kind of object that changed; always `Cohort` in the log of cohorts.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -396,6 +421,8 @@ pub mod types {
     pub enum ActivityEntryScope {
         /// The value `Cohort`.
         Cohort,
+        /// The value `Webhook`.
+        Webhook,
         /// A value that this version of the document does not list.
         #[serde(untagged)]
         Other(::std::string::String),
@@ -405,6 +432,7 @@ pub mod types {
         pub fn as_str(&self) -> &str {
             match self {
                 Self::Cohort => "Cohort",
+                Self::Webhook => "Webhook",
                 Self::Other(value) => value,
             }
         }
@@ -418,6 +446,7 @@ pub mod types {
         fn from(value: &str) -> Self {
             match value {
                 "Cohort" => Self::Cohort,
+                "Webhook" => Self::Webhook,
                 _ => Self::Other(value.to_owned()),
             }
         }
@@ -460,6 +489,14 @@ pub mod types {
         /// True if the service made the change; absent otherwise.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_system: ::std::option::Option<bool>,
+    }
+    /// The addition of a person to a static cohort.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct AdditionFound {
+        /// The time of the addition.
+        pub added_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The cause of the addition, such as `upload`, `manual`, `query`, `criteria` or `merge`; `mixed` if the change log has combined several changes. Later versions may have other causes.
+        pub cause: ::std::string::String,
     }
     /// The results of a batch.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1564,13 +1601,100 @@ pub mod types {
             Ok(Self(value.to_string()))
         }
     }
+    /// Whether the person is a member after the change.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ChangeKind {
+        /// The value `entered`.
+        #[serde(rename = "entered")]
+        Entered,
+        /// The value `left`.
+        #[serde(rename = "left")]
+        Left,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ChangeKind {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Entered => "entered",
+                Self::Left => "left",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ChangeKind {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ChangeKind {
+        fn from(value: &str) -> Self {
+            match value {
+                "entered" => Self::Entered,
+                "left" => Self::Left,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ChangeKind {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ChangeKind {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// A page of the feed.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ChangePage {
+        /// The position after this page, for the parameter `cursor`.
+        pub cursor: ::std::string::String,
+        /// Whether more rows are available now.
+        pub has_more: bool,
+        /// The rows of this page, in the order of publication.
+        pub results: ::std::vec::Vec<CohortChange>,
+    }
+    /// The person of a change, as it is now.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ChangedPerson {
+        /// Present and true if the person was deleted.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<bool>,
+        /// The first 10 distinct IDs of the person, sorted. Empty if the person was deleted or merged.
+        pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+        /// ID of the person into which this one was merged. Absent if it was not merged.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub merged_into: ::std::option::Option<::uuid::Uuid>,
+        /// ID of the person.
+        pub uuid: ::uuid::Uuid,
+    }
     /// A cohort: a named set of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Cohort {
-        /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-        /// For a static cohort and for a cohort without criteria, the value that the request set.
+        /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+        /// For a static cohort and for a cohort without criteria and query, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
+        /// The effect of the change on the members; absent, except in responses to a dry run.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compared: ::std::option::Option<CohortComparison>,
         /// The kinds of criteria in `filters`; null without criteria there.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
@@ -1636,7 +1760,7 @@ pub mod types {
         /// Number of the last requested calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
-        /// Query that filled the static cohort; null if there is none.
+        /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
         /// Null, except in lists with a search.
@@ -1648,6 +1772,42 @@ pub mod types {
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
+    }
+    /// A person who entered or left a cohort.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortChange {
+        /// The time of the publication. In rows with the cause `snapshot`, the time of the last change before.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Why the person entered or left. Later versions can have more causes.
+        /// - `data`: Events or persons changed.
+        /// - `time`: Time passed.
+        /// - `criteria`: The criteria were created or edited.
+        /// - `upload`: A file was uploaded.
+        /// - `manual`: A request listed the persons, or copied a cohort.
+        /// - `query`: The query of a static cohort was evaluated.
+        /// - `merge`: Persons were merged.
+        /// - `person_deleted`: The person was deleted.
+        /// - `mixed`: Several changes with different causes were merged to one row.
+        /// - `snapshot`: The person is a member where a feed begins with `from=start`.
+        pub cause: ::std::string::String,
+        /// Whether the person is a member after the change.
+        pub change: ChangeKind,
+        /// ID of the cohort.
+        pub cohort_id: i64,
+        /// The person of a change, as it is now.
+        pub person: ChangedPerson,
+        /// The member version of the cohort, which increases with each change.
+        pub version: i64,
+    }
+    /// The difference between two sets of members.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortComparison {
+        /// Number of persons who would become members.
+        pub entering: i64,
+        /// Number of members who would not remain members.
+        pub leaving: i64,
+        /// Number of members who would remain members.
+        pub staying: i64,
     }
     /// The kinds of criteria that occur in a filter, at any depth.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1666,7 +1826,7 @@ pub mod types {
     /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
-        /// If present, it must be the type that the criteria require.
+        /// If present, it must be the type that the criteria require; `analytical` for a query.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<CohortCreateCohortType>,
         /// Accepted and ignored. The service has no folders.
@@ -1688,7 +1848,7 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+        /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
@@ -1702,7 +1862,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort; null if there is none.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
     }
@@ -1712,7 +1872,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -1784,6 +1944,51 @@ pub mod types {
             value.parse()
         }
     }
+    /// The filter and the person. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortExplainRequest {
+        /// The instant that replaces "now"; absent or null means the current time.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// A distinct ID of the person.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        /// The filter to evaluate.
+        pub filters: CohortFilters,
+        /// `id` of the person.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_id: ::std::option::Option<::std::string::String>,
+    }
+    impl CohortExplainRequest {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::CohortExplainRequest {
+            Default::default()
+        }
+    }
+    /// Whether a person is a member of a cohort, and why.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortExplanation {
+        /// The instant for which the definition was evaluated.
+        pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 1,000 instants at which the data of the person could change it.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub changes_at: ::std::option::Option<MembershipChange>,
+        /// The criteria in the order of the filter. A query has one with the path `query`; a static cohort has none.
+        pub criteria: ::std::vec::Vec<CriterionExplanation>,
+        /// When and why the person was added to a static cohort; absent for other cohorts, for persons who are no members, and if the change log no longer has the change.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub found: ::std::option::Option<AdditionFound>,
+        /// True if the person is a member at `as_of`.
+        pub member: bool,
+        /// The person.
+        pub person: ExplainedPerson,
+        /// True if the stored members already agree with `member`; null if the definition is not saved.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub published: ::std::option::Option<bool>,
+        /// The time at which the person entered the stored members, if the person is a member and the change log still has the change; otherwise null.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    }
     /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
     /// A criterion tests a person's properties, a person's events, or membership in another cohort.
     /// An unknown key at any level is an error.
@@ -1805,7 +2010,7 @@ pub mod types {
     /// such as `properties.values[0] → cohort 7 → properties.values[1]: …`. The members stay as they were. When the other cohort is corrected, both are calculated.
     /// A cohort that does not exist has no members.
     ///
-    /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
+    /// An empty object is accepted as the tree of a static cohort, and of a dynamic cohort with a query, only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
         /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
@@ -1891,7 +2096,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
@@ -2011,7 +2216,7 @@ pub mod types {
         }
     }
     /// A criterion that matches the members of another cohort.
-    /// The members of a static cohort are its list. The members of a dynamic cohort are the persons who match its filter at the same instant.
+    /// The members of a static cohort are its list. The members of a dynamic cohort are the persons who match its filter or its query at the same instant.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortLeaf {
         /// Accepted from PostHog's clients and discarded.
@@ -2150,8 +2355,8 @@ pub mod types {
     /// A cohort, as a row of a list.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortListItem {
-        /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-        /// For a static cohort and for a cohort without criteria, the value that the request set.
+        /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+        /// For a static cohort and for a cohort without criteria and query, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The kinds of criteria in `filters`; null without criteria there.
@@ -2221,7 +2426,7 @@ pub mod types {
         /// Number of the last requested calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
-        /// Query that filled the static cohort; null if there is none.
+        /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
         /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
@@ -2296,12 +2501,21 @@ pub mod types {
     pub struct CohortPreview {
         /// The instant for which the filter was evaluated.
         pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The difference from the cohort in `compare_to`; absent without it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compared: ::std::option::Option<CohortComparison>,
         /// Number of persons who match the filter.
         pub count: i64,
         /// The number of persons who match each criterion, in the order of the filter.
         pub criteria: ::std::vec::Vec<CriterionCount>,
         /// Duration of the evaluation in milliseconds.
         pub duration_ms: f64,
+        /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub entering_sample: ::std::vec::Vec<Person>,
+        /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub leaving_sample: ::std::vec::Vec<Person>,
         /// Persons who match the filter; the person created last comes first.
         pub sample: ::std::vec::Vec<Person>,
     }
@@ -2311,6 +2525,10 @@ pub mod types {
         /// The instant that replaces "now"; absent or null means the current time.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+        /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compare_to: ::std::option::Option<i64>,
         /// The filter to evaluate.
         pub filters: CohortFilters,
         /// Maximum number of persons in the sample.
@@ -2323,19 +2541,23 @@ pub mod types {
             Default::default()
         }
     }
-    /// A query that adds persons to a static cohort, once: when the cohort is created or when the query changes.
+    /// A query that selects persons.
+    /// A static cohort gets these persons once, in addition to its members: when the cohort is created or when the query changes.
+    /// The members of a dynamic cohort with a query are always the persons that the query selects now.
     /// The service translates the query and never runs it as SQL. An unsupported element is rejected, and the error names it.
     ///
     /// `{"kind": "HogQLQuery", "query": "SELECT …"}` selects persons from one of these tables. UNION, INTERSECT and EXCEPT join several such SELECTs:
     ///
     /// - `persons`: `id`, `created_at`, `properties.…`
     /// - `events`: `person_id`, `event`, `timestamp`, `properties.…`, `person.properties.…`, `person.created_at`;
-    ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)` and `max(timestamp)`
+    ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)`, `max(timestamp)`, and of a property
+    ///   `sum(properties.…)`, `avg(properties.…)`, `uniq(properties.…)` and `count(DISTINCT properties.…)`
     /// - `cohort_people` and `static_cohort_people`: `person_id`, for one or more `cohort_id`
     ///
     /// A SELECT over `persons` or `events` may show any of these columns and constants: `select 1 from persons` selects all persons, and `select 1 from events` all persons with an event.
     /// WHERE joins tests with AND, OR and NOT. The operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN` (a list, or a
     /// SELECT of persons), `LIKE`, `ILIKE`, `IS NULL`, `match`, `startsWith` and `endsWith`.
+    /// Sums and averages are exact: each number counts as the decimal that was sent, and a value that is no number does not count. Without any number, a comparison with the sum or the average is false.
     /// An instant is a text, `toDateTime('…')`, `toDate('…')`, `now()` or `today()`, optionally plus or minus an INTERVAL.
     ///
     /// `{"kind": "ActorsQuery", "properties": […], "fixedProperties": […]}` selects the persons who match all its criteria of the types `person` and `cohort`.
@@ -2426,6 +2648,35 @@ pub mod types {
         ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
             Ok(value.into())
         }
+    }
+    /// The size of a cohort in one interval.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortSize {
+        /// Start of the interval.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Number of members at the end of the interval; null if unknown.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub count: ::std::option::Option<i64>,
+        /// Number of times a person entered in the interval; null if it was not recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub entered: ::std::option::Option<i64>,
+        /// Number of times a person left in the interval; null if it was not recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub left: ::std::option::Option<i64>,
+    }
+    /// Extension of this service; not part of PostHog's API.
+    /// The sizes of a cohort over time.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortSizes {
+        /// Rows with an earlier `at` are not recorded, but evaluated; null if all rows are recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub evaluated_before: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// The intervals; the oldest comes first.
+        pub results: ::std::vec::Vec<CohortSize>,
+        /// True if the evaluated rows depend on properties of persons, or on a static cohort. The service knows only the current properties and the current list of members, so these rows can differ from the sizes at that time.
+        pub uses_current_properties: bool,
     }
     /// The type of a cohort. Later versions can have more types.
     /// - `static`: The members are a stored list.
@@ -2559,7 +2810,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
@@ -2697,6 +2948,83 @@ pub mod types {
             value.parse()
         }
     }
+    /// The values of `CohortsSizesInterval`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortsSizesInterval {
+        /// The value `minute`.
+        #[serde(rename = "minute")]
+        Minute,
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+    }
+    impl ::std::fmt::Display for CohortsSizesInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Minute => f.write_str("minute"),
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortsSizesInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "minute" => Ok(Self::Minute),
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortsSizesInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortsSizesInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::default::Default for CohortsSizesInterval {
+        fn default() -> Self {
+            CohortsSizesInterval::Day
+        }
+    }
     /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CriterionCount {
@@ -2704,6 +3032,47 @@ pub mod types {
         pub count: i64,
         /// Path of the criterion in `filters`, such as `properties.values[0]`.
         pub path: ::std::string::String,
+    }
+    /// One criterion of a definition, for one person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CriterionExplanation {
+        /// What the criterion found.
+        pub found: CriterionFound,
+        /// True if the person meets the criterion as it is written, with its negation.
+        pub holds: bool,
+        /// True if the criterion is negated.
+        pub negated: bool,
+        /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
+        pub path: ::std::string::String,
+    }
+    /// What a criterion found in the data of a person: `value`; or `count` with `first_at`, `last_at` and `events`; or `cohort_id` with `member` and `criteria`.
+    /// The events are those that the criterion reads: in its time window, of its event or action, and admitted by its filters. A criterion on a first time also reads earlier events.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CriterionFound {
+        /// ID of the other cohort.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_id: ::std::option::Option<i64>,
+        /// Number of events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub count: ::std::option::Option<i64>,
+        /// Criteria of the other cohort. It is empty for a static cohort, for an unknown one, and beyond 16 levels of cohorts or 1,000 criteria.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub criteria: ::std::vec::Vec<CriterionExplanation>,
+        /// At most 10 events, the newest first.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub events: ::std::vec::Vec<FoundEvent>,
+        /// Time of the first event; absent without events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub first_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Time of the last event; absent without events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub last_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// True if the person is a member of the other cohort.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub member: ::std::option::Option<bool>,
+        /// Value of the property; null if the person does not have it. A criterion on distinct IDs has a list of at most 10, and a query the values of all properties that it reads.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub value: ::std::option::Option<::serde_json::Value>,
     }
     /// The confirmation of a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -2775,12 +3144,15 @@ pub mod types {
         /// - `not_found`: The path, the project or the object does not exist (404).
         /// - `method_not_allowed`: The path does not have the method (405).
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+        /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
         ///
         /// A retry after the time in `Retry-After` can succeed (429 and 503):
         /// - `throttled`: The key or the address exceeds its rate limit (429).
         /// - `busy`: The project has too many requests of one kind at once (429).
+        /// - `superseded`: A newer preview of the same API key has replaced this one (429).
         /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
         /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
         /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -2826,12 +3198,15 @@ pub mod types {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+    /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -2925,6 +3300,12 @@ pub mod types {
         /// The value `not_acceptable`.
         #[serde(rename = "not_acceptable")]
         NotAcceptable,
+        /// The value `as_of_expired`.
+        #[serde(rename = "as_of_expired")]
+        AsOfExpired,
+        /// The value `cursor_expired`.
+        #[serde(rename = "cursor_expired")]
+        CursorExpired,
         /// The value `request_too_large`.
         #[serde(rename = "request_too_large")]
         RequestTooLarge,
@@ -2937,6 +3318,9 @@ pub mod types {
         /// The value `busy`.
         #[serde(rename = "busy")]
         Busy,
+        /// The value `superseded`.
+        #[serde(rename = "superseded")]
+        Superseded,
         /// The value `overloaded`.
         #[serde(rename = "overloaded")]
         Overloaded,
@@ -2990,10 +3374,13 @@ pub mod types {
                 Self::NotFound => "not_found",
                 Self::MethodNotAllowed => "method_not_allowed",
                 Self::NotAcceptable => "not_acceptable",
+                Self::AsOfExpired => "as_of_expired",
+                Self::CursorExpired => "cursor_expired",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
                 Self::Busy => "busy",
+                Self::Superseded => "superseded",
                 Self::Overloaded => "overloaded",
                 Self::Timeout => "timeout",
                 Self::IndexLoading => "index_loading",
@@ -3037,10 +3424,13 @@ pub mod types {
                 "not_found" => Self::NotFound,
                 "method_not_allowed" => Self::MethodNotAllowed,
                 "not_acceptable" => Self::NotAcceptable,
+                "as_of_expired" => Self::AsOfExpired,
+                "cursor_expired" => Self::CursorExpired,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
                 "busy" => Self::Busy,
+                "superseded" => Self::Superseded,
                 "overloaded" => Self::Overloaded,
                 "timeout" => Self::Timeout,
                 "index_loading" => Self::IndexLoading,
@@ -3584,6 +3974,14 @@ pub mod types {
             value.parse()
         }
     }
+    /// The person of an explanation.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ExplainedPerson {
+        /// At most 10 distinct IDs of the person.
+        pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+        /// `id` of the person.
+        pub uuid: ::uuid::Uuid,
+    }
     /// A relative date (`-7d`), an ISO 8601 or RFC 2822 date, a date with the name of the month, or `DD-MM-YYYY`, `DD/MM/YYYY` or `YYYY/MM/DD`, each with or without a time. A date without an offset is in the project's time zone.
     #[derive(
         ::serde::Deserialize,
@@ -3865,6 +4263,24 @@ pub mod types {
             Default::default()
         }
     }
+    /// An event of a person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct FoundEvent {
+        /// Name of the event.
+        pub event: ::std::string::String,
+        /// Time of the event.
+        pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// UUID of the event.
+        pub uuid: ::uuid::Uuid,
+    }
+    /// A change of a membership.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct MembershipChange {
+        /// The time of the change.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// True if the person becomes a member.
+        pub member: bool,
+    }
     /// An empty set of feature flags, in the form that SDKs expect.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct NoFlags {
@@ -3975,7 +4391,7 @@ pub mod types {
     /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
-        /// If present, it must be the type that the criteria require.
+        /// If present, it must be the type that the criteria require; `analytical` for a query.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<
             crate::Nullable<crate::types::PatchedCohortCohortType>,
@@ -3999,7 +4415,7 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+        /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
@@ -4013,7 +4429,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<crate::Nullable<::std::string::String>>,
-        /// Query that adds persons to a static cohort; null if there is none.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
     }
@@ -4023,7 +4439,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -4093,6 +4509,28 @@ pub mod types {
             value: ::std::string::String,
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
+        }
+    }
+    /// The fields of a webhook to change. Absent fields keep their values. Unknown fields are ignored.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PatchedWebhook {
+        /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_ids: ::std::option::Option<crate::Nullable<::serde_json::Value>>,
+        /// A text for the users of the webhook. May be empty.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// False pauses the webhook; true continues it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub enabled: ::std::option::Option<bool>,
+        /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub url: ::std::option::Option<::std::string::String>,
+    }
+    impl PatchedWebhook {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PatchedWebhook {
+            Default::default()
         }
     }
     /// A person of the project. Some operations of PostHog's API omit the fields that are not required.
@@ -5981,6 +6419,335 @@ pub mod types {
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
     }
+    /// Extension of this service; not part of PostHog's API.
+    /// A URL to which the service sends the changes of members.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct Webhook {
+        /// IDs of the cohorts; null for all cohorts of the project, also future ones.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+        /// Time of creation.
+        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// User who created the webhook; null if unknown.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub created_by: ::std::option::Option<UserBasic>,
+        /// A text for the users of the webhook. May be empty.
+        pub description: ::std::string::String,
+        /// Whether messages are sent.
+        pub enabled: bool,
+        /// Time of the first failed attempt since the last success; null if the last attempt succeeded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub failing_since: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// ID of the webhook.
+        pub id: i64,
+        /// Time of the next attempt after a failure; null if the last attempt succeeded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next_attempt_at: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// The reason as text for a reader, with a remedy.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub paused_detail: ::std::option::Option<::std::string::String>,
+        /// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+        /// - `failing`: No attempt succeeded for three days.
+        /// - `key_revoked`: The key of the webhook is revoked or has expired.
+        /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub paused_reason: ::std::option::Option<WebhookPausedReason>,
+        /// The secret that signs the messages. Present only in the responses of a creation and of a rotation.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub secret: ::std::option::Option<::std::string::String>,
+        /// The URL that receives the messages.
+        pub url: ::std::string::String,
+    }
+    /// The fields of a new webhook. Unknown fields are ignored.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookCreate {
+        /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+        /// A text for the users of the webhook. May be empty.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// Whether messages are sent. A webhook that is not enabled also begins with the changes after its creation.
+        #[serde(default = "defaults::default_bool::<true>")]
+        pub enabled: bool,
+        /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+        pub url: ::std::string::String,
+    }
+    impl WebhookCreate {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::WebhookCreate {
+            Default::default()
+        }
+    }
+    /// Extension of this service; not part of PostHog's API.
+    /// An attempt to deliver a message.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookDelivery {
+        /// Number of the attempt; the first is 1.
+        pub attempt: i64,
+        /// Number of changes in the message.
+        pub changes: i64,
+        /// The position after the changes; null for a test.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub cursor: ::std::option::Option<::std::string::String>,
+        /// Duration of the attempt in milliseconds.
+        pub duration_ms: i64,
+        /// Why the message was not accepted; null if it was.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub error: ::std::option::Option<::std::string::String>,
+        /// The position before the changes, for `replay/`; null for a test.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub from_cursor: ::std::option::Option<::std::string::String>,
+        /// ID of the delivery.
+        pub id: i64,
+        /// The header `webhook-id`; the same in all attempts of a message.
+        pub message_id: ::std::string::String,
+        /// The first 1,024 bytes of the response as text; null if there was none.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub response_body: ::std::option::Option<::std::string::String>,
+        /// The status of the response; null if there was none.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub response_status: ::std::option::Option<i64>,
+        /// Time of the attempt.
+        pub started_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+        pub status: WebhookDeliveryStatus,
+        /// The kind of message. Later versions can have more kinds.
+        #[serde(rename = "type")]
+        pub type_: WebhookDeliveryType,
+    }
+    /// A page of deliveries.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookDeliveryPage {
+        /// Total number of rows on all pages.
+        pub count: i64,
+        /// URL of the next page, without the key; null on the last page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        /// URL of the previous page; null on the first page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        /// The rows of this page.
+        pub results: ::std::vec::Vec<WebhookDelivery>,
+    }
+    /// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum WebhookDeliveryStatus {
+        /// The value `delivered`.
+        #[serde(rename = "delivered")]
+        Delivered,
+        /// The value `failed`.
+        #[serde(rename = "failed")]
+        Failed,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl WebhookDeliveryStatus {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Delivered => "delivered",
+                Self::Failed => "failed",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for WebhookDeliveryStatus {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for WebhookDeliveryStatus {
+        fn from(value: &str) -> Self {
+            match value {
+                "delivered" => Self::Delivered,
+                "failed" => Self::Failed,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for WebhookDeliveryStatus {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for WebhookDeliveryStatus {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The kind of message. Later versions can have more kinds.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum WebhookDeliveryType {
+        /// The value `cohort.changes`.
+        #[serde(rename = "cohort.changes")]
+        CohortChanges,
+        /// The value `webhook.test`.
+        #[serde(rename = "webhook.test")]
+        WebhookTest,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl WebhookDeliveryType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::CohortChanges => "cohort.changes",
+                Self::WebhookTest => "webhook.test",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for WebhookDeliveryType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for WebhookDeliveryType {
+        fn from(value: &str) -> Self {
+            match value {
+                "cohort.changes" => Self::CohortChanges,
+                "webhook.test" => Self::WebhookTest,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for WebhookDeliveryType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for WebhookDeliveryType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// A page of webhooks.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookPage {
+        /// Total number of rows on all pages.
+        pub count: i64,
+        /// URL of the next page, without the key; null on the last page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        /// URL of the previous page; null on the first page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        /// The rows of this page.
+        pub results: ::std::vec::Vec<Webhook>,
+    }
+    /// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+    /// - `failing`: No attempt succeeded for three days.
+    /// - `key_revoked`: The key of the webhook is revoked or has expired.
+    /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum WebhookPausedReason {
+        /// The value `failing`.
+        #[serde(rename = "failing")]
+        Failing,
+        /// The value `key_revoked`.
+        #[serde(rename = "key_revoked")]
+        KeyRevoked,
+        /// The value `changes_expired`.
+        #[serde(rename = "changes_expired")]
+        ChangesExpired,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl WebhookPausedReason {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Failing => "failing",
+                Self::KeyRevoked => "key_revoked",
+                Self::ChangesExpired => "changes_expired",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for WebhookPausedReason {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for WebhookPausedReason {
+        fn from(value: &str) -> Self {
+            match value {
+                "failing" => Self::Failing,
+                "key_revoked" => Self::KeyRevoked,
+                "changes_expired" => Self::ChangesExpired,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for WebhookPausedReason {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for WebhookPausedReason {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The position from which changes are sent again.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookReplay {
+        /// A time, after which the changes were published; or a `cursor` of a message, of a delivery or of the feed.
+        pub from: ::std::string::String,
+    }
+    impl WebhookReplay {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::WebhookReplay {
+            Default::default()
+        }
+    }
     /// Types for composing complex structures.
     pub mod builder {
         /// Builder of [`ActionCreate`](super::ActionCreate).
@@ -7135,7 +7902,7 @@ pub mod types {
             }
         }
         impl CohortCreate {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
+            /// Sets `cohort_type`. If present, it must be the type that the criteria require; `analytical` for a query.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -7206,7 +7973,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+            /// Sets `filters`. Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
@@ -7258,7 +8025,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            /// Sets `query`. Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
             pub fn query<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
@@ -7304,6 +8071,113 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
+                }
+            }
+        }
+        /// Builder of [`CohortExplainRequest`](super::CohortExplainRequest).
+        #[derive(Clone, Debug)]
+        pub struct CohortExplainRequest {
+            as_of: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
+            person_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortExplainRequest {
+            fn default() -> Self {
+                Self {
+                    as_of: Ok(Default::default()),
+                    distinct_id: Ok(Default::default()),
+                    filters: Err("no value supplied for filters".to_string()),
+                    person_id: Ok(Default::default()),
+                }
+            }
+        }
+        impl CohortExplainRequest {
+            /// Sets `as_of`. The instant that replaces "now"; absent or null means the current time.
+            pub fn as_of<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.as_of = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for as_of: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_id`. A distinct ID of the person.
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            /// Sets `filters`. The filter to evaluate.
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::CohortFilters>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            /// Sets `person_id`. `id` of the person.
+            pub fn person_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for person_id: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortExplainRequest>
+        for super::CohortExplainRequest {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortExplainRequest,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    as_of: value.as_of?,
+                    distinct_id: value.distinct_id?,
+                    filters: value.filters?,
+                    person_id: value.person_id?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortExplainRequest> for CohortExplainRequest {
+            fn from(value: super::CohortExplainRequest) -> Self {
+                Self {
+                    as_of: Ok(value.as_of),
+                    distinct_id: Ok(value.distinct_id),
+                    filters: Ok(value.filters),
+                    person_id: Ok(value.person_id),
                 }
             }
         }
@@ -7545,6 +8419,10 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            compare_to: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
             filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
             sample: ::std::result::Result<i64, ::std::string::String>,
         }
@@ -7552,6 +8430,7 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     as_of: Ok(Default::default()),
+                    compare_to: Ok(Default::default()),
                     filters: Err("no value supplied for filters".to_string()),
                     sample: Ok(Default::default()),
                 }
@@ -7570,6 +8449,20 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for as_of: {e}")
+                    });
+                self
+            }
+            /// Sets `compare_to`. ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+            /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+            pub fn compare_to<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.compare_to = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for compare_to: {e}")
                     });
                 self
             }
@@ -7608,6 +8501,7 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     as_of: value.as_of?,
+                    compare_to: value.compare_to?,
                     filters: value.filters?,
                     sample: value.sample?,
                 })
@@ -7617,6 +8511,7 @@ pub mod types {
             fn from(value: super::CohortPreviewRequest) -> Self {
                 Self {
                     as_of: Ok(value.as_of),
+                    compare_to: Ok(value.compare_to),
                     filters: Ok(value.filters),
                     sample: Ok(value.sample),
                 }
@@ -8321,7 +9216,7 @@ pub mod types {
             }
         }
         impl PatchedCohort {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
+            /// Sets `cohort_type`. If present, it must be the type that the criteria require; `analytical` for a query.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -8394,7 +9289,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+            /// Sets `filters`. Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -8450,7 +9345,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            /// Sets `query`. Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
             pub fn query<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -8498,6 +9393,115 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
+                }
+            }
+        }
+        /// Builder of [`PatchedWebhook`](super::PatchedWebhook).
+        #[derive(Clone, Debug)]
+        pub struct PatchedWebhook {
+            cohort_ids: ::std::result::Result<
+                ::std::option::Option<crate::Nullable<::serde_json::Value>>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            enabled: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            url: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PatchedWebhook {
+            fn default() -> Self {
+                Self {
+                    cohort_ids: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    enabled: Ok(Default::default()),
+                    url: Ok(Default::default()),
+                }
+            }
+        }
+        impl PatchedWebhook {
+            /// Sets `cohort_ids`. IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+            pub fn cohort_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<crate::Nullable<::serde_json::Value>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_ids: {e}")
+                    });
+                self
+            }
+            /// Sets `description`. A text for the users of the webhook. May be empty.
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            /// Sets `enabled`. False pauses the webhook; true continues it.
+            pub fn enabled<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.enabled = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for enabled: {e}")
+                    });
+                self
+            }
+            /// Sets `url`. The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+            pub fn url<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.url = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for url: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PatchedWebhook> for super::PatchedWebhook {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PatchedWebhook,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_ids: value.cohort_ids?,
+                    description: value.description?,
+                    enabled: value.enabled?,
+                    url: value.url?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PatchedWebhook> for PatchedWebhook {
+            fn from(value: super::PatchedWebhook) -> Self {
+                Self {
+                    cohort_ids: Ok(value.cohort_ids),
+                    description: Ok(value.description),
+                    enabled: Ok(value.enabled),
+                    url: Ok(value.url),
                 }
             }
         }
@@ -9973,6 +10977,153 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`WebhookCreate`](super::WebhookCreate).
+        #[derive(Clone, Debug)]
+        pub struct WebhookCreate {
+            cohort_ids: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<i64>>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            enabled: ::std::result::Result<bool, ::std::string::String>,
+            url: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for WebhookCreate {
+            fn default() -> Self {
+                Self {
+                    cohort_ids: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    enabled: Ok(super::defaults::default_bool::<true>()),
+                    url: Err("no value supplied for url".to_string()),
+                }
+            }
+        }
+        impl WebhookCreate {
+            /// Sets `cohort_ids`. IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+            pub fn cohort_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::vec::Vec<i64>>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_ids: {e}")
+                    });
+                self
+            }
+            /// Sets `description`. A text for the users of the webhook. May be empty.
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            /// Sets `enabled`. Whether messages are sent. A webhook that is not enabled also begins with the changes after its creation.
+            pub fn enabled<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.enabled = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for enabled: {e}")
+                    });
+                self
+            }
+            /// Sets `url`. The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+            pub fn url<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.url = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for url: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<WebhookCreate> for super::WebhookCreate {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: WebhookCreate,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_ids: value.cohort_ids?,
+                    description: value.description?,
+                    enabled: value.enabled?,
+                    url: value.url?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::WebhookCreate> for WebhookCreate {
+            fn from(value: super::WebhookCreate) -> Self {
+                Self {
+                    cohort_ids: Ok(value.cohort_ids),
+                    description: Ok(value.description),
+                    enabled: Ok(value.enabled),
+                    url: Ok(value.url),
+                }
+            }
+        }
+        /// Builder of [`WebhookReplay`](super::WebhookReplay).
+        #[derive(Clone, Debug)]
+        pub struct WebhookReplay {
+            from: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for WebhookReplay {
+            fn default() -> Self {
+                Self {
+                    from: Err("no value supplied for from".to_string()),
+                }
+            }
+        }
+        impl WebhookReplay {
+            /// Sets `from`. A time, after which the changes were published; or a `cursor` of a message, of a delivery or of the feed.
+            pub fn from<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.from = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for from: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<WebhookReplay> for super::WebhookReplay {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: WebhookReplay,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { from: value.from? })
+            }
+        }
+        impl ::std::convert::From<super::WebhookReplay> for WebhookReplay {
+            fn from(value: super::WebhookReplay) -> Self {
+                Self { from: Ok(value.from) }
+            }
+        }
+    }
+    /// Generation of default values for serde.
+    pub mod defaults {
+        pub(super) fn default_bool<const V: bool>() -> bool {
+            V
+        }
     }
     /// Error types.
     pub mod error {
@@ -10037,7 +11188,7 @@ pub mod types {
 /// They never contain a key or a token. A client that sends its key in the query must add `personal_api_key` to the link again, or send the key in the header.
 ///
 /// **Paths.** The trailing slash is optional on every path; there is no redirect.
-/// Below `/api/projects/`, the suffixes `.json`, `.csv` and `.ndjson` are equivalent to `format=json`, `format=csv` and `format=ndjson`.
+/// Below `/api/projects/`, the suffixes `.json`, `.csv`, `.ndjson` and `.sse` are equivalent to `format=json`, `format=csv`, `format=ndjson` and `format=sse`.
 /// `/api/cohort/…` is equivalent to `/api/projects/@current/cohorts/…`, and `/api/environments/…` to `/api/projects/…`.
 /// Several slashes in a row count as one.
 ///
@@ -10119,7 +11270,7 @@ impl Client {
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `basic`: If true, omits `filters`, `query` and `groups` from each row.
     /// - `created_by_id`: ID of the user who created the cohort.
-    /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+    /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
@@ -10145,7 +11296,7 @@ impl Client {
     }
     /// Create a cohort
     ///
-    /// A dynamic cohort is calculated in the background.
+    /// A dynamic cohort has `filters` or a `query`; both together give 400. It is calculated in the background.
     /// The response does not wait for the calculation: it has `is_calculating` true, and `count` is set when the calculation ends.
     ///
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
@@ -10188,6 +11339,8 @@ impl Client {
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/preview/`
@@ -10204,6 +11357,29 @@ impl Client {
     /// ```
     pub fn cohorts_preview(&self) -> builder::CohortsPreview<'_> {
         builder::CohortsPreview::new(self)
+    }
+    /// Explain whether a person matches a filter
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates a filter for one person and stores nothing. The response is that of the explanation of a saved cohort; `since` and `published` are null.
+    /// `as_of` replaces "now" in all time windows and relative dates.
+    /// The body needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/explain/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_explain_create()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_explain_create(&self) -> builder::CohortsExplainCreate<'_> {
+        builder::CohortsExplainCreate::new(self)
     }
     /// List the changes to all cohorts of a project
     ///
@@ -10228,6 +11404,72 @@ impl Client {
     ) -> builder::CohortsAllActivityRetrieve<'_> {
         builder::CohortsAllActivityRetrieve::new(self)
     }
+    /// List who entered and left the cohorts of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of the cohorts in `cohort_id`, or of all cohorts of the project. Its rules are those of `cohorts_changes`.
+    /// Without `cohort_id`, the feed also has the changes of cohorts that are created later. `from=start` needs `cohort_id`, at most 20 times.
+    /// A deleted cohort has no changes while it is deleted; its earlier ones stay in the feed until it is purged.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort_id`: IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `limit`: Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    /// - `wait`: Number of seconds to wait for a first row, if there is none yet.
+    /// ```text
+    /// let response = client.cohorts_all_changes()
+    ///     .project_id(project_id)
+    ///     .cohort_id(cohort_id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .limit(limit)
+    ///     .wait(wait)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_all_changes(&self) -> builder::CohortsAllChanges<'_> {
+        builder::CohortsAllChanges::new(self)
+    }
+    /// Follow who enters and leaves the cohorts of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_all_changes` as a stream. Its rules are those of `cohorts_changes_sse`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes.sse`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort_id`: IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `last_event_id`: The `id` of the last event that the client has received.
+    /// ```text
+    /// let response = client.cohorts_all_changes_sse()
+    ///     .project_id(project_id)
+    ///     .cohort_id(cohort_id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .last_event_id(last_event_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_all_changes_sse(&self) -> builder::CohortsAllChangesSse<'_> {
+        builder::CohortsAllChangesSse::new(self)
+    }
     /// Get a cohort
     ///
     /// A deleted cohort is also returned, with `deleted` true.
@@ -10249,7 +11491,7 @@ impl Client {
     }
     /// Update a cohort
     ///
-    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
+    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values. A query parameter that is not listed here gives 400.
     ///
     /// Deprecated.
     ///
@@ -10258,11 +11500,15 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `dry_run`: Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_update()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .dry_run(dry_run)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -10295,8 +11541,10 @@ impl Client {
     ///
     /// Only the fields in the body change.
     /// Every change to a dynamic cohort starts a calculation, unless the change deletes the cohort.
+    /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     ///
     /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/`
@@ -10304,17 +11552,51 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `dry_run`: Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_partial_update()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .dry_run(dry_run)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
     pub fn cohorts_partial_update(&self) -> builder::CohortsPartialUpdate<'_> {
         builder::CohortsPartialUpdate::new(self)
+    }
+    /// Explain why a person is or is not a member
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates the cohort for one person as of now. `member` is the membership at `as_of`; `published` tells whether the stored members already agree.
+    /// Each criterion has its path, whether the person meets it, and what was found: a value, the events in its time window, or the criteria of another cohort.
+    /// A static cohort has no criteria, and `found` tells when and why the person was added.
+    /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    /// The service reads the rows of this person only. A person with too many events for the explanation gives 503 with the code `capacity`; use a shorter time window.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/explain/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `distinct_id`: A distinct ID of the person.
+    /// - `person_id`: `id` of the person.
+    /// ```text
+    /// let response = client.cohorts_explain_retrieve()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .distinct_id(distinct_id)
+    ///     .person_id(person_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_explain_retrieve(&self) -> builder::CohortsExplainRetrieve<'_> {
+        builder::CohortsExplainRetrieve::new(self)
     }
     /// List the changes to a cohort
     ///
@@ -10462,6 +11744,38 @@ impl Client {
     pub fn cohorts_used_in_retrieve(&self) -> builder::CohortsUsedInRetrieve<'_> {
         builder::CohortsUsedInRetrieve::new(self)
     }
+    /// List the sizes of a cohort over time
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one row per interval from `from` to `to`, the oldest first, at most 1,000. The interval that has begun last is part of them, as far as it has passed.
+    ///
+    /// The service records the size of a cohort with each change of its members: by the minute for a day, by the hour for 90 days, and then by the UTC day. All changes of a recorded span count in the interval in which the span begins.
+    ///
+    /// The size of a dynamic cohort before its first record is evaluated: the number of persons who match the filter of now as of the end of the interval. Events that the service has deleted are missing from it.
+    /// One response has at most 60 evaluated rows, the newest ones, and only as many as the time of a request allows. In all earlier rows, `count` is null. It is also null in the rows of a static cohort before its first record, and if the filter cannot be calculated.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/sizes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `from`: An instant in the first interval. Absent means about 30 intervals before `to`.
+    /// - `interval`: The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+    /// - `to`: The end, which is not included. Absent, or later than now, means now.
+    /// ```text
+    /// let response = client.cohorts_sizes()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .from(from)
+    ///     .interval(interval)
+    ///     .to(to)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_sizes(&self) -> builder::CohortsSizes<'_> {
+        builder::CohortsSizes::new(self)
+    }
     /// List the members of a cohort
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -10480,6 +11794,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -10499,6 +11818,7 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
@@ -10527,6 +11847,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    ///
     /// - `bom`: Extension of this service; not part of PostHog's API.
     /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
     ///
@@ -10546,6 +11871,7 @@ impl Client {
     /// let response = client.cohorts_persons_csv()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
@@ -10572,6 +11898,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
     ///
@@ -10588,6 +11919,7 @@ impl Client {
     /// let response = client.cohorts_persons_ndjson()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
@@ -10600,6 +11932,92 @@ impl Client {
     /// ```
     pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
         builder::CohortsPersonsNdjson::new(self)
+    }
+    /// List who entered and left a cohort
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of a cohort: the persons who entered and left it, in the order of publication.
+    /// Each response has a `cursor`. The next request continues from it, and no change is lost in between, even if the service restarts.
+    ///
+    /// **How to follow a cohort.** Begin with `from=start`: its rows are the members, with the cause `snapshot`, in pages. Then come the changes since the first of these pages.
+    /// Add the person of each row with `entered`, and remove the person of each row with `left`. While `has_more` is true, request the next page at once; otherwise use `wait`.
+    /// The result is the members of the cohort.
+    ///
+    /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
+    /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
+    ///
+    /// **Persons.** A row has the person as it is now. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
+    /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.
+    ///
+    /// **Expired cursors.** Changes are stored for 90 days, unless the service is configured otherwise. If those after the cursor are deleted, or the database was restored from a backup that does not have them, the response is 410 with the code `cursor_expired`. Begin again with `from=start`.
+    ///
+    /// A cohort that was never calculated has no members yet, and then changes. A deleted cohort has no changes while it is deleted, and continues when it is restored.
+    /// The same data as a stream is the response of `cohorts_changes_sse`, and of this path with `format=sse` or with `text/event-stream` in `Accept`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `limit`: Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    /// - `wait`: Number of seconds to wait for a first row, if there is none yet.
+    /// ```text
+    /// let response = client.cohorts_changes()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .limit(limit)
+    ///     .wait(wait)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_changes(&self) -> builder::CohortsChanges<'_> {
+        builder::CohortsChanges::new(self)
+    }
+    /// Follow who enters and leaves a cohort
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_changes` as server-sent events. The stream begins with the changes after `cursor` or `from`, and then has each change when it is published.
+    /// Each event has the cursor after it as `id`, `entered` or `left` as `event`, and the row as `data`. A client that reconnects with the header `Last-Event-ID` continues after that event; the header precedes `cursor` and `from`.
+    /// The stream begins with a comment, and has one every 15 seconds without an event. An `id` comes with it, so that a client can resume also if there was no event.
+    /// If the cursor expires while the stream is open, the stream ends, and the next request gives 410.
+    /// The stream ends if the client reads too slowly, if the key expires or is revoked (within 10 seconds), and when the service stops. The client then reconnects.
+    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again. A stream counts until the service notices that its client has gone, at the next event or comment.
+    /// The key must be in the header `Authorization`. A key in the query gives 401, because the address of an open stream is visible in many places.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes.sse`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `last_event_id`: The `id` of the last event that the client has received.
+    /// ```text
+    /// let response = client.cohorts_changes_sse()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .last_event_id(last_event_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_changes_sse(&self) -> builder::CohortsChangesSse<'_> {
+        builder::CohortsChangesSse::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -11025,6 +12443,256 @@ impl Client {
     ) -> builder::PersonsDeletePropertyCreate<'_> {
         builder::PersonsDeletePropertyCreate::new(self)
     }
+    /// List the webhooks of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest webhook first.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    /// - `offset`: Number of rows to skip.
+    /// ```text
+    /// let response = client.webhooks_list()
+    ///     .project_id(project_id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_list(&self) -> builder::WebhooksList<'_> {
+        builder::WebhooksList::new(self)
+    }
+    /// Create a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The service sends the changes of members to the URL, from the creation of the webhook on.
+    /// The response contains the secret, which is not shown again.
+    /// A project has at most 100 webhooks.
+    ///
+    /// **Messages.** Each message is a POST with a JSON body, by the specification Standard Webhooks (https://www.standardwebhooks.com):
+    /// `{"type": "cohort.changes", "timestamp": "…", "data": {"webhook_id": 1, "project_id": 1, "results": […], "cursor": "…"}}`.
+    /// `results` has the rows of the feed of changes in the order of publication, at most 1,000 of them and at most 1 MiB.
+    /// `cursor` is the position after the last row. The feed and `replay/` accept it.
+    ///
+    /// **Signature.** The header `webhook-id` is the ID of the message; it is the same in all attempts.
+    /// `webhook-timestamp` is the time of the attempt in seconds since 1970. `webhook-signature` is a list of signatures, separated by spaces.
+    /// Each signature is `v1,` followed by the base64 of the HMAC-SHA256 of `{webhook-id}.{webhook-timestamp}.{body}`.
+    /// The key of the HMAC is the base64-decoded text after `whsec_` of the secret.
+    /// A receiver refuses a message without a valid signature, or with a time that differs from its own by more than five minutes.
+    ///
+    /// **Attempts.** A response with a status from 200 to 299 within 10 seconds accepts the message. The service follows no redirects.
+    /// After any other outcome the service sends the message again after 1, 2, 4, 8 … seconds, at most an hour apart.
+    /// After three days without success it pauses the webhook with `paused_reason` `failing`.
+    /// Each message is delivered at least once. A receiver ignores a message with an ID that it has processed.
+    /// The messages of a webhook arrive in order: the next one is sent after the previous one is accepted.
+    ///
+    /// **Addresses.** The URL begins with `https://` and contains no user name or password.
+    /// The host must have a public address: not a loopback, private, shared, link-local, multicast or reserved one.
+    /// The operator of the service can allow other addresses with `serve --webhook-allow`, where `http://` is possible too.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.webhooks_create()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_create(&self) -> builder::WebhooksCreate<'_> {
+        builder::WebhooksCreate::new(self)
+    }
+    /// List the changes to the webhooks of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest change first. A page past the end is empty. Of a URL, a change shows the scheme and the host only.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/activity/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
+    /// - `page`: Number of the page. The first page is 1.
+    /// ```text
+    /// let response = client.webhooks_activity_retrieve()
+    ///     .project_id(project_id)
+    ///     .limit(limit)
+    ///     .page(page)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_activity_retrieve(&self) -> builder::WebhooksActivityRetrieve<'_> {
+        builder::WebhooksActivityRetrieve::new(self)
+    }
+    /// Get a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_retrieve()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_retrieve(&self) -> builder::WebhooksRetrieve<'_> {
+        builder::WebhooksRetrieve::new(self)
+    }
+    /// Delete a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Deletes the webhook and the list of its deliveries. A message that is being sent may still arrive.
+    ///
+    ///
+    /// Sends a `DELETE` request to `/api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_destroy()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_destroy(&self) -> builder::WebhooksDestroy<'_> {
+        builder::WebhooksDestroy::new(self)
+    }
+    /// Update some fields of a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Only the fields in the body change.
+    /// `{"enabled": false}` pauses the webhook: its position is stored, and no message is sent.
+    /// `{"enabled": true}` continues from the position and clears `paused_reason`. The webhook then belongs to the key of this request.
+    ///
+    ///
+    /// Sends a `PATCH` request to `/api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// - `body`
+    /// ```text
+    /// let response = client.webhooks_partial_update()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_partial_update(&self) -> builder::WebhooksPartialUpdate<'_> {
+        builder::WebhooksPartialUpdate::new(self)
+    }
+    /// List the deliveries of a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest attempt first. The last 1,000 attempts of a webhook are stored, without the bodies of the messages.
+    /// A response can repeat data of persons, so the scope `person:read` is needed too.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/deliveries/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    /// - `offset`: Number of rows to skip.
+    /// ```text
+    /// let response = client.webhooks_deliveries()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_deliveries(&self) -> builder::WebhooksDeliveries<'_> {
+        builder::WebhooksDeliveries::new(self)
+    }
+    /// Send a test message to a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Sends one message of the type `webhook.test` with empty `data`, also if the webhook is paused, and returns its outcome.
+    /// A failure is not repeated and does not change the webhook.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/test/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_test()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_test(&self) -> builder::WebhooksTest<'_> {
+        builder::WebhooksTest::new(self)
+    }
+    /// Send changes again from an earlier position
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Sets the position of the webhook to a time or a cursor. All changes after it are sent again, with new message IDs.
+    /// A position that the change log does not reach gives 400.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/replay/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// - `body`
+    /// ```text
+    /// let response = client.webhooks_replay()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_replay(&self) -> builder::WebhooksReplay<'_> {
+        builder::WebhooksReplay::new(self)
+    }
+    /// Replace the secret of a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the webhook with its new secret, which is not shown again.
+    /// For 24 hours messages have two signatures, one by each secret. A second rotation in this time ends the oldest secret.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/rotate_secret/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_rotate_secret()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_rotate_secret(&self) -> builder::WebhooksRotateSecret<'_> {
+        builder::WebhooksRotateSecret::new(self)
+    }
     /// List the projects that the key can access
     ///
     /// Ordered by ID.
@@ -11364,7 +13032,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for created_by_id failed".to_string());
             self
         }
-        /// Sets `hide_behavioral_cohorts`. If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+        /// Sets `hide_behavioral_cohorts`. If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
         pub fn hide_behavioral_cohorts<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<bool>,
@@ -11751,6 +13419,126 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_explain_create`]
+    ///
+    /// [`Client::cohorts_explain_create`]: super::Client::cohorts_explain_create
+    #[derive(Debug, Clone)]
+    pub struct CohortsExplainCreate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::CohortExplainRequest, String>,
+    }
+    impl<'a> CohortsExplainCreate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortExplainRequest>,
+            <V as std::convert::TryInto<
+                types::CohortExplainRequest,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!(
+                        "conversion to `CohortExplainRequest` for body failed: {}", s
+                    )
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CohortExplainRequest,
+            ) -> types::builder::CohortExplainRequest,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/explain/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::CohortExplainRequest::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/explain/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_explain_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_all_activity_retrieve`]
     ///
     /// [`Client::cohorts_all_activity_retrieve`]: super::Client::cohorts_all_activity_retrieve
@@ -11847,6 +13635,334 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_all_changes`]
+    ///
+    /// [`Client::cohorts_all_changes`]: super::Client::cohorts_all_changes
+    #[derive(Debug, Clone)]
+    pub struct CohortsAllChanges<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort_id: Result<Option<::std::vec::Vec<::std::string::String>>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        wait: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsAllChanges<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort_id: Ok(None),
+                cursor: Ok(None),
+                from: Ok(None),
+                limit: Ok(None),
+                wait: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort_id`. IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+        pub fn cohort_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+        {
+            self.cohort_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: vec :: Vec < :: std :: string :: String >` for cohort_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows. Values above 10,000 are reduced to 10,000.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `wait`. Number of seconds to wait for a first row, if there is none yet.
+        pub fn wait<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.wait = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for wait failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ChangePage>, Error<types::Error>> {
+            let Self { client, project_id, cohort_id, cursor, from, limit, wait } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort_id = cohort_id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let wait = wait.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/changes/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("cohort_id", &cohort_id))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("wait", &wait))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_all_changes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_all_changes_sse`]
+    ///
+    /// [`Client::cohorts_all_changes_sse`]: super::Client::cohorts_all_changes_sse
+    #[derive(Debug, Clone)]
+    pub struct CohortsAllChangesSse<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort_id: Result<Option<::std::vec::Vec<::std::string::String>>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        last_event_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsAllChangesSse<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort_id: Ok(None),
+                cursor: Ok(None),
+                from: Ok(None),
+                last_event_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort_id`. IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+        pub fn cohort_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+        {
+            self.cohort_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: vec :: Vec < :: std :: string :: String >` for cohort_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `last_event_id`.
+        pub fn last_event_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.last_event_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for last_event_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes.sse`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self { client, project_id, cohort_id, cursor, from, last_event_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort_id = cohort_id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let last_event_id = last_event_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/changes.sse", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            if let Some(value) = last_event_id {
+                header_map.append("Last-Event-ID", value.to_string().try_into()?);
+            }
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort_id", &cohort_id))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_all_changes_sse",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -11970,6 +14086,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        dry_run: Result<Option<bool>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsUpdate<'a> {
@@ -11979,6 +14096,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                dry_run: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -12003,6 +14121,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `dry_run`. Extension of this service; not part of PostHog's API.
+        /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+        pub fn dry_run<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.dry_run = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
         /// Sets the request body.
@@ -12033,9 +14163,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, dry_run, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let dry_run = dry_run.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -12062,6 +14193,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("dry_run", &dry_run))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
@@ -12215,6 +14347,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        dry_run: Result<Option<bool>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsPartialUpdate<'a> {
@@ -12224,6 +14357,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                dry_run: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -12248,6 +14382,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `dry_run`. Extension of this service; not part of PostHog's API.
+        /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+        pub fn dry_run<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.dry_run = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
         /// Sets the request body.
@@ -12278,9 +14424,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, dry_run, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let dry_run = dry_run.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -12307,10 +14454,144 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("dry_run", &dry_run))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_partial_update",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_explain_retrieve`]
+    ///
+    /// [`Client::cohorts_explain_retrieve`]: super::Client::cohorts_explain_retrieve
+    #[derive(Debug, Clone)]
+    pub struct CohortsExplainRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        person_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsExplainRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                distinct_id: Ok(None),
+                person_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `distinct_id`. A distinct ID of the person.
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `person_id`. `id` of the person.
+        pub fn person_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.person_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for person_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/explain/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
+            let Self { client, project_id, id, distinct_id, person_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let person_id = person_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/explain/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("person_id", &person_id))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_explain_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -13047,6 +15328,157 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_sizes`]
+    ///
+    /// [`Client::cohorts_sizes`]: super::Client::cohorts_sizes
+    #[derive(Debug, Clone)]
+    pub struct CohortsSizes<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        from: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+        interval: Result<Option<types::CohortsSizesInterval>, String>,
+        to: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+    }
+    impl<'a> CohortsSizes<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                from: Ok(None),
+                interval: Ok(None),
+                to: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `from`. An instant in the first interval. Absent means about 30 intervals before `to`.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `interval`. The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+        pub fn interval<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortsSizesInterval>,
+        {
+            self.interval = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `CohortsSizesInterval` for interval failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `to`. The end, which is not included. Absent, or later than now, means now.
+        pub fn to<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.to = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for to failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/sizes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortSizes>, Error<types::Error>> {
+            let Self { client, project_id, id, from, interval, to } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let interval = interval.map_err(Error::InvalidRequest)?;
+            let to = to.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/sizes/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("interval", &interval))
+                .query(&progenitor_client::QueryParam::new("to", &to))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_sizes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_persons_retrieve`]
     ///
     /// [`Client::cohorts_persons_retrieve`]: super::Client::cohorts_persons_retrieve
@@ -13055,6 +15487,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
@@ -13071,6 +15504,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
@@ -13102,6 +15536,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -13221,6 +15672,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 cursor,
                 distinct_id,
                 email,
@@ -13232,6 +15684,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
@@ -13260,6 +15713,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
@@ -13307,6 +15761,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
@@ -13323,6 +15778,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
@@ -13354,6 +15810,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `bom`. Extension of this service; not part of PostHog's API.
@@ -13470,6 +15943,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 bom,
                 cursor,
                 distinct_id,
@@ -13481,6 +15955,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
@@ -13505,6 +15980,7 @@ pub mod builder {
             let mut request = client
                 .client
                 .get(url)
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
@@ -13550,6 +16026,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
@@ -13565,6 +16042,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
@@ -13595,6 +16073,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -13699,6 +16194,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 cursor,
                 distinct_id,
                 email,
@@ -13709,6 +16205,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
@@ -13732,6 +16229,7 @@ pub mod builder {
             let mut request = client
                 .client
                 .get(url)
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
@@ -13743,6 +16241,324 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_changes`]
+    ///
+    /// [`Client::cohorts_changes`]: super::Client::cohorts_changes
+    #[derive(Debug, Clone)]
+    pub struct CohortsChanges<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        wait: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsChanges<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                from: Ok(None),
+                limit: Ok(None),
+                wait: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows. Values above 10,000 are reduced to 10,000.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `wait`. Number of seconds to wait for a first row, if there is none yet.
+        pub fn wait<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.wait = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for wait failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ChangePage>, Error<types::Error>> {
+            let Self { client, project_id, id, cursor, from, limit, wait } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let wait = wait.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/changes/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("wait", &wait))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_changes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_changes_sse`]
+    ///
+    /// [`Client::cohorts_changes_sse`]: super::Client::cohorts_changes_sse
+    #[derive(Debug, Clone)]
+    pub struct CohortsChangesSse<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        last_event_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsChangesSse<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                from: Ok(None),
+                last_event_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `last_event_id`.
+        pub fn last_event_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.last_event_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for last_event_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes.sse`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self { client, project_id, id, cursor, from, last_event_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let last_event_id = last_event_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/changes.sse", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            if let Some(value) = last_event_id {
+                header_map.append("Last-Event-ID", value.to_string().try_into()?);
+            }
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_changes_sse",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -16017,6 +18833,1123 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::webhooks_list`]
+    ///
+    /// [`Client::webhooks_list`]: super::Client::webhooks_list
+    #[derive(Debug, Clone)]
+    pub struct WebhooksList<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> WebhooksList<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of rows to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::WebhookPage>, Error<types::Error>> {
+            let Self { client, project_id, limit, offset } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_create`]
+    ///
+    /// [`Client::webhooks_create`]: super::Client::webhooks_create
+    #[derive(Debug, Clone)]
+    pub struct WebhooksCreate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::WebhookCreate, String>,
+    }
+    impl<'a> WebhooksCreate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::WebhookCreate>,
+            <V as std::convert::TryInto<types::WebhookCreate>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `WebhookCreate` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::WebhookCreate,
+            ) -> types::builder::WebhookCreate,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::WebhookCreate::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                201u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_activity_retrieve`]
+    ///
+    /// [`Client::webhooks_activity_retrieve`]: super::Client::webhooks_activity_retrieve
+    #[derive(Debug, Clone)]
+    pub struct WebhooksActivityRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        limit: Result<Option<i64>, String>,
+        page: Result<Option<i64>, String>,
+    }
+    impl<'a> WebhooksActivityRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                limit: Ok(None),
+                page: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `page`. Number of the page. The first page is 1.
+        pub fn page<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.page = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for page failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/activity/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ActivityPage>, Error<types::Error>> {
+            let Self { client, project_id, limit, page } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let page = page.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/activity/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("page", &page))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_activity_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_retrieve`]
+    ///
+    /// [`Client::webhooks_retrieve`]: super::Client::webhooks_retrieve
+    #[derive(Debug, Clone)]
+    pub struct WebhooksRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_destroy`]
+    ///
+    /// [`Client::webhooks_destroy`]: super::Client::webhooks_destroy
+    #[derive(Debug, Clone)]
+    pub struct WebhooksDestroy<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksDestroy<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `DELETE` request to `/api/projects/{project_id}/webhooks/{id}/`
+        pub async fn send(self) -> Result<ResponseValue<()>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .delete(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_destroy",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                204u16 => Ok(ResponseValue::empty(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_partial_update`]
+    ///
+    /// [`Client::webhooks_partial_update`]: super::Client::webhooks_partial_update
+    #[derive(Debug, Clone)]
+    pub struct WebhooksPartialUpdate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::PatchedWebhook, String>,
+    }
+    impl<'a> WebhooksPartialUpdate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PatchedWebhook>,
+            <V as std::convert::TryInto<
+                types::PatchedWebhook,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PatchedWebhook` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PatchedWebhook,
+            ) -> types::builder::PatchedWebhook,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `PATCH` request to `/api/projects/{project_id}/webhooks/{id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PatchedWebhook::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .patch(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_partial_update",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_deliveries`]
+    ///
+    /// [`Client::webhooks_deliveries`]: super::Client::webhooks_deliveries
+    #[derive(Debug, Clone)]
+    pub struct WebhooksDeliveries<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> WebhooksDeliveries<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of rows to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/deliveries/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::WebhookDeliveryPage>, Error<types::Error>> {
+            let Self { client, project_id, id, limit, offset } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/deliveries/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_deliveries",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_test`]
+    ///
+    /// [`Client::webhooks_test`]: super::Client::webhooks_test
+    #[derive(Debug, Clone)]
+    pub struct WebhooksTest<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksTest<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/test/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::WebhookDelivery>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/test/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_test",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_replay`]
+    ///
+    /// [`Client::webhooks_replay`]: super::Client::webhooks_replay
+    #[derive(Debug, Clone)]
+    pub struct WebhooksReplay<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::WebhookReplay, String>,
+    }
+    impl<'a> WebhooksReplay<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::WebhookReplay>,
+            <V as std::convert::TryInto<types::WebhookReplay>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `WebhookReplay` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::WebhookReplay,
+            ) -> types::builder::WebhookReplay,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/replay/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::WebhookReplay::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/replay/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_replay",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_rotate_secret`]
+    ///
+    /// [`Client::webhooks_rotate_secret`]: super::Client::webhooks_rotate_secret
+    #[derive(Debug, Clone)]
+    pub struct WebhooksRotateSecret<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksRotateSecret<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/rotate_secret/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/rotate_secret/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_rotate_secret",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::projects_list`]
     ///
     /// [`Client::projects_list`]: super::Client::projects_list
@@ -17371,6 +21304,54 @@ pub mod builder {
                     async move {
                         let page = page.await?.into_inner();
                         Ok((page.results, page.next))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> WebhooksList<'a> {
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
+        ///
+        /// `limit` is the size of a page. The stream ends after the first error.
+        ///
+        /// List the webhooks of a project.
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::Webhook, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> WebhooksDeliveries<'a> {
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
+        ///
+        /// `limit` is the size of a page. The stream ends after the first error.
+        ///
+        /// List the deliveries of a webhook.
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::WebhookDelivery, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
                     }
                 },
             )

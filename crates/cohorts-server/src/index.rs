@@ -24,6 +24,7 @@ mod events;
 mod live;
 mod load;
 pub mod memory;
+pub mod person;
 mod project;
 pub mod ranking;
 pub mod read;
@@ -31,6 +32,7 @@ pub mod references;
 pub mod registry;
 pub mod segments;
 pub mod snapshot;
+pub mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +58,9 @@ pub enum IndexError {
     OverBudget,
     #[error("Project not found.")]
     ProjectNotFound,
+    /// Another thread has stopped the reader.
+    #[error("A newer preview of the same API key has replaced this one.")]
+    Stopped,
     /// The plan refers to a cohort that cannot be calculated.
     #[error(transparent)]
     Uncalculable(FilterError),

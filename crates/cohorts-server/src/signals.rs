@@ -70,7 +70,6 @@ impl ChangeSignal {
 
     /// A receiver that sees a change of its value after each later [`Self::notify`] of the project. A reader subscribes
     /// first, and then reads what has changed before.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the feed of changes"))]
     pub fn subscribe(&self, project: ProjectId) -> watch::Receiver<u64> {
         let mut senders = self.0.lock();
         senders

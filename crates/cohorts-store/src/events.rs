@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::erasures::EventDays;
+use crate::persons::Person;
 use crate::scan::{DAY_MICROS, start_of_day};
-use crate::schema::{events, log_heads};
+use crate::schema::{events, log_heads, persons};
 use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
 
 /// A new row of `events`.
@@ -62,6 +63,9 @@ pub fn identity(name: &str, distinct_id: &str) -> i64 {
 ///
 /// Fails if the database fails, or if an event is in the log.
 pub fn append(conn: &mut Conn, events: &[NewEvent<'_>]) -> Result<usize> {
+    if events.is_empty() {
+        return Ok(0);
+    }
     if events.len() <= FEW_ROWS {
         let rows = diesel::insert_into(events::table).values(events);
         return Ok(rows.execute(conn)?);
@@ -189,6 +193,11 @@ impl EventKey {
 ///
 /// Fails if the database fails.
 pub fn known(conn: &mut Conn, shard_key: ShardKey, keys: &[EventKey]) -> Result<HashSet<EventKey>> {
+    if let [key] = keys {
+        let found = with_key(shard_key.0, key.uuid, key.identity).select(events::uuid);
+        let found: Option<Uuid> = found.first(conn).optional()?;
+        return Ok(found.map(|_| *key).into_iter().collect());
+    }
     let mut keys = keys.to_vec();
     keys.sort_unstable();
     let ranges = keys.chunks(RANGE);
@@ -217,6 +226,35 @@ pub fn known(conn: &mut Conn, shard_key: ShardKey, keys: &[EventKey]) -> Result<
         .bind::<sql_types::Array<sql_types::BigInt>, _>(identities)
         .load(conn)?;
     Ok(rows.into_iter().map(KnownRow::key).collect())
+}
+
+/// The person of an ordinal, and whether the event of a key is in the log, in one statement; `None` without a person.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn known_with_person(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: EventKey,
+    ordinal: i64,
+) -> Result<Option<(bool, Person)>> {
+    let is_known = dsl::exists(with_key(shard_key.0, key.uuid, key.identity));
+    Ok(persons::table
+        .find((shard_key.0, ordinal))
+        .select((is_known, Person::as_select()))
+        .first(conn)
+        .optional()?)
+}
+
+#[dsl::auto_type(no_type_alias)]
+pub(crate) fn with_key(shard_key: i64, uuid: Uuid, identity: i64) -> _ {
+    events::table.filter(
+        events::shard_key
+            .eq(shard_key)
+            .and(events::uuid.eq(uuid))
+            .and(events::identity.eq(identity)),
+    )
 }
 
 #[derive(QueryableByName)]
@@ -299,7 +337,7 @@ pub fn delete_of_persons(
     }
     let mut from = Some(start_of_day(i64::MIN).date_naive());
     while let Some(first) = from {
-        let days = next_days(conn, shard_key, first)?;
+        let days = next_days(conn, shard_key, first, DAYS_AT_ONCE)?;
         diesel::sql_query(DELETE_OF_PERSONS)
             .bind::<sql_types::BigInt, _>(shard_key.0)
             .bind::<sql_types::Array<sql_types::Date>, _>(&days)
@@ -340,8 +378,14 @@ pub(crate) const DELETE_OF_PERSONS: &str = "\
     where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day \
     returning e.ordinal, e.event, e.day";
 
-/// Consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty at the end.
-fn next_days(conn: &mut Conn, shard_key: ShardKey, from: NaiveDate) -> Result<Vec<NaiveDate>> {
+/// At most `limit` consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty
+/// at the end.
+pub(crate) fn next_days(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    from: NaiveDate,
+    limit: usize,
+) -> Result<Vec<NaiveDate>> {
     let later = events::table
         .filter(events::shard_key.eq(shard_key.0))
         .filter(events::day.ge(from));
@@ -351,7 +395,7 @@ fn next_days(conn: &mut Conn, shard_key: ShardKey, from: NaiveDate) -> Result<Ve
     let (Some(first), Some(end)) = ends else {
         return Ok(Vec::new());
     };
-    let days = first.iter_days().take(DAYS_AT_ONCE);
+    let days = first.iter_days().take(limit);
     Ok(days.take_while(|day| *day <= end).collect())
 }
 

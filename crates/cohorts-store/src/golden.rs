@@ -14,7 +14,7 @@ use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
     ProjectId, activity, changes, columns, distribution, events, health, hints, history, live,
-    members, migrate, persons, purge, queue, scan, segments,
+    members, migrate, person_events, persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -83,6 +83,7 @@ fn families() -> Vec<Family> {
                 ("segments::NEXT_NAME", segments::NEXT_NAME),
                 ("segments::CROWDED_DAYS", segments::CROWDED_DAYS),
                 ("events::HAS_FROM", events::HAS_FROM),
+                ("person_events::OF_PERSON", person_events::OF_PERSON),
                 ("scan::EVENTS", scan::EVENTS),
                 ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
                 ("scan::WHOLE_EVENTS", scan::WHOLE_EVENTS),
@@ -128,6 +129,7 @@ fn families() -> Vec<Family> {
                 ("changes::DELETE_SLICES", changes::DELETE_SLICES),
                 ("changes::NEWEST_OF_COHORTS", changes::NEWEST_OF_COHORTS),
                 ("changes::OF_COHORTS", changes::OF_COHORTS),
+                ("changes::SLICES_OF_CHUNK", changes::SLICES_OF_CHUNK),
                 ("changes::VERSION_SLICES", changes::VERSION_SLICES),
             ],
         ),

@@ -39,6 +39,7 @@ mod migrate;
 pub mod ordinals;
 pub mod outages;
 pub mod pages;
+pub mod person_events;
 pub mod persons;
 #[cfg(test)]
 mod plans;
@@ -58,6 +59,7 @@ pub mod testing;
 pub mod tombstones;
 pub mod uncertain;
 pub mod uploads;
+pub mod webhooks;
 
 pub use error::{Result, StoreError, StoreError as Error};
 pub use json::JsonText;

@@ -71,7 +71,7 @@ pub struct ActivityDetail {
     pub trigger: ::std::option::Option<
         ::serde_json::Map<::std::string::String, ::serde_json::Value>,
     >,
-    /// Name of the cohort at the time of the change.
+    /// Name of the cohort at the time of the change; description of the webhook.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub name: ::std::option::Option<::std::string::String>,
     /// Always null. Present only for PostHog's clients.
@@ -82,22 +82,25 @@ pub struct ActivityDetail {
     pub type_: ::std::option::Option<::std::string::String>,
 }
 
-/// A change to a cohort.
+/// A change to a cohort or a webhook.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct ActivityEntry {
     /// The user who made the change.
     pub user: ActivityUser,
     /// The kind of change. Later versions can have more kinds.
-    /// - `created`: The cohort was created.
-    /// - `updated`: Fields of the cohort changed.
-    /// - `deleted`: The cohort was deleted.
+    /// - `created`: The cohort or the webhook was created.
+    /// - `updated`: Fields changed.
+    /// - `deleted`: The cohort or the webhook was deleted.
     /// - `restored`: The deletion of the cohort was undone.
     /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
     /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    /// - `secret_rotated`: The secret of the webhook was replaced.
+    /// - `replayed`: The position of the webhook was set back or forward.
+    /// - `paused`: The service paused the webhook.
     pub activity: ActivityEntryActivity,
-    /// The kind of object that changed; always `Cohort`.
+    /// The kind of object that changed; always `Cohort` in the log of cohorts.
     pub scope: ActivityEntryScope,
-    /// ID of the cohort, as text.
+    /// ID of the cohort or the webhook, as text.
     pub item_id: ::std::string::String,
     /// The details of a change.
     pub detail: ActivityDetail,
@@ -106,12 +109,15 @@ pub struct ActivityEntry {
 }
 
 /// The kind of change. Later versions can have more kinds.
-/// - `created`: The cohort was created.
-/// - `updated`: Fields of the cohort changed.
-/// - `deleted`: The cohort was deleted.
+/// - `created`: The cohort or the webhook was created.
+/// - `updated`: Fields changed.
+/// - `deleted`: The cohort or the webhook was deleted.
 /// - `restored`: The deletion of the cohort was undone.
 /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
 /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+/// - `secret_rotated`: The secret of the webhook was replaced.
+/// - `replayed`: The position of the webhook was set back or forward.
+/// - `paused`: The service paused the webhook.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -142,6 +148,15 @@ pub enum ActivityEntryActivity {
     /// The value `person_removed_manually`.
     #[serde(rename = "person_removed_manually")]
     PersonRemovedManually,
+    /// The value `secret_rotated`.
+    #[serde(rename = "secret_rotated")]
+    SecretRotated,
+    /// The value `replayed`.
+    #[serde(rename = "replayed")]
+    Replayed,
+    /// The value `paused`.
+    #[serde(rename = "paused")]
+    Paused,
     /// A value that this version of the document does not list.
     #[serde(untagged)]
     Other(::std::string::String),
@@ -157,6 +172,9 @@ impl ActivityEntryActivity {
             Self::Restored => "restored",
             Self::PersonsAddedManually => "persons_added_manually",
             Self::PersonRemovedManually => "person_removed_manually",
+            Self::SecretRotated => "secret_rotated",
+            Self::Replayed => "replayed",
+            Self::Paused => "paused",
             Self::Other(value) => value,
         }
     }
@@ -177,6 +195,9 @@ impl ::std::convert::From<&str> for ActivityEntryActivity {
             "restored" => Self::Restored,
             "persons_added_manually" => Self::PersonsAddedManually,
             "person_removed_manually" => Self::PersonRemovedManually,
+            "secret_rotated" => Self::SecretRotated,
+            "replayed" => Self::Replayed,
+            "paused" => Self::Paused,
             _ => Self::Other(value.to_owned()),
         }
     }
@@ -195,7 +216,7 @@ impl ::std::str::FromStr for ActivityEntryActivity {
     }
 }
 
-/// The kind of object that changed; always `Cohort`.
+/// The kind of object that changed; always `Cohort` in the log of cohorts.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -211,12 +232,15 @@ impl ::std::str::FromStr for ActivityEntryActivity {
 pub enum ActivityEntryScope {
     /// The value `Cohort`.
     Cohort,
+    /// The value `Webhook`.
+    Webhook,
 }
 
 impl ::std::fmt::Display for ActivityEntryScope {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
         match *self {
             Self::Cohort => f.write_str("Cohort"),
+            Self::Webhook => f.write_str("Webhook"),
         }
     }
 }
@@ -228,6 +252,7 @@ impl ::std::str::FromStr for ActivityEntryScope {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         match value {
             "Cohort" => Ok(Self::Cohort),
+            "Webhook" => Ok(Self::Webhook),
             _ => Err("invalid value".into()),
         }
     }
@@ -277,6 +302,15 @@ pub struct ActivityUser {
     /// True if the service made the change; absent otherwise.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub is_system: ::std::option::Option<bool>,
+}
+
+/// The addition of a person to a static cohort.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct AdditionFound {
+    /// The time of the addition.
+    pub added_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The cause of the addition, such as `upload`, `manual`, `query`, `criteria` or `merge`; `mixed` if the change log has combined several changes. Later versions may have other causes.
+    pub cause: ::std::string::String,
 }
 
 /// The results of a batch.
@@ -590,6 +624,94 @@ pub struct CaptureConfig {
     pub has_feature_flags: bool,
 }
 
+/// Whether the person is a member after the change.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ChangeKind {
+    /// The value `entered`.
+    #[serde(rename = "entered")]
+    Entered,
+    /// The value `left`.
+    #[serde(rename = "left")]
+    Left,
+}
+
+impl ::std::fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Entered => f.write_str("entered"),
+            Self::Left => f.write_str("left"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for ChangeKind {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "entered" => Ok(Self::Entered),
+            "left" => Ok(Self::Left),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for ChangeKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for ChangeKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// A page of the feed.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ChangePage {
+    /// The rows of this page, in the order of publication.
+    pub results: ::std::vec::Vec<CohortChange>,
+    /// The position after this page, for the parameter `cursor`.
+    pub cursor: ::std::string::String,
+    /// Whether more rows are available now.
+    pub has_more: bool,
+}
+
+/// The person of a change, as it is now.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ChangedPerson {
+    /// ID of the person.
+    pub uuid: ::uuid::Uuid,
+    /// The first 10 distinct IDs of the person, sorted. Empty if the person was deleted or merged.
+    pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+    /// Present and true if the person was deleted.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub deleted: ::std::option::Option<bool>,
+    /// ID of the person into which this one was merged. Absent if it was not merged.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub merged_into: ::std::option::Option<::uuid::Uuid>,
+}
+
 /// A cohort: a named set of persons.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Cohort {
@@ -608,7 +730,7 @@ pub struct Cohort {
     pub deleted: bool,
     /// Filter that decides the members of a dynamic cohort.
     pub filters: crate::RawJson,
-    /// Query that filled the static cohort; null if there is none.
+    /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// Number of the last successful calculation; null before the first.
@@ -659,8 +781,8 @@ pub struct Cohort {
     pub count: ::std::option::Option<i64>,
     /// True for a static cohort, false for a dynamic cohort.
     pub is_static: bool,
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
+    /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+    /// For a static cohort and for a cohort without criteria and query, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
     /// The kinds of criteria in `filters`; null without criteria there.
@@ -674,6 +796,47 @@ pub struct Cohort {
     /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
+    /// The effect of the change on the members; absent, except in responses to a dry run.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compared: ::std::option::Option<CohortComparison>,
+}
+
+/// A person who entered or left a cohort.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortChange {
+    /// ID of the cohort.
+    pub cohort_id: i64,
+    /// Whether the person is a member after the change.
+    pub change: ChangeKind,
+    /// The time of the publication. In rows with the cause `snapshot`, the time of the last change before.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The member version of the cohort, which increases with each change.
+    pub version: i64,
+    /// Why the person entered or left. Later versions can have more causes.
+    /// - `data`: Events or persons changed.
+    /// - `time`: Time passed.
+    /// - `criteria`: The criteria were created or edited.
+    /// - `upload`: A file was uploaded.
+    /// - `manual`: A request listed the persons, or copied a cohort.
+    /// - `query`: The query of a static cohort was evaluated.
+    /// - `merge`: Persons were merged.
+    /// - `person_deleted`: The person was deleted.
+    /// - `mixed`: Several changes with different causes were merged to one row.
+    /// - `snapshot`: The person is a member where a feed begins with `from=start`.
+    pub cause: ::std::string::String,
+    /// The person of a change, as it is now.
+    pub person: ChangedPerson,
+}
+
+/// The difference between two sets of members.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortComparison {
+    /// Number of persons who would become members.
+    pub entering: i64,
+    /// Number of members who would not remain members.
+    pub leaving: i64,
+    /// Number of members who would remain members.
+    pub staying: i64,
 }
 
 /// The kinds of criteria that occur in a filter, at any depth.
@@ -708,20 +871,20 @@ pub struct CohortCreate {
     /// True deletes the cohort; false restores it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub deleted: ::std::option::Option<bool>,
-    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+    /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
     #[serde(
         default,
         skip_serializing_if = "::std::option::Option::is_none",
         deserialize_with = "crate::RawJson::present"
     )]
     pub filters: ::std::option::Option<crate::RawJson>,
-    /// Query that adds persons to a static cohort; null if there is none.
+    /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// True for a static cohort, false for a dynamic cohort.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub is_static: ::std::option::Option<bool>,
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub cohort_type: ::std::option::Option<::std::string::String>,
     /// Accepted and ignored. The service has no folders.
@@ -738,6 +901,47 @@ pub struct CohortCreate {
     pub create_static_person_ids: ::std::option::Option<
         ::std::vec::Vec<::std::string::String>,
     >,
+}
+
+/// The filter and the person. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortExplainRequest {
+    /// The filter to evaluate.
+    pub filters: crate::RawJson,
+    /// `id` of the person.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub person_id: ::std::option::Option<::std::string::String>,
+    /// A distinct ID of the person.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub distinct_id: ::std::option::Option<::std::string::String>,
+    /// The instant that replaces "now"; absent or null means the current time.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+}
+
+/// Whether a person is a member of a cohort, and why.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortExplanation {
+    /// The person.
+    pub person: ExplainedPerson,
+    /// True if the person is a member at `as_of`.
+    pub member: bool,
+    /// The instant for which the definition was evaluated.
+    pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The time at which the person entered the stored members, if the person is a member and the change log still has the change; otherwise null.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// True if the stored members already agree with `member`; null if the definition is not saved.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub published: ::std::option::Option<bool>,
+    /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 1,000 instants at which the data of the person could change it.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub changes_at: ::std::option::Option<MembershipChange>,
+    /// The criteria in the order of the filter. A query has one with the path `query`; a static cohort has none.
+    pub criteria: ::std::vec::Vec<CriterionExplanation>,
+    /// When and why the person was added to a static cohort; absent for other cohorts, for persons who are no members, and if the change log no longer has the change.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub found: ::std::option::Option<AdditionFound>,
 }
 
 /// The fields that only the forms of a body have.
@@ -779,7 +983,7 @@ pub struct CohortListItem {
     /// Filter that decides the members of a dynamic cohort; absent with `basic`.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub filters: ::std::option::Option<crate::RawJson>,
-    /// Query that filled the static cohort; null if there is none.
+    /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// Number of the last successful calculation; null before the first.
@@ -830,8 +1034,8 @@ pub struct CohortListItem {
     pub count: ::std::option::Option<i64>,
     /// True for a static cohort, false for a dynamic cohort.
     pub is_static: bool,
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
+    /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+    /// For a static cohort and for a cohort without criteria and query, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
     /// The kinds of criteria in `filters`; null without criteria there.
@@ -919,6 +1123,15 @@ pub struct CohortPreview {
     pub duration_ms: f64,
     /// Persons who match the filter; the person created last comes first.
     pub sample: ::std::vec::Vec<Person>,
+    /// The difference from the cohort in `compare_to`; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compared: ::std::option::Option<CohortComparison>,
+    /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub entering_sample: ::std::option::Option<::std::vec::Vec<Person>>,
+    /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub leaving_sample: ::std::option::Option<::std::vec::Vec<Person>>,
 }
 
 /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
@@ -932,6 +1145,10 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+    /// ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+    /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compare_to: ::std::option::Option<i64>,
 }
 
 /// Null, except in lists with a search.
@@ -994,6 +1211,37 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// The size of a cohort in one interval.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortSize {
+    /// Start of the interval.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// Number of members at the end of the interval; null if unknown.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub count: ::std::option::Option<i64>,
+    /// Number of times a person entered in the interval; null if it was not recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub entered: ::std::option::Option<i64>,
+    /// Number of times a person left in the interval; null if it was not recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub left: ::std::option::Option<i64>,
+}
+
+/// Extension of this service; not part of PostHog's API.
+/// The sizes of a cohort over time.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortSizes {
+    /// The intervals; the oldest comes first.
+    pub results: ::std::vec::Vec<CohortSize>,
+    /// Rows with an earlier `at` are not recorded, but evaluated; null if all rows are recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub evaluated_before: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// True if the evaluated rows depend on properties of persons, or on a static cohort. The service knows only the current properties and the current list of members, so these rows can differ from the sizes at that time.
+    pub uses_current_properties: bool,
 }
 
 /// The type of a cohort. Later versions can have more types.
@@ -1142,6 +1390,83 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortsListType {
     }
 }
 
+/// The values of `CohortsSizesInterval`.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortsSizesInterval {
+    /// The value `minute`.
+    #[serde(rename = "minute")]
+    Minute,
+    /// The value `hour`.
+    #[serde(rename = "hour")]
+    Hour,
+    /// The value `day`.
+    #[serde(rename = "day")]
+    Day,
+    /// The value `week`.
+    #[serde(rename = "week")]
+    Week,
+    /// The value `month`.
+    #[serde(rename = "month")]
+    Month,
+}
+
+impl ::std::fmt::Display for CohortsSizesInterval {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Minute => f.write_str("minute"),
+            Self::Hour => f.write_str("hour"),
+            Self::Day => f.write_str("day"),
+            Self::Week => f.write_str("week"),
+            Self::Month => f.write_str("month"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortsSizesInterval {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "minute" => Ok(Self::Minute),
+            "hour" => Ok(Self::Hour),
+            "day" => Ok(Self::Day),
+            "week" => Ok(Self::Week),
+            "month" => Ok(Self::Month),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortsSizesInterval {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortsSizesInterval {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
 /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CriterionCount {
@@ -1149,6 +1474,49 @@ pub struct CriterionCount {
     pub path: ::std::string::String,
     /// Number of matching persons.
     pub count: i64,
+}
+
+/// One criterion of a definition, for one person.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CriterionExplanation {
+    /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
+    pub path: ::std::string::String,
+    /// True if the person meets the criterion as it is written, with its negation.
+    pub holds: bool,
+    /// True if the criterion is negated.
+    pub negated: bool,
+    /// What the criterion found.
+    pub found: CriterionFound,
+}
+
+/// What a criterion found in the data of a person: `value`; or `count` with `first_at`, `last_at` and `events`; or `cohort_id` with `member` and `criteria`.
+/// The events are those that the criterion reads: in its time window, of its event or action, and admitted by its filters. A criterion on a first time also reads earlier events.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct CriterionFound {
+    /// Value of the property; null if the person does not have it. A criterion on distinct IDs has a list of at most 10, and a query the values of all properties that it reads.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub value: ::std::option::Option<::serde_json::Value>,
+    /// Number of events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub count: ::std::option::Option<i64>,
+    /// Time of the first event; absent without events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub first_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// Time of the last event; absent without events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub last_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// At most 10 events, the newest first.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub events: ::std::option::Option<::std::vec::Vec<FoundEvent>>,
+    /// ID of the other cohort.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cohort_id: ::std::option::Option<i64>,
+    /// True if the person is a member of the other cohort.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub member: ::std::option::Option<bool>,
+    /// Criteria of the other cohort. It is empty for a static cohort, for an unknown one, and beyond 16 levels of cohorts or 1,000 criteria.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub criteria: ::std::option::Option<::std::vec::Vec<CriterionExplanation>>,
 }
 
 /// The confirmation of a change.
@@ -1193,12 +1561,15 @@ pub struct Error {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+    /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1245,12 +1616,15 @@ pub struct Error {
 /// - `not_found`: The path, the project or the object does not exist (404).
 /// - `method_not_allowed`: The path does not have the method (405).
 /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+/// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+/// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
 /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
 /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
 ///
 /// A retry after the time in `Retry-After` can succeed (429 and 503):
 /// - `throttled`: The key or the address exceeds its rate limit (429).
 /// - `busy`: The project has too many requests of one kind at once (429).
+/// - `superseded`: A newer preview of the same API key has replaced this one (429).
 /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
 /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
 /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1344,6 +1718,12 @@ pub enum ErrorCode {
     /// The value `not_acceptable`.
     #[serde(rename = "not_acceptable")]
     NotAcceptable,
+    /// The value `as_of_expired`.
+    #[serde(rename = "as_of_expired")]
+    AsOfExpired,
+    /// The value `cursor_expired`.
+    #[serde(rename = "cursor_expired")]
+    CursorExpired,
     /// The value `request_too_large`.
     #[serde(rename = "request_too_large")]
     RequestTooLarge,
@@ -1356,6 +1736,9 @@ pub enum ErrorCode {
     /// The value `busy`.
     #[serde(rename = "busy")]
     Busy,
+    /// The value `superseded`.
+    #[serde(rename = "superseded")]
+    Superseded,
     /// The value `overloaded`.
     #[serde(rename = "overloaded")]
     Overloaded,
@@ -1410,10 +1793,13 @@ impl ErrorCode {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
+            Self::AsOfExpired => "as_of_expired",
+            Self::CursorExpired => "cursor_expired",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
             Self::Busy => "busy",
+            Self::Superseded => "superseded",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::IndexLoading => "index_loading",
@@ -1459,10 +1845,13 @@ impl ::std::convert::From<&str> for ErrorCode {
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "not_acceptable" => Self::NotAcceptable,
+            "as_of_expired" => Self::AsOfExpired,
+            "cursor_expired" => Self::CursorExpired,
             "request_too_large" => Self::RequestTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,
             "busy" => Self::Busy,
+            "superseded" => Self::Superseded,
             "overloaded" => Self::Overloaded,
             "timeout" => Self::Timeout,
             "index_loading" => Self::IndexLoading,
@@ -1563,6 +1952,35 @@ impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// The person of an explanation.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ExplainedPerson {
+    /// `id` of the person.
+    pub uuid: ::uuid::Uuid,
+    /// At most 10 distinct IDs of the person.
+    pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+}
+
+/// An event of a person.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct FoundEvent {
+    /// UUID of the event.
+    pub uuid: ::uuid::Uuid,
+    /// Name of the event.
+    pub event: ::std::string::String,
+    /// Time of the event.
+    pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+
+/// A change of a membership.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct MembershipChange {
+    /// The time of the change.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// True if the person becomes a member.
+    pub member: bool,
 }
 
 /// An empty set of feature flags, in the form that SDKs expect.
@@ -1674,16 +2092,16 @@ pub struct PatchedCohort {
     /// True deletes the cohort; false restores it.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub deleted: crate::Patch<bool>,
-    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+    /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub filters: crate::Patch<crate::RawJson>,
-    /// Query that adds persons to a static cohort; null if there is none.
+    /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub query: crate::Patch<crate::RawJson>,
     /// True for a static cohort, false for a dynamic cohort.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub is_static: crate::Patch<bool>,
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub cohort_type: crate::Patch<::std::string::String>,
     /// Accepted and ignored. The service has no folders.
@@ -1700,6 +2118,23 @@ pub struct PatchedCohort {
         skip_serializing_if = "crate::Patch::is_absent"
     )]
     pub create_static_person_ids: crate::Patch<::std::vec::Vec<::std::string::String>>,
+}
+
+/// The fields of a webhook to change. Absent fields keep their values. Unknown fields are ignored.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PatchedWebhook {
+    /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub url: crate::Patch<::std::string::String>,
+    /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub cohort_ids: crate::Patch<::std::vec::Vec<i64>>,
+    /// A text for the users of the webhook. May be empty.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub description: crate::Patch<::std::string::String>,
+    /// False pauses the webhook; true continues it.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub enabled: crate::Patch<bool>,
 }
 
 /// A person of the project. Some operations of PostHog's API omit the fields that are not required.
@@ -2329,6 +2764,345 @@ pub struct UserBasic {
     /// Always null. Present only for PostHog's clients.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub role_at_organization: ::std::option::Option<::std::string::String>,
+}
+
+/// Extension of this service; not part of PostHog's API.
+/// A URL to which the service sends the changes of members.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct Webhook {
+    /// ID of the webhook.
+    pub id: i64,
+    /// The URL that receives the messages.
+    pub url: ::std::string::String,
+    /// IDs of the cohorts; null for all cohorts of the project, also future ones.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+    /// A text for the users of the webhook. May be empty.
+    pub description: ::std::string::String,
+    /// Whether messages are sent.
+    pub enabled: bool,
+    /// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+    /// - `failing`: No attempt succeeded for three days.
+    /// - `key_revoked`: The key of the webhook is revoked or has expired.
+    /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub paused_reason: ::std::option::Option<WebhookPausedReason>,
+    /// The reason as text for a reader, with a remedy.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub paused_detail: ::std::option::Option<::std::string::String>,
+    /// Time of the first failed attempt since the last success; null if the last attempt succeeded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub failing_since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// Time of the next attempt after a failure; null if the last attempt succeeded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next_attempt_at: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// Time of creation.
+    pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// User who created the webhook; null if unknown.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub created_by: ::std::option::Option<UserBasic>,
+    /// The secret that signs the messages. Present only in the responses of a creation and of a rotation.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub secret: ::std::option::Option<::std::string::String>,
+}
+
+/// The fields of a new webhook. Unknown fields are ignored.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookCreate {
+    /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+    pub url: ::std::string::String,
+    /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+    /// A text for the users of the webhook. May be empty.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub description: ::std::option::Option<::std::string::String>,
+    /// Whether messages are sent. A webhook that is not enabled also begins with the changes after its creation.
+    #[serde(default = "defaults::webhook_create_enabled")]
+    pub enabled: bool,
+}
+
+/// Extension of this service; not part of PostHog's API.
+/// An attempt to deliver a message.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookDelivery {
+    /// ID of the delivery.
+    pub id: i64,
+    /// The header `webhook-id`; the same in all attempts of a message.
+    pub message_id: ::std::string::String,
+    /// The kind of message. Later versions can have more kinds.
+    #[serde(rename = "type")]
+    pub type_: WebhookDeliveryType,
+    /// The position before the changes, for `replay/`; null for a test.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub from_cursor: ::std::option::Option<::std::string::String>,
+    /// The position after the changes; null for a test.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub cursor: ::std::option::Option<::std::string::String>,
+    /// Number of changes in the message.
+    pub changes: i64,
+    /// Number of the attempt; the first is 1.
+    pub attempt: i64,
+    /// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+    pub status: WebhookDeliveryStatus,
+    /// The status of the response; null if there was none.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub response_status: ::std::option::Option<i64>,
+    /// The first 1,024 bytes of the response as text; null if there was none.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub response_body: ::std::option::Option<::std::string::String>,
+    /// Why the message was not accepted; null if it was.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub error: ::std::option::Option<::std::string::String>,
+    /// Time of the attempt.
+    pub started_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// Duration of the attempt in milliseconds.
+    pub duration_ms: i64,
+}
+
+/// A page of deliveries.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookDeliveryPage {
+    /// Total number of rows on all pages.
+    pub count: i64,
+    /// URL of the next page, without the key; null on the last page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    /// URL of the previous page; null on the first page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    /// The rows of this page.
+    pub results: ::std::vec::Vec<WebhookDelivery>,
+}
+
+/// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WebhookDeliveryStatus {
+    /// The value `delivered`.
+    #[serde(rename = "delivered")]
+    Delivered,
+    /// The value `failed`.
+    #[serde(rename = "failed")]
+    Failed,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WebhookDeliveryStatus {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WebhookDeliveryStatus {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WebhookDeliveryStatus {
+    fn from(value: &str) -> Self {
+        match value {
+            "delivered" => Self::Delivered,
+            "failed" => Self::Failed,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WebhookDeliveryStatus {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WebhookDeliveryStatus {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
+/// The kind of message. Later versions can have more kinds.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WebhookDeliveryType {
+    /// The value `cohort.changes`.
+    #[serde(rename = "cohort.changes")]
+    CohortChanges,
+    /// The value `webhook.test`.
+    #[serde(rename = "webhook.test")]
+    WebhookTest,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WebhookDeliveryType {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::CohortChanges => "cohort.changes",
+            Self::WebhookTest => "webhook.test",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WebhookDeliveryType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WebhookDeliveryType {
+    fn from(value: &str) -> Self {
+        match value {
+            "cohort.changes" => Self::CohortChanges,
+            "webhook.test" => Self::WebhookTest,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WebhookDeliveryType {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WebhookDeliveryType {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
+/// A page of webhooks.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookPage {
+    /// Total number of rows on all pages.
+    pub count: i64,
+    /// URL of the next page, without the key; null on the last page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    /// URL of the previous page; null on the first page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    /// The rows of this page.
+    pub results: ::std::vec::Vec<Webhook>,
+}
+
+/// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+/// - `failing`: No attempt succeeded for three days.
+/// - `key_revoked`: The key of the webhook is revoked or has expired.
+/// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WebhookPausedReason {
+    /// The value `failing`.
+    #[serde(rename = "failing")]
+    Failing,
+    /// The value `key_revoked`.
+    #[serde(rename = "key_revoked")]
+    KeyRevoked,
+    /// The value `changes_expired`.
+    #[serde(rename = "changes_expired")]
+    ChangesExpired,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WebhookPausedReason {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Failing => "failing",
+            Self::KeyRevoked => "key_revoked",
+            Self::ChangesExpired => "changes_expired",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WebhookPausedReason {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WebhookPausedReason {
+    fn from(value: &str) -> Self {
+        match value {
+            "failing" => Self::Failing,
+            "key_revoked" => Self::KeyRevoked,
+            "changes_expired" => Self::ChangesExpired,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WebhookPausedReason {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WebhookPausedReason {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
+/// The position from which changes are sent again.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookReplay {
+    /// A time, after which the changes were published; or a `cursor` of a message, of a delivery or of the feed.
+    pub from: ::std::string::String,
+}
+
+mod defaults {
+    pub(super) fn webhook_create_enabled() -> bool {
+        true
+    }
 }
 
 /// Error types.

@@ -28,9 +28,11 @@ const OUTAGE_TICK: Duration = Duration::from_secs(1);
 
 mod bodies;
 mod disk;
+mod preview_turns;
 
 pub use bodies::OwnerBudgets;
 pub use disk::UploadDisk;
+pub use preview_turns::PreviewTurns;
 
 /// The permits of all kinds of work.
 #[derive(Clone)]
@@ -39,12 +41,20 @@ pub struct WorkShares {
     requests: Shares,
     /// Evaluations of filters for a request.
     pub previews: Shares,
+    /// The running previews of each key.
+    pub preview_turns: PreviewTurns,
     /// Files that are written for clients, at the speed of the client.
     pub exports: Shares,
     /// Pages that are too large for one piece, at the speed of the client.
     pub pages: Shares,
+    /// Open streams of changes of a key.
+    pub key_streams: Shares,
+    /// Open streams of changes of a project.
+    pub streams: Shares,
     /// Uploads, from the first byte of the file to its last row.
     pub uploads: Shares,
+    /// Test messages of webhooks, which a slow receiver delays.
+    pub webhook_tests: Shares,
     /// Bodies of events that are decoded. Their project is not known yet, so the owner is a peer.
     large_bodies: Shares,
     /// As `large_bodies`, for bodies that are decoded in a moment. Large ones of the same peer never delay them.
@@ -65,12 +75,27 @@ impl Default for WorkShares {
                 wait: WAIT,
             })
         };
+        // A stream does not end soon, so no request waits for one.
+        let streams = |total, per_owner| {
+            Shares::new(ShareLimits {
+                work: "streams",
+                total,
+                per_owner,
+                per_node: total,
+                waiting: 0,
+                wait: Duration::ZERO,
+            })
+        };
         Self {
             requests: shares("requests", 12, 4, 256),
             previews: shares("previews", 4, 2, 64),
+            preview_turns: PreviewTurns::default(),
             exports: shares("exports", 8, 2, 64),
             pages: shares("large pages", 16, 4, 64),
+            key_streams: streams(usize::MAX, 5),
+            streams: streams(500, 20),
             uploads: shares("uploads", 8, 2, 64),
+            webhook_tests: shares("tests of webhooks", 16, 2, 16),
             large_bodies: shares("capture requests", 3, 2, 4_096),
             small_bodies: shares("capture requests", 4, 4, 4_096),
             large_decoding: shares("large capture requests", 1, 1, 64),

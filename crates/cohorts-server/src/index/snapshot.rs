@@ -22,6 +22,7 @@ use super::load::EventSpan;
 use super::project::ProjectIndex;
 use super::read::{Limits, ReadTx, RowCount};
 use super::registry::IndexCache;
+use super::stop::StopFlag;
 use super::{IndexError, IndexResult};
 
 /// The data of one project as of one instant.
@@ -118,6 +119,14 @@ impl<'a, 'c> Snapshot<'a, 'c> {
             ..self.tx.limits
         };
         self.with_index(Arc::clone(&self.index), limits)
+    }
+
+    /// The same snapshot for work that a flag can stop.
+    pub fn with_stop(&self, stop: &StopFlag) -> Self {
+        Snapshot {
+            tx: self.tx.with_stop(stop),
+            ..self.with_index(Arc::clone(&self.index), self.tx.limits)
+        }
     }
 
     fn with_index(&self, index: Arc<ProjectIndex>, limits: Limits) -> Self {
@@ -335,8 +344,8 @@ impl Source for Snapshot<'_, '_> {
                 return Ok(Some(Reference::Members(Arc::new(members))));
             }
             // Criteria that cannot be parsed cannot be calculated, so the cohort has no members to refer to.
-            let filter = cohort.definition.filter().ok().cloned();
-            Ok::<_, IndexError>(filter.map(Reference::Filter))
+            let rule = cohort.definition.rule().ok();
+            Ok::<_, IndexError>(rule.map(Reference::from))
         })
     }
 

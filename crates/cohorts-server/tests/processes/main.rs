@@ -16,3 +16,4 @@ mod logs;
 mod memory;
 mod operation;
 mod pages;
+mod webhooks;

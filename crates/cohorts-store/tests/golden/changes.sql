@@ -78,6 +78,15 @@ cross join lateral (select number, cohort_id, base_version, version, attempt, ca
 order by m.number
 limit $5;
 
+-- changes::SLICES_OF_CHUNK
+select s.*
+from unnest($2) as keys(version)
+cross join lateral (select version, entered, "left"
+    from member_change_slices
+    where shard_key = $1 and cohort_id = $3 and version = keys.version and first_chunk <= $4
+    order by first_chunk desc
+    limit 1) s;
+
 -- changes::VERSION_SLICES
 select s.*
 from unnest($2, $3) as keys(cohort_id, version)

@@ -46,7 +46,7 @@ struct Dependencies {
     cohorts: Vec<i64>,
 }
 
-/// The dynamic cohorts with a behavioral criterion, and those that depend on one of them.
+/// The dynamic cohorts with a behavioral criterion or a query, and those that depend on one of them.
 pub fn behavioral(conn: &mut Conn, project: ProjectId) -> Result<Vec<i64>, Error> {
     let (behavioral, mut others): (Vec<_>, Vec<_>) = dependencies(conn, project)?
         .into_iter()
@@ -74,7 +74,13 @@ fn dependencies(conn: &mut Conn, project: ProjectId) -> Result<Vec<Dependencies>
         let taken = fitting(candidates, &sizes, PIECE_BYTES).max(1);
         let (next, later) = rest.split_at(taken);
         for (id, definition) in cohorts::definitions(conn, project, next)? {
-            if let Ok(filter) = definition.filter() {
+            if definition.live_query().is_some() {
+                all.push(Dependencies {
+                    id,
+                    is_behavioral: true,
+                    cohorts: Vec::new(),
+                });
+            } else if let Ok(filter) = definition.filter() {
                 all.push(Dependencies {
                     id,
                     is_behavioral: filter.has_behavioral(),
