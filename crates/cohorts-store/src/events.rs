@@ -150,29 +150,6 @@ pub fn count_of_name(
         .get_result(conn)?)
 }
 
-/// The names of events with sequence numbers above `after`; `None` if there are more than `limit` events.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn names_since(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    after: i64,
-    limit: i64,
-) -> Result<Option<HashSet<String>>> {
-    if are_more_between(conn, shard_key, (after, i64::MAX), limit)? {
-        return Ok(None);
-    }
-    let names: Vec<String> = events::table
-        .filter(events::shard_key.eq(shard_key.0))
-        .filter(events::seq.gt(after))
-        .select(events::event)
-        .distinct()
-        .load(conn)?;
-    Ok(Some(names.into_iter().collect()))
-}
-
 #[derive(QueryableByName)]
 struct CountRow {
     #[diesel(sql_type = sql_types::BigInt)]

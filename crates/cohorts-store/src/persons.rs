@@ -520,22 +520,6 @@ pub fn delete(conn: &mut Conn, shard_key: ShardKey, seq: i64, ordinal: i64) -> R
     tombstones::record(conn, shard_key, seq, &[tombstone])
 }
 
-/// Whether a person was created after sequence number `after`.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn any_created(conn: &mut Conn, shard_key: ShardKey, after: i64) -> Result<bool> {
-    let created = persons::table
-        .filter(
-            persons::shard_key
-                .eq(shard_key.0)
-                .and(persons::seq.gt(after)),
-        )
-        .filter(persons::created_seq.gt(after));
-    Ok(diesel::select(diesel::dsl::exists(created)).get_result(conn)?)
-}
-
 /// Whether at least `count` persons were written after sequence number `after`.
 ///
 /// # Errors
