@@ -44,6 +44,7 @@ mod webhooks;
 
 pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
+pub use changes::Waited;
 pub use cohorts::{MembershipQuestion, static_from_file};
 use links::Links;
 pub use lookup::PersonId;

@@ -15,7 +15,7 @@ use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{Compat, Next, from_fn};
 use actix_web::rt::signal::unix::{SignalKind, signal};
-use actix_web::{App, Error as ActixError, HttpServer, rt, web};
+use actix_web::{App, Error as ActixError, HttpMessage, HttpServer, rt, web};
 use anyhow::bail;
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use rustls::ServerConfig;
@@ -23,7 +23,7 @@ use rustls::ServerConfig;
 use crate::client_socket;
 use crate::config::Config;
 use crate::error::ErrorCode;
-use crate::handlers::Service;
+use crate::handlers::{Service, Waited};
 use crate::logging::{self, RequestId};
 use crate::path_compat;
 use readiness::Readiness;
@@ -124,7 +124,7 @@ async fn respond(
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let duration = start.elapsed();
+    let duration = start.elapsed().saturating_sub(waited(&response));
     if let Some(service) = &service {
         count(service, &response, duration);
     }
@@ -132,6 +132,14 @@ async fn respond(
         service.is_some_and(|service| duration.saturating_sub(wait.total()) >= service.slow);
     log(&response, duration, is_slow);
     Ok(response)
+}
+
+/// How long the request has waited for a change.
+fn waited<B>(response: &ServiceResponse<B>) -> Duration {
+    let extensions = response.request().extensions();
+    extensions
+        .get::<Waited>()
+        .map_or(Duration::ZERO, |waited| waited.0)
 }
 
 fn count<B>(service: &Service, response: &ServiceResponse<B>, duration: Duration) {
