@@ -248,7 +248,7 @@ pub fn known_with_person(
 }
 
 #[dsl::auto_type(no_type_alias)]
-pub(crate) fn with_key(shard_key: i64, uuid: Uuid, identity: i64) -> _ {
+fn with_key(shard_key: i64, uuid: Uuid, identity: i64) -> _ {
     events::table.filter(
         events::shard_key
             .eq(shard_key)

@@ -7,7 +7,6 @@ use diesel::debug_query;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
-use uuid::Uuid;
 
 use crate::persons::{ByOrdinals, PersonRows, ShownIds};
 use crate::testing::TestDatabase;
@@ -80,15 +79,8 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
         sql(debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string());
     let shown_ids =
         sql(debug_query::<Pg, _>(&ByOrdinals::<ShownIds>::new(shard_key, &[])).to_string());
-    let with_key =
-        sql(debug_query::<Pg, _>(&events::with_key(shard_key.0, Uuid::nil(), 7)).to_string());
-    let cases: [(&str, &[&str], &[&str]); 14] = [
+    let cases: [(&str, &[&str], &[&str]); 13] = [
         (events::KNOWN, &[&key, uuids, numbers], &["events_pkey"]),
-        (
-            &with_key,
-            &[&key, "md5('7')::uuid", "7::bigint"],
-            &["events_pkey"],
-        ),
         (
             events::RANGES_WITH_EVENTS,
             &[&key, uuids, uuids],
