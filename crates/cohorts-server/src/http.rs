@@ -26,6 +26,7 @@ use crate::path_compat;
 use readiness::Readiness;
 
 mod body_wait;
+mod console;
 mod endpoints;
 mod protection;
 mod readiness;
@@ -47,6 +48,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub fn routes(
     service: &Service,
     page: Page,
+    with_console: bool,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
     let readiness = web::Data::new(Readiness::new(&service.store));
@@ -74,8 +76,11 @@ pub fn routes(
                 web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
             )
             .configure(|config| page.configure(config))
-            .configure(configure::<Service>)
-            .configure(unknown_path::<Service>);
+            .configure(configure::<Service>);
+        if with_console {
+            config.configure(console::configure);
+        }
+        config.configure(unknown_path::<Service>);
     }
 }
 
@@ -171,10 +176,12 @@ pub fn start(
 ) -> anyhow::Result<(ServerHandle, JoinHandle<io::Result<()>>)> {
     let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
     let (sender, receiver) = mpsc::channel();
-    let handle_signals = config.handle_signals;
+    let (handle_signals, with_console) = (config.handle_signals, config.console);
     let run = move || {
         rt::System::new().block_on(async move {
-            let server = server(service, page, listener, tls, handle_signals)?;
+            let routes = routes(&service, page, with_console);
+            drop(service);
+            let server = server(routes, listener, tls, handle_signals)?;
             // The send fails only if the starting thread has ended.
             let _ = sender.send(server.handle());
             server.await
@@ -191,14 +198,11 @@ pub fn start(
 }
 
 fn server(
-    service: Service,
-    page: Page,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
     tls: Option<ServerConfig>,
     handle_signals: bool,
 ) -> io::Result<Server> {
-    let routes = routes(&service, page);
-    drop(service);
     let app = move || {
         App::new()
             .wrap(cross_origin())
