@@ -1,4 +1,4 @@
-// Bundles src/ into dist/: the page, and assets whose names contain a hash of their content.
+// Bundles src/ into dist/: the page, and assets with a hash of their content in their names.
 //
 // node build.mjs             writes ../dist
 // node build.mjs --check     reports a difference between ../dist and the result, and writes nothing
@@ -107,7 +107,7 @@ async function watch() {
   const types = { css: 'text/css', js: 'text/javascript', svg: 'image/svg+xml', map: 'application/json' };
   const server = createServer(async (incoming, outgoing) => {
     const { pathname } = new URL(incoming.url, service);
-    if (pathname.startsWith('/api/') || pathname.startsWith('/docs')) {
+    if (/^\/(api|docs|batch)(\/|$)/.test(pathname)) {
       const headers = { ...incoming.headers, host: service.host };
       const forwarded = request(new URL(incoming.url, service), { method: incoming.method, headers }, (response) => {
         outgoing.writeHead(response.statusCode, response.headers);

@@ -1,12 +1,14 @@
 // Requests to the API. Reads are repeated after a lost connection and when the service asks to wait; writes are not,
 // because the page cannot know whether the first attempt had an effect.
 
-import { signal } from '@preact/signals';
+import { computed, signal } from '@preact/signals';
 import { ApiError, ConnectionError, errorOf, isAbort } from './error';
 
 /** What the page says about the connection. `until` is the time of the next attempt. */
 export type Connection = { state: 'ok' } | { state: 'lost' | 'busy'; until: number };
-export const connection = signal<Connection>({ state: 'ok' });
+/** The requests that wait for another attempt. */
+const waits = signal<Exclude<Connection, { state: 'ok' }>[]>([]);
+export const connection = computed<Connection>(() => waits.value.at(-1) ?? { state: 'ok' });
 
 const ATTEMPTS_WHEN_BUSY = 4;
 const LONGEST_PAUSE = 30_000;
@@ -57,16 +59,19 @@ export async function send(path: string, options: Options = {}): Promise<Respons
   const { method = 'GET', isRead = method === 'GET', signal: abort } = options;
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const response = await once(path, { ...options, method });
-      connection.value = { state: 'ok' };
-      return response;
+      return await once(path, { ...options, method });
     } catch (error) {
       if (isAbort(error)) throw error;
       if (error instanceof ApiError && error.status === 401 && !options.key) credentials?.refused(error);
       const pause = isRead ? pauseAfter(error, attempt) : undefined;
       if (pause === undefined) throw error;
-      connection.value = { state: error instanceof ConnectionError ? 'lost' : 'busy', until: Date.now() + pause };
-      await waitFor(pause, abort);
+      const wait = { state: error instanceof ConnectionError ? ('lost' as const) : ('busy' as const), until: Date.now() + pause };
+      waits.value = [...waits.value, wait];
+      try {
+        await waitFor(pause, abort);
+      } finally {
+        waits.value = waits.value.filter((other) => other !== wait);
+      }
     }
   }
 }

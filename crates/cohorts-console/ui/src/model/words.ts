@@ -90,7 +90,7 @@ export const takesNoValue = (operator: string) => operator === 'is_set' || opera
 export const takesTwoNumbers = (operator: string) => operator === 'between' || operator === 'not_between';
 export const takesDate = (operator: string) => operator.startsWith('is_date_');
 export const takesNumber = (operator: string) => ['gt', 'gte', 'lt', 'lte', 'min', 'max'].includes(operator);
-/** Operators that accept a list, one element of which must match. */
+/** Operators that accept a list. One element must match. */
 export const takesList = (operator: string) =>
   !takesNoValue(operator) && !takesTwoNumbers(operator) && !takesNumber(operator) && !takesDate(operator);
 

@@ -8,9 +8,11 @@ import { Icon } from './icons';
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
-    const element = dialog.current;
-    element?.showModal();
-    return () => element?.close();
+    const former = document.activeElement;
+    dialog.current?.showModal();
+    return () => {
+      if (former instanceof HTMLElement && former.isConnected) former.focus();
+    };
   }, []);
   return (
     <dialog

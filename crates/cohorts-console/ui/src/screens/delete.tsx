@@ -40,11 +40,11 @@ export function DeleteDialog({ cohort, close, done, restored }: Properties) {
             <p>No other cohort uses it. It can be restored until the operator purges it.</p>
           ) : (
             <>
-              <p>{used.total === 1 ? 'One cohort uses it' : `${used.total} cohorts use it`}; without it, its criterion there matches no person:</p>
+              <p>{used.total === 1 ? 'A cohort uses it' : `${used.total} cohorts use it`} as a criterion. It can be deleted after these criteria are removed:</p>
               <ul>
                 {used.results.map(({ id, name: other }) => (
                   <li key={id}>
-                    <a href={href(`/cohorts/${id}`)}>{other}</a>
+                    <a href={href(`/cohorts/${id}/edit`)}>{other}</a>
                   </li>
                 ))}
               </ul>
@@ -57,7 +57,7 @@ export function DeleteDialog({ cohort, close, done, restored }: Properties) {
         <button type="button" onClick={close}>
           Keep it
         </button>
-        <button type="button" class="danger" disabled={isBusy || uses.isLoading} onClick={() => void remove()}>
+        <button type="button" class="danger" disabled={isBusy || uses.data?.cohorts.total !== 0} onClick={() => void remove()}>
           Delete
         </button>
       </footer>
