@@ -2,7 +2,7 @@
 //!
 //! Only this task needs Node. `cargo build` uses the committed `dist/`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask console [--check]
@@ -38,7 +38,7 @@ fn build(bundle: &[&str]) -> Result<(), String> {
     run(&folder, "node", bundle)
 }
 
-fn run(folder: &PathBuf, program: &str, arguments: &[&str]) -> Result<(), String> {
+fn run(folder: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
     let status = Command::new(program)
         .args(arguments)
         .current_dir(folder)

@@ -65,7 +65,7 @@ function Frame() {
       <header class="side">
         <a class="brand" href={href('/cohorts')}>
           <Icon name="cohort" />
-          Cohorts
+          <span>Cohorts</span>
         </a>
         <nav aria-label="Sections">
           {SECTIONS.map(({ path: section, words, icon, paths }) => (
@@ -104,7 +104,7 @@ function Screen({ address }: { address: string }): ComponentChildren {
 function Unknown() {
   useTitle('Not found');
   return (
-    <Empty title="There is no such page">
+    <Empty isPage title="There is no such page">
       <p>The address may be incomplete.</p>
       <a class="button" href={href('/cohorts')}>
         All cohorts

@@ -30,6 +30,8 @@ export function Suggest({ value, label, placeholder, suggest, change, choose, er
   const [isOpen, setOpen] = useState(false);
   const [list, setList] = useState<Suggestion[]>([]);
   const [active, setActive] = useState(-1);
+  const [round, setRound] = useState(0);
+  const isAsked = useRef(false);
   const latest = useRef(suggest);
   latest.current = suggest;
 
@@ -39,8 +41,9 @@ export function Suggest({ value, label, placeholder, suggest, change, choose, er
     latest.current(value, controller.signal).then(
       (found) => {
         if (controller.signal.aborted) return;
-        // A suggestion of the text itself is of no use.
-        setList(found.filter((suggestion) => suggestion.value !== value));
+        // A whole name is what the user wants; the arrow keys still show the others.
+        const isWhole = found.some((suggestion) => suggestion.value === value);
+        setList(isWhole && !isAsked.current ? [] : found);
         setActive(-1);
       },
       (error: unknown) => {
@@ -49,7 +52,7 @@ export function Suggest({ value, label, placeholder, suggest, change, choose, er
       },
     );
     return () => controller.abort();
-  }, [value, isOpen]);
+  }, [value, isOpen, round]);
 
   const take = (suggestion: Suggestion) => {
     setOpen(false);
@@ -60,7 +63,9 @@ export function Suggest({ value, label, placeholder, suggest, change, choose, er
     const isShown = isOpen && list.length > 0;
     if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
       event.preventDefault();
-      if (!isOpen) setOpen(true);
+      isAsked.current = true;
+      if (!isOpen || list.length === 0) setRound((former) => former + 1);
+      setOpen(true);
       const step = event.key === 'ArrowDown' ? 1 : -1;
       if (isShown) setActive((at) => (at + step + list.length + (at < 0 && step < 0 ? 1 : 0)) % list.length);
     } else if (event.key === 'Enter') {
@@ -95,11 +100,15 @@ export function Suggest({ value, label, placeholder, suggest, change, choose, er
         value={value}
         size={Math.min(Math.max(value.length, (placeholder ?? '').length, 4), 28)}
         onInput={(event) => {
+          isAsked.current = false;
           setOpen(true);
           change(event.currentTarget.value);
         }}
         onFocus={() => setOpen(true)}
-        onBlur={() => setOpen(false)}
+        onBlur={() => {
+          isAsked.current = false;
+          setOpen(false);
+        }}
         onKeyDown={press}
       />
       <ul id={`${id}-list`} role="listbox" aria-label={`Suggestions: ${label}`} hidden={!isShown}>

@@ -27,7 +27,7 @@ export function CohortScreen({ id, tab }: { id: number; tab: string }) {
   usePolling(loaded.reload, loaded.data?.is_calculating ? REFRESH : SLOW_REFRESH, true);
   if (loaded.error instanceof ApiError && loaded.error.status === 404) {
     return (
-      <Empty title="There is no such cohort">
+      <Empty isPage title="There is no such cohort">
         <p>It was deleted for good, or belongs to another project.</p>
         <a class="button" href={href('/cohorts')}>
           All cohorts

@@ -18,6 +18,8 @@ import { href, place, setHidden } from '../state/router';
 import { PersonTable } from './members';
 
 const SETTLE = 200;
+/** The length of texts that scroll in their cell. */
+const LONG = 300;
 const WAYS = [
   { value: '', words: 'E-mail, name or id' },
   { value: 'distinct_id', words: 'Exact distinct id' },
@@ -104,7 +106,7 @@ function PersonScreen({ id }: { id: string }) {
   useTitle('Person');
   if (loaded.error instanceof ApiError && (loaded.error.status === 404 || loaded.error.status === 400)) {
     return (
-      <Empty title="There is no such person">
+      <Empty isPage title="There is no such person">
         <p>The person was deleted, or merged into another one.</p>
         <a class="button" href={href('/people')}>
           All persons
@@ -194,8 +196,16 @@ function PersonDetails({ person }: { person: Person }) {
 function PropertyValue({ value }: { value: Json }) {
   if (value === null) return <span class="faint">null</span>;
   if (value === '') return <span class="faint">(empty)</span>;
-  if (typeof value === 'object') return <pre class="code inline">{JSON.stringify(value, null, 2)}</pre>;
-  return <span class={typeof value === 'number' ? 'tabular' : ''}>{String(value)}</span>;
+  if (typeof value === 'object') return <pre class="code inline" tabIndex={0}>{JSON.stringify(value, null, 2)}</pre>;
+  const text = String(value);
+  if (text.length > LONG) {
+    return (
+      <span class="long" tabIndex={0}>
+        {text}
+      </span>
+    );
+  }
+  return <span class={typeof value === 'number' ? 'tabular' : ''}>{text}</span>;
 }
 
 function Memberships({ id }: { id: string }) {
