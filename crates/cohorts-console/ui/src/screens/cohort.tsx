@@ -37,6 +37,7 @@ export function CohortScreen({ id, tab }: { id: number; tab: string }) {
   }
   return (
     <div class="screen">
+      {loaded.data === undefined && <h1 class="visually-hidden">Cohort</h1>}
       <Show loaded={loaded} what="the cohort">
         {(cohort) => (
           <>

@@ -202,6 +202,7 @@ function Row({ cohort, remove }: { cohort: Cohort; remove: () => void }) {
       <td class="name">
         <a href={href(`/cohorts/${cohort.id}`)}>{name}</a> <Status cohort={cohort} />
         <div class="description">{describe(cohort)}</div>
+        {cohort.errors_calculating > 0 && <div class="description problem">{cohort.last_error_message}</div>}
       </td>
       <td class="number">{number(cohort.count)}</td>
       <td class="wide">

@@ -86,3 +86,35 @@ test('a project without cohorts or persons says what to do next', async ({ conso
   await page.goto('/people');
   await expect(page.getByRole('heading', { name: 'No persons yet' })).toBeVisible();
 });
+
+test('a key with several projects chooses one, and the address keeps it', async ({ page, api }) => {
+  const project = (id: number, name: string) => ({ id, name, api_token: 'phc_x', timezone: 'Europe/Madrid', created_at: '2026-01-01T00:00:00Z' });
+  const results = [project(api.project, 'Shop'), project(api.project + 1_000, 'Other shop')];
+  await page.route('**/api/projects/?*', (route) => route.fulfill({ json: { count: 2, next: null, previous: null, results } }));
+  await page.goto('/cohorts/1');
+  await page.getByLabel('Personal key').fill(KEY);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('heading', { name: 'Choose a project' })).toBeVisible();
+  await page.getByRole('button', { name: /^Shop/ }).click();
+  await expect(page.locator('.big-row a').first()).toBeVisible();
+  await expect(page).toHaveURL(new RegExp(`/cohorts/1\\?project=${api.project}$`));
+  await page.reload();
+  await expect(page.locator('.big-row a').first()).toBeVisible();
+  await page.getByRole('link', { name: 'Cohorts', exact: true }).first().click();
+  await expect(page).toHaveURL(new RegExp(`/cohorts\\?project=${api.project}$`));
+});
+
+test('titles say where the reader is, and back leads there', async ({ console: page }) => {
+  await page.goto('/cohorts');
+  await expect(page).toHaveTitle(/^Cohorts · /);
+  await page.getByRole('link', { name: 'Paying customers' }).click();
+  await expect(page).toHaveTitle(/^Paying customers · /);
+  await page.getByRole('link', { name: 'Criteria' }).click();
+  await expect(page.getByText('Persons who match')).toBeVisible();
+  await page.goBack();
+  await expect(page.getByRole('table')).toBeVisible();
+  await page.goBack();
+  await expect(page).toHaveTitle(/^Cohorts · /);
+  await page.goForward();
+  await expect(page).toHaveTitle(/^Paying customers · /);
+});
