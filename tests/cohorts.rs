@@ -3,13 +3,16 @@
 mod calculation;
 mod change;
 mod cohort_type;
+mod compare;
 mod condition_type;
 mod create;
+mod explain;
 mod failed_references;
 mod freshness;
 mod preview;
 mod read;
 mod references;
+mod sizes;
 mod static_cohorts;
 mod test_accounts;
 mod unknown_fields;

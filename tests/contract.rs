@@ -4,6 +4,7 @@ mod access;
 mod conformance;
 mod documents;
 mod examples;
+mod expired;
 mod head;
 mod headers;
 mod isolation;

@@ -21,6 +21,7 @@
 mod actions;
 mod activity;
 mod capture;
+mod changes;
 mod clients;
 mod cohorts;
 mod contract;

@@ -3,3 +3,4 @@
 mod edit;
 mod export;
 mod pages;
+mod past;

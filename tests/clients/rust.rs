@@ -399,6 +399,13 @@ async fn cohort_is_replaced_and_copied_and_its_history_is_listed() {
         .send()
         .await;
     assert_eq!(uses.expect("uses").cohorts.total, 0);
+    let sizes = client.cohorts_sizes().project_id(&id).id(cohort);
+    let sizes = sizes
+        .interval(types::CohortsSizesInterval::Month)
+        .send()
+        .await;
+    let sizes = sizes.expect("sizes");
+    assert_eq!(sizes.results.last().map(|row| row.count), Some(Some(1)));
     let changes = client
         .cohorts_activity_retrieve()
         .project_id(&id)
@@ -510,7 +517,7 @@ async fn projects_actions_and_the_user_of_a_key_are_reached() {
     assert_eq!(me.team.api_token, project.api_token);
 }
 
-/// Each method of the generated client is called in this file.
+/// Each method of the generated client is called in this file or in that of the feed.
 #[test]
 fn every_method_of_the_client_is_called() {
     let read = |path: &str| {
@@ -518,7 +525,9 @@ fn every_method_of_the_client_is_called() {
         std::fs::read_to_string(format!("{root}/{path}")).expect("a file")
     };
     let generated = read("crates/cohorts-client/src/generated.rs");
-    let calls = read("tests/clients/rust.rs");
+    let calls = ["rust", "changes"]
+        .map(|name| read(&format!("tests/clients/{name}.rs")))
+        .concat();
     let mut methods = Vec::new();
     // Methods of the client are at the first level of indentation, methods of builders deeper.
     let names = generated.lines().filter_map(|line| {

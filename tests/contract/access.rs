@@ -42,10 +42,12 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 45] = [
+const DISCLOSURES: [(&str, Discloses); 52] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
+    ("cohorts_explain_create", Persons),
+    ("cohorts_explain_retrieve", Persons),
     ("cohorts_all_activity_retrieve", Activity),
     ("cohorts_retrieve", Definitions),
     ("cohorts_update", Definitions),
@@ -63,8 +65,13 @@ const DISCLOSURES: [(&str, Discloses); 45] = [
     ),
     ("cohorts_calculation_history_retrieve", Definitions),
     ("cohorts_used_in_retrieve", Definitions),
+    ("cohorts_sizes", Definitions),
     ("cohorts_persons_retrieve", Persons),
     ("cohorts_persons_csv", Persons),
+    ("cohorts_all_changes", IdsAndAddresses),
+    ("cohorts_all_changes_sse", IdsAndAddresses),
+    ("cohorts_changes", IdsAndAddresses),
+    ("cohorts_changes_sse", IdsAndAddresses),
     ("cohorts_persons_ndjson", Persons),
     ("cohorts_uploads", IdsAndAddresses),
     ("cohorts_upload", IdsAndAddresses),
@@ -257,6 +264,8 @@ fn cohort_of_another_project_is_answered_like_an_unknown_one() {
         "cohorts_persons_retrieve",
         "cohorts_persons_csv",
         "cohorts_persons_ndjson",
+        "cohorts_changes",
+        "cohorts_changes_sse",
     ] {
         let operation = spec::operation(id);
         let answers = [theirs, 999_999_999]

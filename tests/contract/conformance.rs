@@ -10,6 +10,8 @@ use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
 
+use crate::changes;
+use crate::contract::expired;
 use crate::contract::spec::{self, Operation};
 use crate::harness::{Answer, Project, any_of, key, person, request, request_to, send, start};
 use crate::uploads;
@@ -54,6 +56,38 @@ const ROWS: &[(&str, u16, Cause)] = &[
     ("cohorts_preview", 415, |p| {
         as_xml(p, Method::POST, "cohorts/preview/")
     }),
+    ("cohorts_explain_create", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.post(
+            "cohorts/explain/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)])), "distinct_id": "d1"}),
+        )
+    }),
+    ("cohorts_explain_create", 400, |p| {
+        p.post("cohorts/explain/", json!({}))
+    }),
+    ("cohorts_explain_create", 404, |p| {
+        p.post(
+            "cohorts/explain/",
+            json!({"filters": any_of(json!([person("a", "exact", 1)])), "distinct_id": "d0"}),
+        )
+    }),
+    ("cohorts_explain_create", 413, |p| {
+        too_large(p, Method::POST, "cohorts/explain/")
+    }),
+    ("cohorts_explain_create", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/explain/")
+    }),
+    ("cohorts_explain_retrieve", 200, |p| {
+        p.persons([("d1", json!({}))]);
+        p.get(&of_cohort(p, "explain/?distinct_id=d1"))
+    }),
+    ("cohorts_explain_retrieve", 400, |p| {
+        p.get(&of_cohort(p, "explain/"))
+    }),
+    ("cohorts_explain_retrieve", 404, |p| {
+        p.get(&of_cohort(p, "explain/?distinct_id=d0"))
+    }),
     ("cohorts_all_activity_retrieve", 400, |p| {
         p.get("cohorts/activity/?limit=0")
     }),
@@ -62,6 +96,48 @@ const ROWS: &[(&str, u16, Cause)] = &[
     }),
     ("cohorts_all_activity_retrieve", 200, |p| {
         p.get("cohorts/activity/")
+    }),
+    ("cohorts_all_changes", 200, |p| p.get("cohorts/changes/")),
+    ("cohorts_all_changes", 400, |p| {
+        p.get("cohorts/changes/?limit=0")
+    }),
+    ("cohorts_all_changes", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/changes/")
+    }),
+    ("cohorts_all_changes", 410, |_| {
+        changes::expired("cohorts/changes/")
+    }),
+    ("cohorts_all_changes_sse", 200, |p| {
+        p.get("cohorts/changes.sse")
+    }),
+    ("cohorts_all_changes_sse", 400, |p| {
+        p.get("cohorts/changes.sse?from=start")
+    }),
+    ("cohorts_all_changes_sse", 404, |p| {
+        in_unknown_project(p, Method::GET, "cohorts/changes.sse")
+    }),
+    ("cohorts_all_changes_sse", 410, |_| {
+        changes::expired("cohorts/changes.sse")
+    }),
+    ("cohorts_changes", 200, |p| p.get(&of_cohort(p, "changes/"))),
+    ("cohorts_changes", 400, |p| {
+        p.get(&of_cohort(p, "changes/?cursor=x"))
+    }),
+    ("cohorts_changes", 404, |p| p.get("cohorts/999999/changes/")),
+    ("cohorts_changes", 410, |_| {
+        changes::expired("cohorts/{id}/changes/")
+    }),
+    ("cohorts_changes_sse", 200, |p| {
+        p.get(&of_cohort(p, "changes.sse"))
+    }),
+    ("cohorts_changes_sse", 400, |p| {
+        p.get(&of_cohort(p, "changes.sse?from=x"))
+    }),
+    ("cohorts_changes_sse", 404, |p| {
+        p.get("cohorts/999999/changes.sse")
+    }),
+    ("cohorts_changes_sse", 410, |_| {
+        changes::expired("cohorts/{id}/changes.sse")
     }),
     ("cohorts_retrieve", 200, |p| p.get(&of_cohort(p, ""))),
     ("cohorts_retrieve", 404, |p| p.get("cohorts/999999/")),
@@ -209,6 +285,20 @@ const ROWS: &[(&str, u16, Cause)] = &[
     }),
     ("cohorts_used_in_retrieve", 404, |p| {
         p.get("cohorts/999999/used_in/")
+    }),
+    ("cohorts_sizes", 200, |p| p.get(&of_cohort(p, "sizes/"))),
+    ("cohorts_sizes", 400, |p| {
+        p.get(&of_cohort(p, "sizes/?interval=year"))
+    }),
+    ("cohorts_sizes", 404, |p| p.get("cohorts/999999/sizes/")),
+    ("cohorts_persons_retrieve", 410, |_| {
+        expired::members("persons/")
+    }),
+    ("cohorts_persons_csv", 410, |_| {
+        expired::members("persons.csv")
+    }),
+    ("cohorts_persons_ndjson", 410, |_| {
+        expired::members("persons.ndjson")
     }),
     ("cohorts_persons_retrieve", 200, |p| {
         p.get(&of_cohort(p, "persons/"))

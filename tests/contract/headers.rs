@@ -22,6 +22,11 @@ const STANDARD: &[(&str, &str)] = &[
     ("access-control-allow-credentials", "CORS"),
     ("access-control-allow-origin", "CORS"),
     ("access-control-expose-headers", "CORS"),
+    ("cache-control", "no cache stores a stream"),
+    (
+        "x-accel-buffering",
+        "proxies pass the events of a stream on",
+    ),
     ("x-content-type-options", "every response protects browsers"),
 ];
 

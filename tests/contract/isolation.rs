@@ -61,7 +61,11 @@ impl Objects {
             return vec![path.replace("{id}", &self.action.to_string())];
         }
         let path_of = |cohort: &i64| path.replace("{id}", &cohort.to_string());
-        self.cohorts.iter().map(path_of).collect()
+        let with_person = |path: String| match operation.id {
+            "cohorts_explain_retrieve" => format!("{path}?person_id={}", self.person),
+            _ => path,
+        };
+        self.cohorts.iter().map(path_of).map(with_person).collect()
     }
 
     /// The fields of all bodies. Each operation reads its own.
@@ -86,7 +90,7 @@ impl Objects {
             "cohorts/activity/".to_owned(),
         ];
         for cohort in &self.cohorts {
-            let parts = ["", "persons/", "calculation_history/", "uploads/"];
+            let parts = ["", "persons/", "calculation_history/", "uploads/", "sizes/"];
             paths.extend(parts.map(|part| format!("cohorts/{cohort}/{part}")));
         }
         let answers = paths.iter().map(|path| project.get(path));

@@ -39,6 +39,12 @@ const ROWS: &[(&str, &str, Check)] = &[
         let preview = p.post("cohorts/preview/", json!({"filters": filters}));
         assert_eq!(preview.json()["count"], 1);
     }),
+    ("cohorts_explain_create", JSON, |p| {
+        p.persons([("d1", json!({"plan": "pro"}))]);
+        let filters = any_of(json!([person("plan", "exact", "pro")]));
+        let body = json!({"filters": filters, "distinct_id": "d1"});
+        assert_eq!(p.post("cohorts/explain/", body).json()["member"], true);
+    }),
     ("cohorts_update", JSON, |p| renamed(p, Method::PUT, JSON)),
     ("cohorts_update", FORM, |p| renamed(p, Method::PUT, FORM)),
     ("cohorts_update", MULTIPART, |p| filled(p, Method::PUT)),

@@ -49,7 +49,9 @@ impl Operation {
             .replace("{uuid}", UNKNOWN_PERSON)
             .replace("{upload_id}", "1");
         match self.id {
-            "persons_cohorts_retrieve" => format!("{path}?person_id={UNKNOWN_PERSON}"),
+            "persons_cohorts_retrieve" | "cohorts_explain_retrieve" => {
+                format!("{path}?person_id={UNKNOWN_PERSON}")
+            }
             _ => path,
         }
     }
@@ -208,11 +210,12 @@ pub fn check(method: &Method, path: &str, answer: &Answer) {
     let path = path.split('/').filter(|part| !part.is_empty());
     let path = format!("/{}", path.collect::<Vec<_>>().join("/"));
     let path = &path.replacen("/api/environments", "/api/projects", 1);
-    let ends = [".csv", ".json", ".ndjson"];
+    let ends = [".csv", ".json", ".ndjson", ".sse"];
     let bare = ends.iter().find_map(|end| path.strip_suffix(end));
     let file = match media_type(answer) {
         "text/csv" => ".csv",
         "application/x-ndjson" => ".ndjson",
+        "text/event-stream" => ".sse",
         _ => "",
     };
     let path = match bare {

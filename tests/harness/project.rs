@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, first_ids, rows, send};
 use super::criteria::{only, person};
-use super::{request, server};
+use super::{request_to, server};
 
 /// The user of the keys that tests create.
 pub const EMAIL: &str = "ana@x.io";
@@ -26,7 +26,15 @@ impl Project {
     }
 
     pub fn in_zone(time_zone: &str) -> Self {
-        let server = server();
+        Self::create(server(), time_zone)
+    }
+
+    /// A project on another server.
+    pub fn on(server: &'static Server) -> Self {
+        Self::create(server, "UTC")
+    }
+
+    fn create(server: &'static Server, time_zone: &str) -> Self {
         let admin = server.data().admin();
         let project = admin.create_project("Test", time_zone).expect("a project");
         Self {
@@ -84,7 +92,8 @@ impl Project {
     }
 
     pub fn ask(&self, method: Method, rest: &str, body: Option<Value>) -> Answer {
-        let mut request = request(method.clone(), &self.path(rest)).bearer_auth(&self.key);
+        let request = request_to(self.server, method.clone(), &self.path(rest));
+        let mut request = request.bearer_auth(&self.key);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -98,7 +107,7 @@ impl Project {
         let path = link.strip_prefix(&origin).expect("a link to this server");
         let page = send(
             &Method::GET,
-            request(Method::GET, path).bearer_auth(&self.key),
+            request_to(self.server, Method::GET, path).bearer_auth(&self.key),
         );
         assert_eq!(page.status, 200, "{}", page.text);
         page.json()
@@ -120,8 +129,8 @@ impl Project {
             Some(id) => (Method::PATCH, cohort_path(id)),
             None => (Method::POST, "cohorts/".to_owned()),
         };
-        let request = request(method.clone(), &self.path(&rest)).bearer_auth(&self.key);
-        send(&method, request.multipart(form))
+        let request = request_to(self.server, method.clone(), &self.path(&rest));
+        send(&method, request.bearer_auth(&self.key).multipart(form))
     }
 
     /// Creates a cohort and returns its id.
@@ -131,8 +140,8 @@ impl Project {
 
     /// Captures events, which must all be accepted.
     pub fn capture(&self, batch: Value) {
-        let request =
-            request(Method::POST, "/batch/").json(&json!({"api_key": self.token, "batch": batch}));
+        let request = request_to(self.server, Method::POST, "/batch/");
+        let request = request.json(&json!({"api_key": self.token, "batch": batch}));
         let answer = send(&Method::POST, request);
         assert_eq!(answer.status, 200, "{}", answer.text);
     }

@@ -46,6 +46,7 @@ const WORDS: [(&str, &[&str]); 6] = [
             "crates/cohorts-api",
             "crates/cohorts-server/src/auth",
             "crates/cohorts-server/src/error",
+            "crates/cohorts-server/src/feed",
             "crates/cohorts-server/src/handlers",
             "crates/cohorts-server/src/http",
             "crates/cohorts-server/src/lib",

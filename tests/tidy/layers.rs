@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 14] = [
     &["background"],
     &["upkeep", "config"],
     &["admin", "path_compat", "rate_limit"],
-    &["auth"],
+    &["auth", "feed"],
     &["blocking"],
     &["error"],
     &["calculation"],
@@ -25,7 +25,15 @@ const LAYERS: [&[&str]; 14] = [
 ];
 
 /// The lowest layer. Its modules may use each other, but not in a cycle.
-const FOUNDATION: [&str; 5] = ["logging", "metrics", "origin", "peer", "shares"];
+const FOUNDATION: [&str; 7] = [
+    "client_socket",
+    "logging",
+    "metrics",
+    "origin",
+    "peer",
+    "shares",
+    "signals",
+];
 
 /// The number of the module's layer, counted from the top.
 fn layer(module: &str) -> usize {

@@ -461,6 +461,14 @@ pub mod types {
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub is_system: ::std::option::Option<bool>,
     }
+    /// The addition of a person to a static cohort.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct AdditionFound {
+        /// The time of the addition.
+        pub added_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The cause of the addition, such as `upload`, `manual`, `query`, `criteria` or `merge`; `mixed` if the change log has combined several changes. Later versions may have other causes.
+        pub cause: ::std::string::String,
+    }
     /// The results of a batch.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct AnalyticsAnswer {
@@ -1564,13 +1572,100 @@ pub mod types {
             Ok(Self(value.to_string()))
         }
     }
+    /// Whether the person is a member after the change.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum ChangeKind {
+        /// The value `entered`.
+        #[serde(rename = "entered")]
+        Entered,
+        /// The value `left`.
+        #[serde(rename = "left")]
+        Left,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl ChangeKind {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Entered => "entered",
+                Self::Left => "left",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for ChangeKind {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for ChangeKind {
+        fn from(value: &str) -> Self {
+            match value {
+                "entered" => Self::Entered,
+                "left" => Self::Left,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for ChangeKind {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for ChangeKind {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// A page of the feed.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ChangePage {
+        /// The position after this page, for the parameter `cursor`.
+        pub cursor: ::std::string::String,
+        /// Whether more rows are available now.
+        pub has_more: bool,
+        /// The rows of this page, in the order of publication.
+        pub results: ::std::vec::Vec<CohortChange>,
+    }
+    /// The person of a change, as it is now.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ChangedPerson {
+        /// Present and true if the person was deleted.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub deleted: ::std::option::Option<bool>,
+        /// The first 10 distinct IDs of the person, sorted. Empty if the person was deleted or merged.
+        pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+        /// ID of the person into which this one was merged. Absent if it was not merged.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub merged_into: ::std::option::Option<::uuid::Uuid>,
+        /// ID of the person.
+        pub uuid: ::uuid::Uuid,
+    }
     /// A cohort: a named set of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Cohort {
-        /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-        /// For a static cohort and for a cohort without criteria, the value that the request set.
+        /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+        /// For a static cohort and for a cohort without criteria and query, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
+        /// The effect of the change on the members; absent, except in responses to a dry run.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compared: ::std::option::Option<CohortComparison>,
         /// The kinds of criteria in `filters`; null without criteria there.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub condition_type: ::std::option::Option<CohortConditionTypeFlags>,
@@ -1608,8 +1703,9 @@ pub mod types {
         pub last_backfill_person_properties_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
-        /// Time for which the members are correct: the start of the last successful calculation,
-        /// or a later time at which the service determined that no data used by the filter had changed.
+        /// Time for which the members are correct. The service keeps dynamic cohorts live: it advances them
+        /// with every change of the data and of time, and moves this time forward at least every ten seconds.
+        /// While a calculation is needed, it is the start of the last successful one.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -1625,9 +1721,9 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
-        /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// Time of the next calculation. Null for a live cohort, which needs none, for a static cohort,
+        /// and while a calculation is waiting or running.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-        /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -1635,7 +1731,7 @@ pub mod types {
         /// Number of the last requested calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
-        /// Query that filled the static cohort; null if there is none.
+        /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub query: ::std::option::Option<CohortQuery>,
         /// Null, except in lists with a search.
@@ -1647,6 +1743,42 @@ pub mod types {
         /// Number of the last successful calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub version: ::std::option::Option<i64>,
+    }
+    /// A person who entered or left a cohort.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortChange {
+        /// The time of the publication. In rows with the cause `snapshot`, the time of the last change before.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Why the person entered or left. Later versions can have more causes.
+        /// - `data`: Events or persons changed.
+        /// - `time`: Time passed.
+        /// - `criteria`: The criteria were created or edited.
+        /// - `upload`: A file was uploaded.
+        /// - `manual`: A request listed the persons, or copied a cohort.
+        /// - `query`: The query of a static cohort was evaluated.
+        /// - `merge`: Persons were merged.
+        /// - `person_deleted`: The person was deleted.
+        /// - `mixed`: Several changes with different causes were merged to one row.
+        /// - `snapshot`: The person is a member where a feed begins with `from=start`.
+        pub cause: ::std::string::String,
+        /// Whether the person is a member after the change.
+        pub change: ChangeKind,
+        /// ID of the cohort.
+        pub cohort_id: i64,
+        /// The person of a change, as it is now.
+        pub person: ChangedPerson,
+        /// The member version of the cohort, which increases with each change.
+        pub version: i64,
+    }
+    /// The difference between two sets of members.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortComparison {
+        /// Number of persons who would become members.
+        pub entering: i64,
+        /// Number of members who would not remain members.
+        pub leaving: i64,
+        /// Number of members who would remain members.
+        pub staying: i64,
     }
     /// The kinds of criteria that occur in a filter, at any depth.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -1665,7 +1797,7 @@ pub mod types {
     /// because the cohort would be stored without it. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortCreate {
-        /// If present, it must be the type that the criteria require.
+        /// If present, it must be the type that the criteria require; `analytical` for a query.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<CohortCreateCohortType>,
         /// Accepted and ignored. The service has no folders.
@@ -1687,7 +1819,7 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+        /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<CohortFilters>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
@@ -1701,7 +1833,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort; null if there is none.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
     }
@@ -1711,7 +1843,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -1783,6 +1915,51 @@ pub mod types {
             value.parse()
         }
     }
+    /// The filter and the person. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortExplainRequest {
+        /// The instant that replaces "now"; absent or null means the current time.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// A distinct ID of the person.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        /// The filter to evaluate.
+        pub filters: CohortFilters,
+        /// `id` of the person.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_id: ::std::option::Option<::std::string::String>,
+    }
+    impl CohortExplainRequest {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::CohortExplainRequest {
+            Default::default()
+        }
+    }
+    /// Whether a person is a member of a cohort, and why.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortExplanation {
+        /// The instant for which the definition was evaluated.
+        pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 1,000 instants at which the data of the person could change it.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub changes_at: ::std::option::Option<MembershipChange>,
+        /// The criteria in the order of the filter. A query has one with the path `query`; a static cohort has none.
+        pub criteria: ::std::vec::Vec<CriterionExplanation>,
+        /// When and why the person was added to a static cohort; absent for other cohorts, for persons who are no members, and if the change log no longer has the change.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub found: ::std::option::Option<AdditionFound>,
+        /// True if the person is a member at `as_of`.
+        pub member: bool,
+        /// The person.
+        pub person: ExplainedPerson,
+        /// True if the stored members already agree with `member`; null if the definition is not saved.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub published: ::std::option::Option<bool>,
+        /// The time at which the person entered the stored members, if the person is a member and the change log still has the change; otherwise null.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    }
     /// The filter of a cohort: a tree of groups (`AND`, `OR`) with criteria as leaves.
     /// A criterion tests a person's properties, a person's events, or membership in another cohort.
     /// An unknown key at any level is an error.
@@ -1804,7 +1981,7 @@ pub mod types {
     /// such as `properties.values[0] → cohort 7 → properties.values[1]: …`. The members stay as they were. When the other cohort is corrected, both are calculated.
     /// A cohort that does not exist has no members.
     ///
-    /// An empty object is accepted as the tree of a static cohort only. It is equivalent to null: no criteria.
+    /// An empty object is accepted as the tree of a static cohort, and of a dynamic cohort with a query, only. It is equivalent to null: no criteria.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortFilters {
         /// False or null. PostHog excludes the project's test accounts if this is true; this service has no list of test accounts, so true gives 400.
@@ -1890,7 +2067,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
@@ -2010,7 +2187,7 @@ pub mod types {
         }
     }
     /// A criterion that matches the members of another cohort.
-    /// The members of a static cohort are its list. The members of a dynamic cohort are the persons who match its filter at the same instant.
+    /// The members of a static cohort are its list. The members of a dynamic cohort are the persons who match its filter or its query at the same instant.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortLeaf {
         /// Accepted from PostHog's clients and discarded.
@@ -2149,8 +2326,8 @@ pub mod types {
     /// A cohort, as a row of a list.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortListItem {
-        /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-        /// For a static cohort and for a cohort without criteria, the value that the request set.
+        /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+        /// For a static cohort and for a cohort without criteria and query, the value that the request set.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub cohort_type: ::std::option::Option<CohortType>,
         /// The kinds of criteria in `filters`; null without criteria there.
@@ -2192,8 +2369,9 @@ pub mod types {
         pub last_backfill_person_properties_at: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
         >,
-        /// Time for which the members are correct: the start of the last successful calculation,
-        /// or a later time at which the service determined that no data used by the filter had changed.
+        /// Time for which the members are correct. The service keeps dynamic cohorts live: it advances them
+        /// with every change of the data and of time, and moves this time forward at least every ten seconds.
+        /// While a calculation is needed, it is the start of the last successful one.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub last_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -2209,9 +2387,9 @@ pub mod types {
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
-        /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+        /// Time of the next calculation. Null for a live cohort, which needs none, for a static cohort,
+        /// and while a calculation is waiting or running.
         /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-        /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub next_calculation: ::std::option::Option<
             ::chrono::DateTime<::chrono::offset::Utc>,
@@ -2219,7 +2397,7 @@ pub mod types {
         /// Number of the last requested calculation; null before the first.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub pending_version: ::std::option::Option<i64>,
-        /// Query that filled the static cohort; null if there is none.
+        /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<CohortQuery>,
         /// `exact` if the name contains the search text, `similar` if it is only similar, which happens only if no name contains the text. Null without a search.
@@ -2294,12 +2472,21 @@ pub mod types {
     pub struct CohortPreview {
         /// The instant for which the filter was evaluated.
         pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The difference from the cohort in `compare_to`; absent without it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compared: ::std::option::Option<CohortComparison>,
         /// Number of persons who match the filter.
         pub count: i64,
         /// The number of persons who match each criterion, in the order of the filter.
         pub criteria: ::std::vec::Vec<CriterionCount>,
         /// Duration of the evaluation in milliseconds.
         pub duration_ms: f64,
+        /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub entering_sample: ::std::vec::Vec<Person>,
+        /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub leaving_sample: ::std::vec::Vec<Person>,
         /// Persons who match the filter; the person created last comes first.
         pub sample: ::std::vec::Vec<Person>,
     }
@@ -2309,6 +2496,10 @@ pub mod types {
         /// The instant that replaces "now"; absent or null means the current time.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+        /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub compare_to: ::std::option::Option<i64>,
         /// The filter to evaluate.
         pub filters: CohortFilters,
         /// Maximum number of persons in the sample.
@@ -2321,19 +2512,23 @@ pub mod types {
             Default::default()
         }
     }
-    /// A query that adds persons to a static cohort, once: when the cohort is created or when the query changes.
+    /// A query that selects persons.
+    /// A static cohort gets these persons once, in addition to its members: when the cohort is created or when the query changes.
+    /// The members of a dynamic cohort with a query are always the persons that the query selects now.
     /// The service translates the query and never runs it as SQL. An unsupported element is rejected, and the error names it.
     ///
     /// `{"kind": "HogQLQuery", "query": "SELECT …"}` selects persons from one of these tables. UNION, INTERSECT and EXCEPT join several such SELECTs:
     ///
     /// - `persons`: `id`, `created_at`, `properties.…`
     /// - `events`: `person_id`, `event`, `timestamp`, `properties.…`, `person.properties.…`, `person.created_at`;
-    ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)` and `max(timestamp)`
+    ///   `GROUP BY person_id HAVING …` tests `count()`, `min(timestamp)`, `max(timestamp)`, and of a property
+    ///   `sum(properties.…)`, `avg(properties.…)`, `uniq(properties.…)` and `count(DISTINCT properties.…)`
     /// - `cohort_people` and `static_cohort_people`: `person_id`, for one or more `cohort_id`
     ///
     /// A SELECT over `persons` or `events` may show any of these columns and constants: `select 1 from persons` selects all persons, and `select 1 from events` all persons with an event.
     /// WHERE joins tests with AND, OR and NOT. The operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `BETWEEN`, `IN` (a list, or a
     /// SELECT of persons), `LIKE`, `ILIKE`, `IS NULL`, `match`, `startsWith` and `endsWith`.
+    /// Sums and averages are exact: each number counts as the decimal that was sent, and a value that is no number does not count. Without any number, a comparison with the sum or the average is false.
     /// An instant is a text, `toDateTime('…')`, `toDate('…')`, `now()` or `today()`, optionally plus or minus an INTERVAL.
     ///
     /// `{"kind": "ActorsQuery", "properties": […], "fixedProperties": […]}` selects the persons who match all its criteria of the types `person` and `cohort`.
@@ -2424,6 +2619,35 @@ pub mod types {
         ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
             Ok(value.into())
         }
+    }
+    /// The size of a cohort in one interval.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortSize {
+        /// Start of the interval.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// Number of members at the end of the interval; null if unknown.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub count: ::std::option::Option<i64>,
+        /// Number of times a person entered in the interval; null if it was not recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub entered: ::std::option::Option<i64>,
+        /// Number of times a person left in the interval; null if it was not recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub left: ::std::option::Option<i64>,
+    }
+    /// Extension of this service; not part of PostHog's API.
+    /// The sizes of a cohort over time.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortSizes {
+        /// Rows with an earlier `at` are not recorded, but evaluated; null if all rows are recorded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub evaluated_before: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// The intervals; the oldest comes first.
+        pub results: ::std::vec::Vec<CohortSize>,
+        /// True if the evaluated rows depend on properties of persons, or on a static cohort. The service knows only the current properties and the current list of members, so these rows can differ from the sizes at that time.
+        pub uses_current_properties: bool,
     }
     /// The type of a cohort. Later versions can have more types.
     /// - `static`: The members are a stored list.
@@ -2557,7 +2781,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<::std::string::String>,
-        /// Query that adds persons to a static cohort, as JSON text. Empty text means null.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`, as JSON text. Empty text means null.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<::std::string::String>,
         /// Extension of this service; not part of PostHog's API.
@@ -2695,6 +2919,83 @@ pub mod types {
             value.parse()
         }
     }
+    /// The values of `CohortsSizesInterval`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum CohortsSizesInterval {
+        /// The value `minute`.
+        #[serde(rename = "minute")]
+        Minute,
+        /// The value `hour`.
+        #[serde(rename = "hour")]
+        Hour,
+        /// The value `day`.
+        #[serde(rename = "day")]
+        Day,
+        /// The value `week`.
+        #[serde(rename = "week")]
+        Week,
+        /// The value `month`.
+        #[serde(rename = "month")]
+        Month,
+    }
+    impl ::std::fmt::Display for CohortsSizesInterval {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Minute => f.write_str("minute"),
+                Self::Hour => f.write_str("hour"),
+                Self::Day => f.write_str("day"),
+                Self::Week => f.write_str("week"),
+                Self::Month => f.write_str("month"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for CohortsSizesInterval {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "minute" => Ok(Self::Minute),
+                "hour" => Ok(Self::Hour),
+                "day" => Ok(Self::Day),
+                "week" => Ok(Self::Week),
+                "month" => Ok(Self::Month),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for CohortsSizesInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for CohortsSizesInterval {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::default::Default for CohortsSizesInterval {
+        fn default() -> Self {
+            CohortsSizesInterval::Day
+        }
+    }
     /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CriterionCount {
@@ -2702,6 +3003,47 @@ pub mod types {
         pub count: i64,
         /// Path of the criterion in `filters`, such as `properties.values[0]`.
         pub path: ::std::string::String,
+    }
+    /// One criterion of a definition, for one person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CriterionExplanation {
+        /// What the criterion found.
+        pub found: CriterionFound,
+        /// True if the person meets the criterion as it is written, with its negation.
+        pub holds: bool,
+        /// True if the criterion is negated.
+        pub negated: bool,
+        /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
+        pub path: ::std::string::String,
+    }
+    /// What a criterion found in the data of a person: `value`; or `count` with `first_at`, `last_at` and `events`; or `cohort_id` with `member` and `criteria`.
+    /// The events are those that the criterion reads: in its time window, of its event or action, and admitted by its filters. A criterion on a first time also reads earlier events.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CriterionFound {
+        /// ID of the other cohort.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_id: ::std::option::Option<i64>,
+        /// Number of events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub count: ::std::option::Option<i64>,
+        /// Criteria of the other cohort. It is empty for a static cohort, for an unknown one, and beyond 16 levels of cohorts or 1,000 criteria.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub criteria: ::std::vec::Vec<CriterionExplanation>,
+        /// At most 10 events, the newest first.
+        #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
+        pub events: ::std::vec::Vec<FoundEvent>,
+        /// Time of the first event; absent without events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub first_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// Time of the last event; absent without events.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub last_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+        /// True if the person is a member of the other cohort.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub member: ::std::option::Option<bool>,
+        /// Value of the property; null if the person does not have it. A criterion on distinct IDs has a list of at most 10, and a query the values of all properties that it reads.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub value: ::std::option::Option<::serde_json::Value>,
     }
     /// The confirmation of a change.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -2773,12 +3115,15 @@ pub mod types {
         /// - `not_found`: The path, the project or the object does not exist (404).
         /// - `method_not_allowed`: The path does not have the method (405).
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+        /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
         ///
         /// A retry after the time in `Retry-After` can succeed (429 and 503):
         /// - `throttled`: The key or the address exceeds its rate limit (429).
         /// - `busy`: The project has too many requests of one kind at once (429).
+        /// - `superseded`: A newer preview of the same API key has replaced this one (429).
         /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
         /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
         /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -2824,12 +3169,15 @@ pub mod types {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+    /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -2923,6 +3271,12 @@ pub mod types {
         /// The value `not_acceptable`.
         #[serde(rename = "not_acceptable")]
         NotAcceptable,
+        /// The value `as_of_expired`.
+        #[serde(rename = "as_of_expired")]
+        AsOfExpired,
+        /// The value `cursor_expired`.
+        #[serde(rename = "cursor_expired")]
+        CursorExpired,
         /// The value `request_too_large`.
         #[serde(rename = "request_too_large")]
         RequestTooLarge,
@@ -2935,6 +3289,9 @@ pub mod types {
         /// The value `busy`.
         #[serde(rename = "busy")]
         Busy,
+        /// The value `superseded`.
+        #[serde(rename = "superseded")]
+        Superseded,
         /// The value `overloaded`.
         #[serde(rename = "overloaded")]
         Overloaded,
@@ -2988,10 +3345,13 @@ pub mod types {
                 Self::NotFound => "not_found",
                 Self::MethodNotAllowed => "method_not_allowed",
                 Self::NotAcceptable => "not_acceptable",
+                Self::AsOfExpired => "as_of_expired",
+                Self::CursorExpired => "cursor_expired",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
                 Self::Busy => "busy",
+                Self::Superseded => "superseded",
                 Self::Overloaded => "overloaded",
                 Self::Timeout => "timeout",
                 Self::IndexLoading => "index_loading",
@@ -3035,10 +3395,13 @@ pub mod types {
                 "not_found" => Self::NotFound,
                 "method_not_allowed" => Self::MethodNotAllowed,
                 "not_acceptable" => Self::NotAcceptable,
+                "as_of_expired" => Self::AsOfExpired,
+                "cursor_expired" => Self::CursorExpired,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
                 "busy" => Self::Busy,
+                "superseded" => Self::Superseded,
                 "overloaded" => Self::Overloaded,
                 "timeout" => Self::Timeout,
                 "index_loading" => Self::IndexLoading,
@@ -3582,6 +3945,14 @@ pub mod types {
             value.parse()
         }
     }
+    /// The person of an explanation.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ExplainedPerson {
+        /// At most 10 distinct IDs of the person.
+        pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+        /// `id` of the person.
+        pub uuid: ::uuid::Uuid,
+    }
     /// A relative date (`-7d`), an ISO 8601 or RFC 2822 date, a date with the name of the month, or `DD-MM-YYYY`, `DD/MM/YYYY` or `YYYY/MM/DD`, each with or without a time. A date without an offset is in the project's time zone.
     #[derive(
         ::serde::Deserialize,
@@ -3863,6 +4234,24 @@ pub mod types {
             Default::default()
         }
     }
+    /// An event of a person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct FoundEvent {
+        /// Name of the event.
+        pub event: ::std::string::String,
+        /// Time of the event.
+        pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// UUID of the event.
+        pub uuid: ::uuid::Uuid,
+    }
+    /// A change of a membership.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct MembershipChange {
+        /// The time of the change.
+        pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// True if the person becomes a member.
+        pub member: bool,
+    }
     /// An empty set of feature flags, in the form that SDKs expect.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct NoFlags {
@@ -3973,7 +4362,7 @@ pub mod types {
     /// because the change would be lost. PostHog's own fields, such as those of a response, are never refused.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct PatchedCohort {
-        /// If present, it must be the type that the criteria require.
+        /// If present, it must be the type that the criteria require; `analytical` for a query.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub cohort_type: ::std::option::Option<
             crate::Nullable<crate::types::PatchedCohortCohortType>,
@@ -3997,7 +4386,7 @@ pub mod types {
         /// Description of the cohort. May be empty.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub description: ::std::option::Option<::std::string::String>,
-        /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+        /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub filters: ::std::option::Option<crate::Nullable<crate::types::CohortFilters>>,
         /// Predecessor of `filters`. Used only if `filters` has no criteria.
@@ -4011,7 +4400,7 @@ pub mod types {
         /// Name of the cohort. May be empty; need not be unique.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub name: ::std::option::Option<crate::Nullable<::std::string::String>>,
-        /// Query that adds persons to a static cohort; null if there is none.
+        /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub query: ::std::option::Option<crate::Nullable<crate::types::CohortQuery>>,
     }
@@ -4021,7 +4410,7 @@ pub mod types {
             Default::default()
         }
     }
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -7133,7 +7522,7 @@ pub mod types {
             }
         }
         impl CohortCreate {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
+            /// Sets `cohort_type`. If present, it must be the type that the criteria require; `analytical` for a query.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -7204,7 +7593,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+            /// Sets `filters`. Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
@@ -7256,7 +7645,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            /// Sets `query`. Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
             pub fn query<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
@@ -7302,6 +7691,113 @@ pub mod types {
                     is_static: Ok(value.is_static),
                     name: Ok(value.name),
                     query: Ok(value.query),
+                }
+            }
+        }
+        /// Builder of [`CohortExplainRequest`](super::CohortExplainRequest).
+        #[derive(Clone, Debug)]
+        pub struct CohortExplainRequest {
+            as_of: ::std::result::Result<
+                ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                ::std::string::String,
+            >,
+            distinct_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
+            person_id: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortExplainRequest {
+            fn default() -> Self {
+                Self {
+                    as_of: Ok(Default::default()),
+                    distinct_id: Ok(Default::default()),
+                    filters: Err("no value supplied for filters".to_string()),
+                    person_id: Ok(Default::default()),
+                }
+            }
+        }
+        impl CohortExplainRequest {
+            /// Sets `as_of`. The instant that replaces "now"; absent or null means the current time.
+            pub fn as_of<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.as_of = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for as_of: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_id`. A distinct ID of the person.
+            pub fn distinct_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_id: {e}")
+                    });
+                self
+            }
+            /// Sets `filters`. The filter to evaluate.
+            pub fn filters<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<super::CohortFilters>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.filters = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            /// Sets `person_id`. `id` of the person.
+            pub fn person_id<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_id = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for person_id: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortExplainRequest>
+        for super::CohortExplainRequest {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortExplainRequest,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    as_of: value.as_of?,
+                    distinct_id: value.distinct_id?,
+                    filters: value.filters?,
+                    person_id: value.person_id?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortExplainRequest> for CohortExplainRequest {
+            fn from(value: super::CohortExplainRequest) -> Self {
+                Self {
+                    as_of: Ok(value.as_of),
+                    distinct_id: Ok(value.distinct_id),
+                    filters: Ok(value.filters),
+                    person_id: Ok(value.person_id),
                 }
             }
         }
@@ -7543,6 +8039,10 @@ pub mod types {
                 ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
                 ::std::string::String,
             >,
+            compare_to: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
             filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
             sample: ::std::result::Result<i64, ::std::string::String>,
         }
@@ -7550,6 +8050,7 @@ pub mod types {
             fn default() -> Self {
                 Self {
                     as_of: Ok(Default::default()),
+                    compare_to: Ok(Default::default()),
                     filters: Err("no value supplied for filters".to_string()),
                     sample: Ok(Default::default()),
                 }
@@ -7568,6 +8069,20 @@ pub mod types {
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for as_of: {e}")
+                    });
+                self
+            }
+            /// Sets `compare_to`. ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+            /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+            pub fn compare_to<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.compare_to = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for compare_to: {e}")
                     });
                 self
             }
@@ -7606,6 +8121,7 @@ pub mod types {
             ) -> ::std::result::Result<Self, super::error::ConversionError> {
                 Ok(Self {
                     as_of: value.as_of?,
+                    compare_to: value.compare_to?,
                     filters: value.filters?,
                     sample: value.sample?,
                 })
@@ -7615,6 +8131,7 @@ pub mod types {
             fn from(value: super::CohortPreviewRequest) -> Self {
                 Self {
                     as_of: Ok(value.as_of),
+                    compare_to: Ok(value.compare_to),
                     filters: Ok(value.filters),
                     sample: Ok(value.sample),
                 }
@@ -8319,7 +8836,7 @@ pub mod types {
             }
         }
         impl PatchedCohort {
-            /// Sets `cohort_type`. If present, it must be the type that the criteria require.
+            /// Sets `cohort_type`. If present, it must be the type that the criteria require; `analytical` for a query.
             pub fn cohort_type<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -8392,7 +8909,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+            /// Sets `filters`. Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
             pub fn filters<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -8448,7 +8965,7 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `query`. Query that adds persons to a static cohort; null if there is none.
+            /// Sets `query`. Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
             pub fn query<T>(mut self, value: T) -> Self
             where
                 T: ::std::convert::TryInto<
@@ -10035,7 +10552,7 @@ pub mod types {
 /// They never contain a key or a token. A client that sends its key in the query must add `personal_api_key` to the link again, or send the key in the header.
 ///
 /// **Paths.** The trailing slash is optional on every path; there is no redirect.
-/// Below `/api/projects/`, the suffixes `.json`, `.csv` and `.ndjson` are equivalent to `format=json`, `format=csv` and `format=ndjson`.
+/// Below `/api/projects/`, the suffixes `.json`, `.csv`, `.ndjson` and `.sse` are equivalent to `format=json`, `format=csv`, `format=ndjson` and `format=sse`.
 /// `/api/cohort/…` is equivalent to `/api/projects/@current/cohorts/…`, and `/api/environments/…` to `/api/projects/…`.
 /// Several slashes in a row count as one.
 ///
@@ -10117,7 +10634,7 @@ impl Client {
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `basic`: If true, omits `filters`, `query` and `groups` from each row.
     /// - `created_by_id`: ID of the user who created the cohort.
-    /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+    /// - `hide_behavioral_cohorts`: If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
     /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
     /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
     /// - `search`: Text that the name contains, case-insensitive. At most 200 characters.
@@ -10143,7 +10660,7 @@ impl Client {
     }
     /// Create a cohort
     ///
-    /// A dynamic cohort is calculated in the background.
+    /// A dynamic cohort has `filters` or a `query`; both together give 400. It is calculated in the background.
     /// The response does not wait for the calculation: it has `is_calculating` true, and `count` is set when the calculation ends.
     ///
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
@@ -10186,6 +10703,8 @@ impl Client {
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/preview/`
@@ -10202,6 +10721,29 @@ impl Client {
     /// ```
     pub fn cohorts_preview(&self) -> builder::CohortsPreview<'_> {
         builder::CohortsPreview::new(self)
+    }
+    /// Explain whether a person matches a filter
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates a filter for one person and stores nothing. The response is that of the explanation of a saved cohort; `since` and `published` are null.
+    /// `as_of` replaces "now" in all time windows and relative dates.
+    /// The body needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/explain/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_explain_create()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_explain_create(&self) -> builder::CohortsExplainCreate<'_> {
+        builder::CohortsExplainCreate::new(self)
     }
     /// List the changes to all cohorts of a project
     ///
@@ -10226,6 +10768,72 @@ impl Client {
     ) -> builder::CohortsAllActivityRetrieve<'_> {
         builder::CohortsAllActivityRetrieve::new(self)
     }
+    /// List who entered and left the cohorts of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of the cohorts in `cohort_id`, or of all cohorts of the project. Its rules are those of `cohorts_changes`.
+    /// Without `cohort_id`, the feed also has the changes of cohorts that are created later. `from=start` needs `cohort_id`, at most 20 times.
+    /// A deleted cohort has no changes while it is deleted; its earlier ones stay in the feed until it is purged.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort_id`: IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `limit`: Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    /// - `wait`: Number of seconds to wait for a first row, if there is none yet.
+    /// ```text
+    /// let response = client.cohorts_all_changes()
+    ///     .project_id(project_id)
+    ///     .cohort_id(cohort_id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .limit(limit)
+    ///     .wait(wait)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_all_changes(&self) -> builder::CohortsAllChanges<'_> {
+        builder::CohortsAllChanges::new(self)
+    }
+    /// Follow who enters and leaves the cohorts of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_all_changes` as a stream. Its rules are those of `cohorts_changes_sse`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes.sse`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `cohort_id`: IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `last_event_id`: The `id` of the last event that the client has received.
+    /// ```text
+    /// let response = client.cohorts_all_changes_sse()
+    ///     .project_id(project_id)
+    ///     .cohort_id(cohort_id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .last_event_id(last_event_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_all_changes_sse(&self) -> builder::CohortsAllChangesSse<'_> {
+        builder::CohortsAllChangesSse::new(self)
+    }
     /// Get a cohort
     ///
     /// A deleted cohort is also returned, with `deleted` true.
@@ -10247,7 +10855,7 @@ impl Client {
     }
     /// Update a cohort
     ///
-    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
+    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values. A query parameter that is not listed here gives 400.
     ///
     /// Deprecated.
     ///
@@ -10256,11 +10864,15 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `dry_run`: Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_update()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .dry_run(dry_run)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -10293,8 +10905,10 @@ impl Client {
     ///
     /// Only the fields in the body change.
     /// Every change to a dynamic cohort starts a calculation, unless the change deletes the cohort.
+    /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     ///
     /// Sends a `PATCH` request to `/api/projects/{project_id}/cohorts/{id}/`
@@ -10302,17 +10916,51 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `dry_run`: Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_partial_update()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .dry_run(dry_run)
     ///     .body(body)
     ///     .send()
     ///     .await;
     /// ```
     pub fn cohorts_partial_update(&self) -> builder::CohortsPartialUpdate<'_> {
         builder::CohortsPartialUpdate::new(self)
+    }
+    /// Explain why a person is or is not a member
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates the cohort for one person as of now. `member` is the membership at `as_of`; `published` tells whether the stored members already agree.
+    /// Each criterion has its path, whether the person meets it, and what was found: a value, the events in its time window, or the criteria of another cohort.
+    /// A static cohort has no criteria, and `found` tells when and why the person was added.
+    /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    /// The service reads the rows of this person only. A person with too many events for the explanation gives 503 with the code `capacity`; use a shorter time window.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/explain/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `distinct_id`: A distinct ID of the person.
+    /// - `person_id`: `id` of the person.
+    /// ```text
+    /// let response = client.cohorts_explain_retrieve()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .distinct_id(distinct_id)
+    ///     .person_id(person_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_explain_retrieve(&self) -> builder::CohortsExplainRetrieve<'_> {
+        builder::CohortsExplainRetrieve::new(self)
     }
     /// List the changes to a cohort
     ///
@@ -10460,6 +11108,38 @@ impl Client {
     pub fn cohorts_used_in_retrieve(&self) -> builder::CohortsUsedInRetrieve<'_> {
         builder::CohortsUsedInRetrieve::new(self)
     }
+    /// List the sizes of a cohort over time
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one row per interval from `from` to `to`, the oldest first, at most 1,000. The interval that has begun last is part of them, as far as it has passed.
+    ///
+    /// The service records the size of a cohort with each change of its members: by the minute for a day, by the hour for 90 days, and then by the UTC day. All changes of a recorded span count in the interval in which the span begins.
+    ///
+    /// The size of a dynamic cohort before its first record is evaluated: the number of persons who match the filter of now as of the end of the interval. Events that the service has deleted are missing from it.
+    /// One response has at most 60 evaluated rows, the newest ones, and only as many as the time of a request allows. In all earlier rows, `count` is null. It is also null in the rows of a static cohort before its first record, and if the filter cannot be calculated.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/sizes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `from`: An instant in the first interval. Absent means about 30 intervals before `to`.
+    /// - `interval`: The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+    /// - `to`: The end, which is not included. Absent, or later than now, means now.
+    /// ```text
+    /// let response = client.cohorts_sizes()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .from(from)
+    ///     .interval(interval)
+    ///     .to(to)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_sizes(&self) -> builder::CohortsSizes<'_> {
+        builder::CohortsSizes::new(self)
+    }
     /// List the members of a cohort
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -10478,6 +11158,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// Paging by cursor. Send an empty value for the first page; then follow `next`, which contains the cursor of the next page and is null on the last page.
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
@@ -10497,6 +11182,7 @@ impl Client {
     /// let response = client.cohorts_persons_retrieve()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
@@ -10525,6 +11211,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    ///
     /// - `bom`: Extension of this service; not part of PostHog's API.
     /// If true, the file begins with the byte order mark of UTF-8, by which Excel recognizes the encoding. Uploads accept it.
     ///
@@ -10544,6 +11235,7 @@ impl Client {
     /// let response = client.cohorts_persons_csv()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .bom(bom)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
@@ -10570,6 +11262,11 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `as_of`: Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    ///
     /// - `cursor`: Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
     ///
@@ -10586,6 +11283,7 @@ impl Client {
     /// let response = client.cohorts_persons_ndjson()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .as_of(as_of)
     ///     .cursor(cursor)
     ///     .distinct_id(distinct_id)
     ///     .email(email)
@@ -10598,6 +11296,92 @@ impl Client {
     /// ```
     pub fn cohorts_persons_ndjson(&self) -> builder::CohortsPersonsNdjson<'_> {
         builder::CohortsPersonsNdjson::new(self)
+    }
+    /// List who entered and left a cohort
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of a cohort: the persons who entered and left it, in the order of publication.
+    /// Each response has a `cursor`. The next request continues from it, and no change is lost in between, even if the service restarts.
+    ///
+    /// **How to follow a cohort.** Begin with `from=start`: its rows are the members, with the cause `snapshot`, in pages. Then come the changes since the first of these pages.
+    /// Add the person of each row with `entered`, and remove the person of each row with `left`. While `has_more` is true, request the next page at once; otherwise use `wait`.
+    /// The result is the members of the cohort.
+    ///
+    /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
+    /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
+    ///
+    /// **Persons.** A row has the person as it is now. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
+    /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.
+    ///
+    /// **Expired cursors.** Changes are stored for 90 days, unless the service is configured otherwise. If those after the cursor are deleted, or the database was restored from a backup that does not have them, the response is 410 with the code `cursor_expired`. Begin again with `from=start`.
+    ///
+    /// A cohort that was never calculated has no members yet, and then changes. A deleted cohort has no changes while it is deleted, and continues when it is restored.
+    /// The same data as a stream is the response of `cohorts_changes_sse`, and of this path with `format=sse` or with `text/event-stream` in `Accept`.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `limit`: Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    /// - `wait`: Number of seconds to wait for a first row, if there is none yet.
+    /// ```text
+    /// let response = client.cohorts_changes()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .limit(limit)
+    ///     .wait(wait)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_changes(&self) -> builder::CohortsChanges<'_> {
+        builder::CohortsChanges::new(self)
+    }
+    /// Follow who enters and leaves a cohort
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_changes` as server-sent events. The stream begins with the changes after `cursor` or `from`, and then has each change when it is published.
+    /// Each event has the cursor after it as `id`, `entered` or `left` as `event`, and the row as `data`. A client that reconnects with the header `Last-Event-ID` continues after that event; the header precedes `cursor` and `from`.
+    /// The stream begins with a comment, and has one every 15 seconds without an event. An `id` comes with it, so that a client can resume also if there was no event.
+    /// If the cursor expires while the stream is open, the stream ends, and the next request gives 410.
+    /// The stream ends if the client reads too slowly, if the key expires or is revoked (within 10 seconds), and when the service stops. The client then reconnects.
+    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again. A stream counts until the service notices that its client has gone, at the next event or comment.
+    /// The key must be in the header `Authorization`. A key in the query gives 401, because the address of an open stream is visible in many places.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes.sse`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `cursor`: The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    /// - `from`: Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    ///
+    /// - `last_event_id`: The `id` of the last event that the client has received.
+    /// ```text
+    /// let response = client.cohorts_changes_sse()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .cursor(cursor)
+    ///     .from(from)
+    ///     .last_event_id(last_event_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_changes_sse(&self) -> builder::CohortsChangesSse<'_> {
+        builder::CohortsChangesSse::new(self)
     }
     /// List the uploads to a static cohort
     ///
@@ -11362,7 +12146,7 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for created_by_id failed".to_string());
             self
         }
-        /// Sets `hide_behavioral_cohorts`. If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+        /// Sets `hide_behavioral_cohorts`. If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
         pub fn hide_behavioral_cohorts<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<bool>,
@@ -11749,6 +12533,126 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_explain_create`]
+    ///
+    /// [`Client::cohorts_explain_create`]: super::Client::cohorts_explain_create
+    #[derive(Debug, Clone)]
+    pub struct CohortsExplainCreate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::CohortExplainRequest, String>,
+    }
+    impl<'a> CohortsExplainCreate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortExplainRequest>,
+            <V as std::convert::TryInto<
+                types::CohortExplainRequest,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!(
+                        "conversion to `CohortExplainRequest` for body failed: {}", s
+                    )
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CohortExplainRequest,
+            ) -> types::builder::CohortExplainRequest,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/explain/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::CohortExplainRequest::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/explain/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_explain_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_all_activity_retrieve`]
     ///
     /// [`Client::cohorts_all_activity_retrieve`]: super::Client::cohorts_all_activity_retrieve
@@ -11845,6 +12749,334 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_all_changes`]
+    ///
+    /// [`Client::cohorts_all_changes`]: super::Client::cohorts_all_changes
+    #[derive(Debug, Clone)]
+    pub struct CohortsAllChanges<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort_id: Result<Option<::std::vec::Vec<::std::string::String>>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        wait: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsAllChanges<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort_id: Ok(None),
+                cursor: Ok(None),
+                from: Ok(None),
+                limit: Ok(None),
+                wait: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort_id`. IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+        pub fn cohort_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+        {
+            self.cohort_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: vec :: Vec < :: std :: string :: String >` for cohort_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows. Values above 10,000 are reduced to 10,000.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `wait`. Number of seconds to wait for a first row, if there is none yet.
+        pub fn wait<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.wait = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for wait failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ChangePage>, Error<types::Error>> {
+            let Self { client, project_id, cohort_id, cursor, from, limit, wait } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort_id = cohort_id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let wait = wait.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/changes/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("cohort_id", &cohort_id))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("wait", &wait))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_all_changes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_all_changes_sse`]
+    ///
+    /// [`Client::cohorts_all_changes_sse`]: super::Client::cohorts_all_changes_sse
+    #[derive(Debug, Clone)]
+    pub struct CohortsAllChangesSse<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        cohort_id: Result<Option<::std::vec::Vec<::std::string::String>>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        last_event_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsAllChangesSse<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                cohort_id: Ok(None),
+                cursor: Ok(None),
+                from: Ok(None),
+                last_event_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cohort_id`. IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+        pub fn cohort_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::vec::Vec<::std::string::String>>,
+        {
+            self.cohort_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: vec :: Vec < :: std :: string :: String >` for cohort_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `last_event_id`.
+        pub fn last_event_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.last_event_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for last_event_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/changes.sse`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self { client, project_id, cohort_id, cursor, from, last_event_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let cohort_id = cohort_id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let last_event_id = last_event_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/changes.sse", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            if let Some(value) = last_event_id {
+                header_map.append("Last-Event-ID", value.to_string().try_into()?);
+            }
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cohort_id", &cohort_id))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_all_changes_sse",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -11968,6 +13200,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        dry_run: Result<Option<bool>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsUpdate<'a> {
@@ -11977,6 +13210,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                dry_run: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -12001,6 +13235,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `dry_run`. Extension of this service; not part of PostHog's API.
+        /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+        pub fn dry_run<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.dry_run = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
         /// Sets the request body.
@@ -12031,9 +13277,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, dry_run, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let dry_run = dry_run.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -12060,6 +13307,7 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("dry_run", &dry_run))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
@@ -12213,6 +13461,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        dry_run: Result<Option<bool>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsPartialUpdate<'a> {
@@ -12222,6 +13471,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                dry_run: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -12246,6 +13496,18 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `dry_run`. Extension of this service; not part of PostHog's API.
+        /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+        pub fn dry_run<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.dry_run = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
         /// Sets the request body.
@@ -12276,9 +13538,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, dry_run, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let dry_run = dry_run.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -12305,10 +13568,144 @@ pub mod builder {
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
                 .json(&body)
+                .query(&progenitor_client::QueryParam::new("dry_run", &dry_run))
                 .headers(header_map)
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_partial_update",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_explain_retrieve`]
+    ///
+    /// [`Client::cohorts_explain_retrieve`]: super::Client::cohorts_explain_retrieve
+    #[derive(Debug, Clone)]
+    pub struct CohortsExplainRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        person_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsExplainRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                distinct_id: Ok(None),
+                person_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `distinct_id`. A distinct ID of the person.
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `person_id`. `id` of the person.
+        pub fn person_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.person_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for person_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/explain/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
+            let Self { client, project_id, id, distinct_id, person_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let person_id = person_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/explain/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("person_id", &person_id))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_explain_retrieve",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;
@@ -13045,6 +14442,157 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::cohorts_sizes`]
+    ///
+    /// [`Client::cohorts_sizes`]: super::Client::cohorts_sizes
+    #[derive(Debug, Clone)]
+    pub struct CohortsSizes<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        from: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+        interval: Result<Option<types::CohortsSizesInterval>, String>,
+        to: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+    }
+    impl<'a> CohortsSizes<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                from: Ok(None),
+                interval: Ok(None),
+                to: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `from`. An instant in the first interval. Absent means about 30 intervals before `to`.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `interval`. The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+        pub fn interval<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortsSizesInterval>,
+        {
+            self.interval = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `CohortsSizesInterval` for interval failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `to`. The end, which is not included. Absent, or later than now, means now.
+        pub fn to<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.to = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for to failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/sizes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortSizes>, Error<types::Error>> {
+            let Self { client, project_id, id, from, interval, to } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let interval = interval.map_err(Error::InvalidRequest)?;
+            let to = to.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/sizes/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("interval", &interval))
+                .query(&progenitor_client::QueryParam::new("to", &to))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_sizes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::cohorts_persons_retrieve`]
     ///
     /// [`Client::cohorts_persons_retrieve`]: super::Client::cohorts_persons_retrieve
@@ -13053,6 +14601,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
@@ -13069,6 +14618,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
@@ -13100,6 +14650,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -13219,6 +14786,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 cursor,
                 distinct_id,
                 email,
@@ -13230,6 +14798,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
@@ -13258,6 +14827,7 @@ pub mod builder {
                     ::reqwest::header::ACCEPT,
                     ::reqwest::header::HeaderValue::from_static("application/json"),
                 )
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
@@ -13305,6 +14875,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         bom: Result<Option<bool>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
@@ -13321,6 +14892,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 bom: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
@@ -13352,6 +14924,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `bom`. Extension of this service; not part of PostHog's API.
@@ -13468,6 +15057,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 bom,
                 cursor,
                 distinct_id,
@@ -13479,6 +15069,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let bom = bom.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
@@ -13503,6 +15094,7 @@ pub mod builder {
             let mut request = client
                 .client
                 .get(url)
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("bom", &bom))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
@@ -13548,6 +15140,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        as_of: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
         cursor: Result<Option<::std::string::String>, String>,
         distinct_id: Result<Option<::std::string::String>, String>,
         email: Result<Option<::std::string::String>, String>,
@@ -13563,6 +15156,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                as_of: Ok(None),
                 cursor: Ok(None),
                 distinct_id: Ok(None),
                 email: Ok(None),
@@ -13593,6 +15187,23 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `as_of`. Extension of this service; not part of PostHog's API.
+        /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+        /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+        /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+        pub fn as_of<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.as_of = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for as_of failed"
+                        .to_string()
+                });
             self
         }
         /// Sets `cursor`. Extension of this service; not part of PostHog's API.
@@ -13697,6 +15308,7 @@ pub mod builder {
                 client,
                 project_id,
                 id,
+                as_of,
                 cursor,
                 distinct_id,
                 email,
@@ -13707,6 +15319,7 @@ pub mod builder {
             } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let as_of = as_of.map_err(Error::InvalidRequest)?;
             let cursor = cursor.map_err(Error::InvalidRequest)?;
             let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
             let email = email.map_err(Error::InvalidRequest)?;
@@ -13730,6 +15343,7 @@ pub mod builder {
             let mut request = client
                 .client
                 .get(url)
+                .query(&progenitor_client::QueryParam::new("as_of", &as_of))
                 .query(&progenitor_client::QueryParam::new("cursor", &cursor))
                 .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
                 .query(&progenitor_client::QueryParam::new("email", &email))
@@ -13741,6 +15355,324 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_persons_ndjson",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => Ok(ResponseValue::stream(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_changes`]
+    ///
+    /// [`Client::cohorts_changes`]: super::Client::cohorts_changes
+    #[derive(Debug, Clone)]
+    pub struct CohortsChanges<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        wait: Result<Option<i64>, String>,
+    }
+    impl<'a> CohortsChanges<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                from: Ok(None),
+                limit: Ok(None),
+                wait: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows. Values above 10,000 are reduced to 10,000.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `wait`. Number of seconds to wait for a first row, if there is none yet.
+        pub fn wait<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.wait = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for wait failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ChangePage>, Error<types::Error>> {
+            let Self { client, project_id, id, cursor, from, limit, wait } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let wait = wait.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/changes/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("wait", &wait))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_changes",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_changes_sse`]
+    ///
+    /// [`Client::cohorts_changes_sse`]: super::Client::cohorts_changes_sse
+    #[derive(Debug, Clone)]
+    pub struct CohortsChangesSse<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        from: Result<Option<::std::string::String>, String>,
+        last_event_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> CohortsChangesSse<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                cursor: Ok(None),
+                from: Ok(None),
+                last_event_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `cursor`. The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `from`. Where to begin without a cursor.
+        /// - `now`, the default: with the next change. The response has no results and a cursor.
+        /// - `start`: with all members, as `entered` with the cause `snapshot`.
+        /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+        pub fn from<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.from = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for from failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `last_event_id`.
+        pub fn last_event_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.last_event_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for last_event_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/changes.sse`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<ByteStream>, Error<types::Error>> {
+            let Self { client, project_id, id, cursor, from, last_event_id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let from = from.map_err(Error::InvalidRequest)?;
+            let last_event_id = last_event_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/changes.sse", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            if let Some(value) = last_event_id {
+                header_map.append("Last-Event-ID", value.to_string().try_into()?);
+            }
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("from", &from))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_changes_sse",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

@@ -41,6 +41,44 @@
 //! # }
 //! ```
 //!
+//! Is a person a member, and why? What would a draft change?
+//!
+//! ```no_run
+//! use cohorts_client::{Client, types};
+//! use serde_json::json;
+//!
+//! # async fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let why = client
+//!     .cohorts_explain_retrieve()
+//!     .project_id("@current")
+//!     .id(5)
+//!     .distinct_id("ana")
+//!     .send()
+//!     .await?;
+//! println!("a member: {}, until {:?}", why.member, why.changes_at);
+//! for criterion in &why.criteria {
+//!     println!("{}: {}", criterion.path, criterion.holds);
+//! }
+//!
+//! let draft: types::CohortFilters = serde_json::from_value(json!({
+//!     "properties": {"type": "AND", "values": [
+//!         {"type": "person", "key": "plan", "operator": "exact", "value": "trial"},
+//!     ]},
+//! }))?;
+//! let body = types::CohortPreviewRequest::builder()
+//!     .filters(draft)
+//!     .compare_to(5);
+//! let preview = client
+//!     .cohorts_preview()
+//!     .project_id("@current")
+//!     .body(body)
+//!     .send()
+//!     .await?;
+//! println!("{:?}", preview.compared);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Enums in responses are open: a value that this version does not know is the variant `Other`, with its text.
 //!
 //! ```
@@ -57,22 +95,44 @@
 //!
 //! The client also reads responses of PostHog. The fields that only this service sends are `Option`s.
 //!
+//! The changes of a cohort are a stream that waits for further ones, and continues where it was if the connection fails.
+//!
+//! ```no_run
+//! # use cohorts_client::{Client, is_cursor_expired};
+//! # use futures::TryStreamExt;
+//! # async fn example(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let call = client.cohorts_changes().project_id("@current").id(5);
+//! let changes = call.from("start").stream();
+//! let mut changes = std::pin::pin!(changes);
+//! while let Some(change) = changes.try_next().await? {
+//!     println!("{} {:?}", change.change, change.person.distinct_ids);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`verify_webhook`] checks the signature of a message that a webhook of the service has sent.
+//!
 //! A call fails with [`Error`]. An error response of the service is [`Error::ErrorResponse`] with a [`types::Error`].
 #![warn(missing_docs)]
 
+mod changes;
 mod download;
 mod nullable;
 mod paging;
 mod person_id;
 mod upload;
+mod webhook;
 
 #[rustfmt::skip]
 #[allow(clippy::all, clippy::unwrap_used, reason = "generated; its style is the generator's")]
 mod generated;
 
+pub use changes::is_cursor_expired;
 pub use generated::*;
 pub use nullable::Nullable;
 pub use person_id::PersonId;
+pub use webhook::{WebhookError, WebhookHeaders, verify_webhook, verify_webhook_at};
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ mod times;
 mod wide;
 
 pub(crate) use bitmap::{from_sorted, intersection, select};
-pub(crate) use column::RowMatches;
+pub(crate) use column::{RowMatches, RowValues};
 pub use events::{EventBlock, EventBlockBuilder};
 pub use property::{PropertyBlock, PropertyBlockBuilder};
 pub use times::{TimeSpan, TimesBlock};

@@ -31,7 +31,9 @@ mod wanted;
 
 pub use advance::Advance;
 pub use changes::Changes;
+pub(crate) use definitions::PlannedSlots;
 pub use definitions::{Definition, Definitions};
+pub(crate) use next::first_value;
 pub use pass::{Needs, Pass};
 pub use source::{ChangeSource, DateColumn, DateQuery, LogSpan, VersionSpan};
 pub use state::{EvaluationState, Fingerprint, FullReason, Position, SEMANTICS, Settings};

@@ -8,6 +8,7 @@
 mod behavior;
 mod cache;
 mod events;
+mod evidence;
 mod references;
 mod rows;
 
@@ -19,7 +20,7 @@ use crate::condition::Condition;
 use crate::interrupt::Meter;
 use crate::plan::{Criterion, Plan, RowTest, Tree};
 use crate::source::Source;
-use crate::window::Range;
+use crate::window::{Moment, Range};
 
 pub use cache::LeafCache;
 
@@ -28,7 +29,7 @@ const UNION_OPERANDS: usize = 32;
 
 /// The persons of a leaf. `None` means that the leaf refers to a cohort that does not exist, or
 /// that is part of a loop: it matches no person, even if it is negated.
-type LeafResult = Option<Arc<RoaringBitmap>>;
+pub(crate) type LeafResult = Option<Arc<RoaringBitmap>>;
 
 impl Plan {
     /// Returns the ordinals of the members.
@@ -309,6 +310,17 @@ impl<'a, S: Source> Evaluation<'a, S> {
             RowTest::Time(comparison, instant) => RowTest::Time(*comparison, *instant),
         }))
     }
+}
+
+/// The persons of a cohort that a plan of this moment refers to. `None` means that the cohort does
+/// not exist, or is part of a loop.
+pub(crate) fn referenced<S: Source>(
+    source: &S,
+    id: i64,
+    moment: &Moment,
+) -> Result<LeafResult, S::Error> {
+    let cache = LeafCache::default();
+    references::members(source, &cache, &source.persons()?, id, moment)
 }
 
 /// Counts where a tree has each leaf. Persons of row tests are trees of their own.

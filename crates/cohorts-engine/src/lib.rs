@@ -5,11 +5,12 @@
 //!
 //! 1. [`Filter::parse`] turns JSON into a tree of criteria.
 //! 2. [`plan()`](plan::plan) resolves the tree for one [`Moment`]: windows become instants, and
-//!    operators become predicates. [`plan_query`] does the same for the query of a static cohort.
+//!    operators become predicates. [`plan_query`] does the same for a query.
 //! 3. [`Plan::evaluate`] reads blocks from a [`Source`]; each leaf yields a bitmap, and AND, OR and
 //!    NOT combine them.
 //!
-//! The module [`delta`] advances the members of many cohorts by what has changed since.
+//! The module [`delta`] advances the members of many cohorts by what has changed since, and the
+//! module [`explain`] says why one person is a member.
 //!
 //! The crate does no I/O and reads no clock: the moment and the data are arguments. All instants
 //! are microseconds since the Unix epoch, UTC. Every limit on input and work is listed in the
@@ -97,6 +98,7 @@
 #![warn(missing_docs)]
 
 mod block;
+pub mod calendar;
 pub mod chunks;
 mod condition;
 pub mod condition_type;
@@ -104,6 +106,7 @@ mod date;
 pub mod delta;
 mod error;
 mod eval;
+pub mod explain;
 pub mod filter;
 mod interrupt;
 pub mod kind;

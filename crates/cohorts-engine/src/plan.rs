@@ -12,6 +12,7 @@ mod slots;
 
 pub(crate) use behavioral::Count;
 pub use criterion::Dependencies;
+pub(crate) use criterion::properties as row_properties;
 pub(crate) use criterion::{
     Behavior, Criterion, EventSource, GroupTest, RowCriterion, RowTest, Target,
 };

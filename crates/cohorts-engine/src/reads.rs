@@ -4,6 +4,7 @@
 //! time and change no result.
 
 use crate::filter::{BehavioralLeaf, Filter, Leaf, Name};
+use crate::plan::{Criterion, Plan};
 use crate::source::{Action, ActionStep};
 
 /// The columns that a filter reads, in the order of the filter and with duplicates.
@@ -44,6 +45,35 @@ impl Reads {
             }
         }
         Ok(reads)
+    }
+
+    /// The columns that a plan of a query reads. Cohorts that the query refers to are not included.
+    pub fn of_query(plan: &Plan) -> Reads {
+        let mut reads = Reads::default();
+        for criterion in &plan.leaves {
+            match criterion {
+                Criterion::Property { key, .. } => reads.properties.push(key.clone()),
+                Criterion::Rows(rows) => {
+                    let properties = Vec::from_iter(rows.properties());
+                    let read = |event| EventRead {
+                        event,
+                        properties: properties.clone(),
+                    };
+                    match rows.condition.event_names() {
+                        Some(names) => {
+                            reads.events.extend(names.into_iter().map(Some).map(read));
+                        }
+                        None => reads.events.push(read(None)),
+                    }
+                }
+                // A query has no criteria of behaviour.
+                Criterion::Behavior { .. }
+                | Criterion::DistinctId(_)
+                | Criterion::CreatedAt(_)
+                | Criterion::Cohort(_) => {}
+            }
+        }
+        reads
     }
 }
 
@@ -96,6 +126,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_query_reads_the_properties_of_conditions_and_aggregates() {
+        let text = "SELECT person_id FROM events WHERE event IN ('x', 'y') AND properties.at = 1 \
+                    AND person.properties.plan = 'pro' GROUP BY person_id HAVING sum(properties.amount) > 5 \
+                    UNION SELECT person_id FROM events WHERE properties.z = 1";
+        let query = json!({"kind": "HogQLQuery", "query": text});
+        let plan = crate::plan_query(&query, &crate::Moment::utc(0)).unwrap();
+        let reads = Reads::of_query(&plan);
+        let read = |event: Option<&str>, properties: &[&str]| EventRead {
+            event: event.map(str::to_owned),
+            properties: properties.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        assert_eq!(reads.properties, ["plan"]);
+        assert_eq!(
+            reads.events,
+            [
+                read(Some("x"), &["amount", "at"]),
+                read(Some("y"), &["amount", "at"]),
+                read(None, &["z"]),
+            ]
+        );
+    }
 
     #[test]
     fn properties_and_events_are_read_with_the_steps_of_actions() {

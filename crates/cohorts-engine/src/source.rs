@@ -9,10 +9,14 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use crate::FilterError;
 use crate::block::{EventBlock, PropertyBlock, TimeSpan, TimesBlock};
 use crate::filter::Filter;
 use crate::interrupt::Interrupt;
+use crate::plan::{Plan, plan, plan_query};
+use crate::window::Moment;
 
 /// The data of one project.
 ///
@@ -108,6 +112,23 @@ pub enum Reference {
     Members(Arc<RoaringBitmap>),
     /// The filter of a dynamic cohort. It is evaluated at the same moment.
     Filter(Filter),
+    /// The query of a dynamic cohort, as [`plan_query`] takes it. It is evaluated at the same moment.
+    Query(Value),
+}
+
+impl Reference {
+    /// Makes a plan of a dynamic cohort for the moment `at`; `None` for a static cohort.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`plan`](plan()) or [`plan_query`].
+    pub fn plan(&self, at: &Moment) -> Option<Result<Plan, FilterError>> {
+        match self {
+            Reference::Members(_) => None,
+            Reference::Filter(filter) => Some(plan(filter, at)),
+            Reference::Query(query) => Some(plan_query(query, at)),
+        }
+    }
 }
 
 /// A named set of events. An event belongs to an action if it matches any of the steps.
@@ -145,5 +166,5 @@ pub struct ActionProperty {
     pub operator: Option<String>,
     /// The value to compare the property with.
     #[serde(default)]
-    pub value: Option<serde_json::Value>,
+    pub value: Option<Value>,
 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use bigdecimal::BigDecimal;
 use serde_json::Value;
 
 /// A stored value, borrowed. Texts and doubles need no JSON value.
@@ -148,6 +149,16 @@ impl Number {
         }
     }
 
+    /// The number as a decimal. A fraction is the shortest decimal that reads as its double, which is
+    /// the decimal as written if that has at most 15 digits.
+    pub fn to_decimal(self) -> BigDecimal {
+        match self {
+            Number::Whole(whole) => whole.into(),
+            // The text of a finite double is a decimal.
+            Number::Float(float) => format!("{float:e}").parse().unwrap_or_default(),
+        }
+    }
+
     /// The double that equals the number; `None` if there may be none.
     pub fn as_double(self) -> Option<f64> {
         match self {
@@ -219,6 +230,24 @@ mod tests {
         }
         for value in [json!(true), json!([1]), json!(null), json!({})] {
             assert!(Number::of(&value).is_none(), "{value}");
+        }
+    }
+
+    #[test]
+    fn fractions_are_the_decimals_as_written() {
+        let decimal = |value: Value| Number::of(&value).unwrap().to_decimal().to_string();
+        for (value, text) in [
+            (json!(0.1), "0.1"),
+            (json!("33.33"), "33.33"),
+            (json!(-2.50), "-2.5"),
+            (json!(1e-7), "1E-7"),
+            (json!(u64::MAX), "18446744073709551615"),
+        ] {
+            assert_eq!(decimal(value.clone()), text, "{value}");
+        }
+        for double in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 123_456.789e30] {
+            let text = decimal(json!(double));
+            assert_eq!(text.parse(), Ok(double), "{double:e}");
         }
     }
 

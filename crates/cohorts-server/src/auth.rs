@@ -18,6 +18,16 @@ use cohorts_store::{Conn, Lane, ProjectId, Store};
 /// The scope that includes all others.
 pub const EVERY_SCOPE: &str = "*";
 
+/// The hash of a key. It is never shown.
+#[derive(Clone)]
+struct KeyHash(Vec<u8>);
+
+impl std::fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyHash")
+    }
+}
+
 /// The authenticated caller of an operation, and the project of the call.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -29,6 +39,9 @@ pub struct Caller {
     /// The projects that the key may access; `None` is all projects.
     pub projects: Option<Vec<ProjectId>>,
     scopes: Vec<String>,
+    /// The scopes that the operation requires.
+    required: Vec<&'static str>,
+    hash: KeyHash,
 }
 
 impl Caller {
@@ -40,7 +53,15 @@ impl Caller {
             project,
             projects: None,
             scopes: vec![EVERY_SCOPE.to_owned()],
+            required: Vec::new(),
+            hash: KeyHash(Vec::new()),
         }
+    }
+
+    /// Fails if the key does not have the scopes that an operation requires.
+    fn with_scopes(self, required: Vec<&'static str>) -> Result<Self, Error> {
+        required.iter().try_for_each(|scope| self.require(scope))?;
+        Ok(Self { required, ..self })
     }
 
     /// Fails if the key does not have the scope.
@@ -108,9 +129,24 @@ pub async fn authorize(
     let project = request.match_info().get("project_id").map(str::to_owned);
     let scopes = operation.required_scopes(request);
     let read = move |conn: &mut Conn| {
-        let caller = authenticate(conn, &credentials, project.as_deref())?;
-        scopes.iter().try_for_each(|scope| caller.require(scope))?;
-        Ok(caller)
+        let hash = KeyHash(hash(&credentials.key));
+        let caller = authenticate(conn, hash, credentials.source, project.as_deref())?;
+        caller.with_scopes(scopes)
+    };
+    blocking::read(&store.in_lane(Lane::Authorization), read).await
+}
+
+/// Checks the key of a caller again, during a long response.
+///
+/// # Errors
+///
+/// Fails if the key does not allow the operation any more.
+pub async fn check_again(store: &Store, caller: &Caller) -> Result<(), Error> {
+    let (hash, scopes) = (caller.hash.clone(), caller.required.clone());
+    let project = caller.project.id.to_string();
+    let read = move |conn: &mut Conn| {
+        let caller = authenticate(conn, hash, CredentialSource::Header, Some(&project))?;
+        caller.with_scopes(scopes).map(drop)
     };
     blocking::read(&store.in_lane(Lane::Authorization), read).await
 }
@@ -118,14 +154,15 @@ pub async fn authorize(
 /// Scopes are checked later, so an unknown project is a 404 for every valid key.
 fn authenticate(
     conn: &mut Conn,
-    credentials: &Credentials,
+    hash: KeyHash,
+    source: CredentialSource,
     project: Option<&str>,
 ) -> Result<Caller, Error> {
     let id = project.filter(|project| *project != "@current");
     // Text that is not a number is an unknown project.
     let id = id.map(|id| id.parse().unwrap_or(0));
-    let access = keys::access(conn, &hash(&credentials.key), id)?;
-    let access = access.ok_or_else(|| invalid_key(credentials.source))?;
+    let access = keys::access(conn, &hash.0, id)?;
+    let access = access.ok_or_else(|| invalid_key(source))?;
     record_key_use(conn, &access);
     let project = match (access.project, project) {
         (Some(project), _) => project,
@@ -148,6 +185,8 @@ fn authenticate(
         project,
         projects: projects.map(|ids| ids.into_iter().map(ProjectId).collect()),
         scopes: access.scopes,
+        required: Vec::new(),
+        hash,
     })
 }
 

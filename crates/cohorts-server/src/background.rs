@@ -2,19 +2,24 @@
 
 mod replaceable;
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cohorts_store::Lane;
 
-use crate::calculation::{Calculator, Turns};
+use crate::calculation::{Calculator, Leases, LivePasses, Turns};
 use crate::upkeep::{HistoryLimits, Upkeep, WorkerWatch};
 use replaceable::Replaceable;
 
 /// The fewest and the most threads that calculate. With two, a long calculation does not stop all others.
 const MIN_WORKERS: usize = 2;
 const MAX_WORKERS: usize = 4;
+/// The threads that make passes. With two, a long pass of a project does not stop those of all others.
+const PASS_THREADS: usize = 2;
+/// How often hints of other processes are read.
+const LEASE_TICK: Duration = Duration::from_millis(25);
 /// How often a thread looks for work without a signal.
 const TICK: Duration = Duration::from_secs(1);
 /// A run of the upkeep that takes longer during an outage of a worker of Citus waits for that worker.
@@ -35,7 +40,10 @@ impl WorkerSignal {
 }
 
 /// The background threads. They end when all [`WorkerSignal`]s are gone.
-pub struct Workers(Vec<JoinHandle<()>>);
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    passes: Arc<LivePasses>,
+}
 
 impl Workers {
     pub fn start(
@@ -71,17 +79,42 @@ impl Workers {
         let (sender, signals) = mpsc::sync_channel(1);
         threads.push(watch(calculator, upkeep, signals)?);
         senders.push(sender);
-        Ok((Self(threads), WorkerSignal(senders)))
+        let passes = Arc::new(LivePasses::new(&calculator.store, &calculator.metrics));
+        passes.signal().open();
+        for _ in 0..PASS_THREADS {
+            let (passes, delay) = (Arc::clone(&passes), calculator.freshness);
+            let delay = delay.to_std().unwrap_or_default();
+            let thread = thread::Builder::new().name("passes".to_owned());
+            threads.push(thread.spawn(move || passes.run(delay))?);
+        }
+        let (sender, signals) = mpsc::sync_channel(1);
+        threads.push(keep_leases(&passes, signals)?);
+        senders.push(sender);
+        Ok((Self { threads, passes }, WorkerSignal(senders)))
     }
 
     /// Waits until the running calculations have ended. All signals must be gone, or about to go.
     pub fn join(self) {
-        for thread in self.0 {
+        for thread in self.threads {
             if thread.join().is_err() {
                 log::error!("a background thread had panicked");
             }
         }
+        self.passes.release();
     }
+}
+
+/// Keeps the leases of live projects. When the service ends, the passes end too.
+fn keep_leases(passes: &Arc<LivePasses>, signals: Receiver<()>) -> std::io::Result<JoinHandle<()>> {
+    let (mut leases, writes) = (Leases::new(passes), passes.signal());
+    let work = move || {
+        while signals.recv_timeout(LEASE_TICK) != Err(RecvTimeoutError::Disconnected) {
+            leases.tick();
+        }
+        writes.close();
+    };
+    let thread = thread::Builder::new().name("leases".to_owned());
+    thread.spawn(work)
 }
 
 fn upkeep(calculator: &Calculator, limits: HistoryLimits, signals: Receiver<()>) -> Replaceable {

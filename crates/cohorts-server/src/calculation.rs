@@ -9,6 +9,7 @@
 //! next project.
 
 mod claimed;
+mod live;
 mod publish;
 mod turns;
 
@@ -28,6 +29,7 @@ use cohorts_store::{Error as StoreError, ProjectId, Store};
 use roaring::RoaringBitmap;
 
 use claimed::{ClaimedJobs, Plans, Started};
+pub use live::{Leases, LivePasses, tell_services};
 use publish::publish;
 pub use turns::Turns;
 
@@ -51,6 +53,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
 /// The longest pause. A cohort that fails again and again is still calculated once a day.
 const MAX_BACK_OFF: TimeDelta = TimeDelta::days(1);
+/// A calculated cohort that no pass includes by then is calculated again.
+const JOIN_LIMIT: TimeDelta = TimeDelta::seconds(60);
 /// The pause after a transient failure, such as an unavailable database: from the shortest, doubling, to the longest.
 const PAUSES: RangeInclusive<TimeDelta> = TimeDelta::seconds(5)..=TimeDelta::seconds(120);
 
@@ -127,7 +131,7 @@ pub fn moment(project: &Project, micros: i64) -> anyhow::Result<Moment> {
 pub struct Calculator {
     pub store: IndexedStore,
     pub metrics: Metrics,
-    /// How long the members of a cohort count as current.
+    /// How long a write waits before a pass begins.
     pub freshness: TimeDelta,
 }
 
@@ -187,6 +191,7 @@ impl Calculator {
         let project = project.ok_or(index::IndexError::ProjectNotFound)?;
         let time = Utc::now();
         let now = moment(&project, time.timestamp_micros()).map_err(StoreError::from)?;
+        let settings = live::settings_of(&project, time);
         let leaves = plan_all(jobs, &now)?;
         let cache = &store.caches.index;
         let mut failure = None;
@@ -196,11 +201,16 @@ impl Calculator {
                 let snapshot = snapshot.with_time_limit(TIME_LIMIT);
                 let evaluated = Evaluated {
                     at: time,
-                    due_at: (!cohort.definition.is_static).then_some(time + self.freshness),
+                    due_at: (!cohort.definition.is_static).then_some(time + JOIN_LIMIT),
                     seen_seq: snapshot.seq(),
                 };
-                let result = members_of(&snapshot, &plans, &leaves, &mut checked)
-                    .and_then(|members| Ok(publish(store, &cohort, started, members, evaluated)?));
+                let evaluation = live::evaluation_of(&cohort, &snapshot, &now, &settings);
+                let result =
+                    members_of(&snapshot, &plans, &leaves, &mut checked).and_then(|members| {
+                        let published =
+                            publish(store, &cohort, started, members, evaluated, evaluation);
+                        Ok(published?)
+                    });
                 if let Err(cause) = result {
                     failure = Some(Failure::from(cause));
                     break;

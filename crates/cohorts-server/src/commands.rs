@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod distribute;
 pub mod doctor;
+pub mod explain;
 pub mod import;
 pub mod keys;
 mod output;

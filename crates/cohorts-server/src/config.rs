@@ -42,7 +42,7 @@ pub struct Config {
     pub wrong_keys_per_minute: u32,
     /// The memory limit, in bytes, of the in-memory indexes.
     pub index_memory: u64,
-    /// How long the members of a dynamic cohort count as current.
+    /// How long a write waits before the members of cohorts are brought up to date.
     pub freshness: TimeDelta,
     /// How long entries of the activity log are kept.
     pub activity_retention: HistoryRetention,
@@ -92,7 +92,7 @@ impl FromStr for HistoryRetention {
 }
 
 /// The default of [`Config::freshness`].
-pub const FRESHNESS: TimeDelta = TimeDelta::seconds(60);
+pub const FRESHNESS: TimeDelta = TimeDelta::zero();
 /// The default of [`Config::wrong_keys_per_minute`].
 const WRONG_KEYS_PER_MINUTE: u32 = 60;
 const SLOW: Duration = Duration::from_secs(1);
@@ -277,9 +277,9 @@ pub struct WorkArgs {
     /// Cache size in MiB [default: a quarter of RAM]
     #[arg(long, value_name = "MIB", env = "COHORTS_MEMORY")]
     memory: Option<u32>,
-    /// Refresh interval of cohorts, in seconds
-    #[arg(long, value_name = "SECONDS", env = "COHORTS_FRESHNESS", default_value_t = 60,
-        value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    /// How many seconds a change waits before it shows in cohorts
+    #[arg(long, value_name = "SECONDS", env = "COHORTS_FRESHNESS", default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(0..=86_400))]
     freshness: u32,
     /// How many days entries of the activity log are kept, such as `730d`, or `all`
     #[arg(

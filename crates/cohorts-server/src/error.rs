@@ -50,11 +50,15 @@ pub enum Error {
     ProjectNotFound,
     /// The person in the body does not exist in the project.
     PersonNotFound,
+    /// The change log no longer has the changes from which a reader continues.
+    CursorExpired,
     MethodNotAllowed {
         method: String,
         allow: &'static str,
     },
     NotAcceptable,
+    /// The change log no longer has the members of the time `as_of`.
+    AsOfExpired,
     TooLarge {
         limit: usize,
     },
@@ -82,6 +86,8 @@ pub enum Error {
     Locked,
     /// The body of the request did not arrive in time.
     BodyTimedOut,
+    /// A newer request of the same key has replaced this one, or its client has gone.
+    Superseded,
     /// The share of a caller, or of all callers, in one kind of work is used up.
     ShareFull(ShareFull),
     /// The memory of requests is used up.
@@ -144,6 +150,11 @@ impl Error {
         matches!(self, Self::Unavailable | Self::Locked)
     }
 
+    /// Whether the key does not allow the operation, or no such project exists.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self.class().status, 401 | 403 | 404)
+    }
+
     fn class(&self) -> ErrorClass {
         use ErrorType::*;
         let class = |status, type_, code| ErrorClass {
@@ -160,8 +171,10 @@ impl Error {
             Self::NotFound | Self::ProjectNotFound | Self::PersonNotFound => {
                 class(404, InvalidRequest, "not_found")
             }
+            Self::CursorExpired => class(410, InvalidRequest, "cursor_expired"),
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
+            Self::AsOfExpired => class(410, InvalidRequest, "as_of_expired"),
             // SDKs send smaller batches after 413.
             Self::TooLarge { .. } | Self::TooManyEvents => {
                 class(413, InvalidRequest, "request_too_large")
@@ -169,6 +182,7 @@ impl Error {
             Self::UnsupportedMediaType { .. } => {
                 class(415, InvalidRequest, "unsupported_media_type")
             }
+            Self::Superseded => class(429, ThrottledError, "superseded"),
             Self::Throttled { .. } => class(429, ThrottledError, "throttled"),
             Self::NotStored { .. } => class(507, ServerError, "not_stored"),
             Self::TimedOut | Self::Locked | Self::BodyTimedOut => {
@@ -178,7 +192,7 @@ impl Error {
             Self::OverBudget => class(503, ServerError, "capacity"),
             // SDKs send captures again after 503, and not all of them after 429.
             Self::ShareFull(ShareFull {
-                owner: Some(ShareOwner::Project(_)),
+                owner: Some(ShareOwner::Project(_) | ShareOwner::Key(_)),
                 ..
             }) => class(429, ThrottledError, "busy"),
             Self::Overloaded | Self::ProjectOverloaded | Self::ShareFull(_) => {
@@ -209,6 +223,7 @@ impl Error {
             Self::ShareFull(full) => {
                 let owner = match full.owner {
                     Some(ShareOwner::Project(_)) => " of this project",
+                    Some(ShareOwner::Key(_)) => " of this key",
                     Some(ShareOwner::Peer(_)) => " from this address",
                     None => "",
                 };
@@ -218,6 +233,7 @@ impl Error {
             Self::TimedOut => IndexError::TimedOut.to_string(),
             Self::Loading(progress) => IndexError::Loading(*progress).to_string(),
             Self::OverBudget => IndexError::OverBudget.to_string(),
+            Self::Superseded => IndexError::Stopped.to_string(),
             error => error.fixed_detail().to_owned(),
         }
     }
@@ -228,9 +244,15 @@ impl Error {
             Self::NotFound => "Not found.",
             Self::ProjectNotFound => "Project not found.",
             Self::PersonNotFound => "Person with this UUID does not exist in the cohort's team",
+            Self::CursorExpired => {
+                "The changes after the cursor do not exist any more; begin again with `from=start`."
+            }
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
             Self::Locked => {
                 "Another change of the same data did not end in time; try again in a moment."
+            }
+            Self::AsOfExpired => {
+                "The change log does not have the members of that time. Send a later `as_of`."
             }
             Self::BodyTimedOut => "The request body did not arrive in time.",
             Self::Overloaded => "The service is overloaded; try again in a moment.",
@@ -286,6 +308,7 @@ impl ResponseError for Error {
         let ErrorClass { type_, code, .. } = self.class();
         let attr = match self {
             Self::Validation { attr, .. } => attr.clone().map(logging::truncated),
+            Self::AsOfExpired => Some("as_of".to_owned()),
             _ => None,
         };
         let mut response = HttpResponse::build(self.status_code());
@@ -403,6 +426,7 @@ impl From<IndexError> for Error {
             IndexError::Loading(progress) => Self::Loading(progress),
             IndexError::OverBudget => Self::OverBudget,
             IndexError::ProjectNotFound => Self::ProjectNotFound,
+            IndexError::Stopped => Self::Superseded,
             IndexError::Uncalculable(error) => Self::whole(error.detail),
         }
     }

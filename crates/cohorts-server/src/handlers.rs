@@ -12,6 +12,7 @@ use cohorts_api::{Api, BodyMemory, Credentials, Operation, Rejection, RequestHea
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
 use crate::error::Error;
+use crate::feed::ChangeWatch;
 use crate::index::IndexedStore;
 use crate::ingest::GroupCommit;
 use crate::metrics::Metrics;
@@ -25,6 +26,7 @@ mod activity;
 mod activity_log;
 mod admission;
 mod capture;
+mod changes;
 mod cohorts;
 mod formula;
 #[cfg(fuzzing)]
@@ -41,14 +43,17 @@ mod uploads;
 
 pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
-pub use cohorts::static_from_file;
+pub use cohorts::{MembershipQuestion, static_from_file};
 use links::Links;
+pub use lookup::PersonId;
 
 /// The state that all handlers share. Clones share everything.
 #[derive(Clone)]
 pub struct Service {
     pub store: IndexedStore,
     pub signal: WorkerSignal,
+    /// Wakes readers of feeds.
+    pub changes: ChangeWatch,
     pub metrics: Metrics,
     pub group_commit: GroupCommit,
     pub memory: RequestMemory,

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a resource.
 
+use std::future::pending;
 use std::io;
 use std::net::TcpListener;
 use std::sync::mpsc;
@@ -13,11 +14,13 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{Compat, Next, from_fn};
+use actix_web::rt::signal::unix::{SignalKind, signal};
 use actix_web::{App, Error as ActixError, HttpServer, rt, web};
 use anyhow::bail;
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use rustls::ServerConfig;
 
+use crate::client_socket;
 use crate::config::Config;
 use crate::error::ErrorCode;
 use crate::handlers::Service;
@@ -179,9 +182,21 @@ pub fn start(
     let (handle_signals, with_console) = (config.handle_signals, config.console);
     let run = move || {
         rt::System::new().block_on(async move {
+            let changes = service.changes.clone();
+            rt::spawn(
+                changes
+                    .clone()
+                    .poll(cohorts_store::Store::clone(&service.store)),
+            );
             let routes = routes(&service, page, with_console);
             drop(service);
             let server = server(routes, listener, tls, handle_signals)?;
+            if handle_signals {
+                rt::spawn(async move {
+                    terminated().await;
+                    changes.stop();
+                });
+            }
             // The send fails only if the starting thread has ended.
             let _ = sender.send(server.handle());
             server.await
@@ -194,6 +209,17 @@ pub fn start(
             Ok(result) => bail!("the HTTP server did not start: {result:?}"),
             Err(_) => bail!("the HTTP server panicked"),
         },
+    }
+}
+
+/// Returns at the signal that ends the service. Waiting readers of feeds end then, so that they do not delay it.
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => drop(terminate.recv().await),
+        Err(cause) => {
+            log::warn!("streams end only when the service has stopped: {cause}");
+            pending().await
+        }
     }
 }
 
@@ -213,7 +239,8 @@ fn server(
     let mut server = HttpServer::new(app)
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .client_request_timeout(HEADER_TIMEOUT)
-        .max_connections(MAX_CONNECTIONS);
+        .max_connections(MAX_CONNECTIONS)
+        .on_connect(client_socket::remember);
     if !handle_signals {
         server = server.disable_signals();
     }

@@ -16,13 +16,15 @@ mod actions;
 mod advance;
 pub mod background;
 mod cache;
+mod changed;
 pub mod checkpoint;
 pub mod columns;
 pub mod distinct_ids;
 mod events;
 mod live;
 mod load;
-mod memory;
+pub mod memory;
+pub mod person;
 mod project;
 pub mod ranking;
 pub mod read;
@@ -30,12 +32,15 @@ pub mod references;
 pub mod registry;
 pub mod segments;
 pub mod snapshot;
+pub mod stop;
 #[cfg(test)]
 mod tests;
 
 use background::{BackgroundLoads, LoadProgress};
 use distinct_ids::DistinctIdCache;
 use registry::IndexCache;
+
+use crate::signals::Signals;
 
 /// Why the index could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,9 @@ pub enum IndexError {
     OverBudget,
     #[error("Project not found.")]
     ProjectNotFound,
+    /// Another thread has stopped the reader.
+    #[error("A newer preview of the same API key has replaced this one.")]
+    Stopped,
     /// The plan refers to a cohort that cannot be calculated.
     #[error(transparent)]
     Uncalculable(FilterError),
@@ -105,11 +113,12 @@ impl Default for Caches {
     }
 }
 
-/// The store, together with the caches that follow its log. Clones share everything.
+/// The store, together with the caches that follow its log, and the signals of its writers. Clones share everything.
 #[derive(Clone)]
 pub struct IndexedStore {
     store: Store,
     pub caches: Arc<Caches>,
+    pub signals: Signals,
 }
 
 impl IndexedStore {
@@ -117,6 +126,7 @@ impl IndexedStore {
         Self {
             store,
             caches: Arc::default(),
+            signals: Signals::default(),
         }
     }
 
@@ -125,6 +135,7 @@ impl IndexedStore {
         Self {
             store: self.store.in_lane(lane),
             caches: Arc::clone(&self.caches),
+            signals: self.signals.clone(),
         }
     }
 }

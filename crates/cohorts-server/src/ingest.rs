@@ -128,18 +128,24 @@ fn commit_part<'a, I: Iterator<Item = &'a Item>>(
     retried(Error::is_transient, || {
         let mut batch = WriteBatch::new(store, project, items());
         let failed = match batch.commit(attempt) {
-            Ok(committed) => return Ok(committed),
+            Ok(committed) => {
+                store.signals.written(project);
+                return Ok(committed);
+            }
             Err(failed) => failed,
         };
         match failed {
             // Merged persons change static cohorts, so the project is locked first, and everything is one transaction.
-            Failed::MustLockProject => batch
-                .commit(Attempt {
+            Failed::MustLockProject => {
+                let committed = batch.commit(Attempt {
                     in_halves: false,
                     locks_project: true,
                     ..attempt
-                })
-                .map_err(Error::from),
+                });
+                store.signals.changed(project);
+                store.signals.written(project);
+                committed.map_err(Error::from)
+            }
             failed => Err(failed.into()),
         }
     })

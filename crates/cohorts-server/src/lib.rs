@@ -18,9 +18,11 @@ mod auth;
 mod background;
 mod blocking;
 mod calculation;
+mod client_socket;
 pub mod commands;
 pub mod config;
 mod error;
+mod feed;
 mod handlers;
 mod http;
 mod index;
@@ -32,6 +34,7 @@ mod path_compat;
 mod peer;
 mod rate_limit;
 mod shares;
+mod signals;
 mod upkeep;
 
 pub use admin::{Admin, CreatedKey, CreatedProject, Days, EventRetention, KeyGrant, ListedKey};
@@ -49,6 +52,7 @@ use background::{WorkerSignal, Workers};
 use calculation::Calculator;
 use cohorts_postgres::Postgres;
 use cohorts_store::{Lane, ProjectId, Store};
+use feed::ChangeWatch;
 use handlers::{RequestMemory, Service, UploadDisk, WorkShares};
 use http::{Offer, Page};
 use index::IndexedStore;
@@ -111,6 +115,7 @@ pub struct Server {
     uses_tls: bool,
     calculator: Calculator,
     page: Page,
+    changes: ChangeWatch,
     handle: ServerHandle,
     http: JoinHandle<std::io::Result<()>>,
     workers: Option<Workers>,
@@ -151,9 +156,11 @@ impl Server {
         let group_commit = GroupCommit::new(config.request_memory / 4);
         let writers = Writers::start(&data.store, &metrics, group_commit.clone());
         let writers = writers.context("the group-commit threads cannot be started")?;
+        let changes = ChangeWatch::new(data.store.signals.changes.clone());
         let service = Service {
             store: data.store.in_lane(Lane::Requests),
             signal,
+            changes: changes.clone(),
             group_commit,
             memory: RequestMemory::new(config.request_memory),
             shares: WorkShares::default(),
@@ -175,6 +182,7 @@ impl Server {
             uses_tls: config.tls.is_some(),
             calculator,
             page,
+            changes,
             handle,
             http,
             workers,
@@ -205,6 +213,7 @@ impl Server {
 
     /// Ends the service: takes no new requests, finishes those under way and the calculation under way.
     pub fn stop(self) -> anyhow::Result<()> {
+        self.changes.stop();
         rt::System::new().block_on(self.handle.stop(true));
         self.wait()
     }

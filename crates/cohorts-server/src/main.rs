@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use cohorts_server::commands::{demo, distribute, doctor, import, keys, projects, purge, serve};
+use cohorts_server::commands::{
+    demo, distribute, doctor, explain, import, keys, projects, purge, serve,
+};
 use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
 use cohorts_server::{Config, Data, Days, EventRetention, KeyGrant, log_to_stderr};
 
@@ -63,6 +65,29 @@ enum Command {
         #[command(flatten)]
         database: DatabaseArgs,
     },
+    /// Explain whether a person is a member of a cohort, and why
+    ///
+    /// Prints a tree of the criteria with what was found in the data of the person. The service may run meanwhile.
+    #[command(group = ArgGroup::new("person").required(true).args(["distinct_id", "person_id"]))]
+    Explain {
+        /// Id of the project
+        #[arg(long, value_name = "ID")]
+        project: i64,
+        /// Id of the cohort
+        #[arg(long, value_name = "ID")]
+        cohort: i64,
+        /// A distinct id of the person
+        #[arg(long)]
+        distinct_id: Option<String>,
+        /// Id of the person
+        #[arg(long, value_name = "UUID")]
+        person_id: Option<String>,
+        /// Print the JSON of the API
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
     /// Distribute the tables of persons and events over the workers of a Citus cluster
     ///
     /// The operator's guide describes the set-up of the cluster. Requests wait or fail while the tables are copied, so stop
@@ -82,6 +107,9 @@ enum Command {
     ///
     /// A deleted cohort can be restored until it is purged. With it go its members, calculations, uploads and entries of
     /// the activity log. Cohorts that remaining cohorts refer to are kept and named. The service may run meanwhile.
+    ///
+    /// The ids of persons who were deleted before are forgotten too, together with the changes that name them: the change
+    /// log then begins after these, and its readers with older positions begin again.
     Purge {
         /// How many days ago a cohort was deleted at least, such as `30d`
         #[arg(long, value_name = "DAYS", default_value = "30d")]
@@ -278,6 +306,20 @@ fn run(command: Command) -> anyhow::Result<()> {
             demo::run(demo::Size { persons, events }, once, config)
         }
         Command::Doctor { repair, database } => doctor::run(&open(&database)?, repair),
+        Command::Explain {
+            project,
+            cohort,
+            distinct_id,
+            person_id,
+            json,
+            database,
+        } => {
+            let person = explain::PersonArgument {
+                distinct_id,
+                person_id,
+            };
+            explain::run(&open(&database)?, project, cohort, person, json)
+        }
         Command::Distribute { database } => distribute::run(&open(&database)?),
         Command::Project(command) => run_project(command),
         Command::Key(command) => run_key(command),

@@ -37,6 +37,12 @@ pub struct Metrics {
     change_log_bytes: IntGauge,
     change_log_limit: IntGauge,
     erasures: IntGauge,
+    live_cohorts: IntGaugeVec,
+    fallen_cohorts: IntCounterVec,
+    passes: IntCounter,
+    touched_persons: IntCounter,
+    event_to_member: Histogram,
+    expiry_lag: Histogram,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
     exposing: Arc<Mutex<()>>,
@@ -172,13 +178,43 @@ impl Metrics {
                 "cohorts_erasures_pending",
                 "Deleted persons that are still in checkpoints.",
             )?,
+            live_cohorts: IntGaugeVec::new(
+                Opts::new(
+                    "cohorts_live",
+                    "Dynamic cohorts, by whether each pass of their project includes them.",
+                ),
+                &["live"],
+            )?,
+            fallen_cohorts: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_full_evaluations_total",
+                    "Live cohorts that were handed over to a full calculation, by reason.",
+                ),
+                &["reason"],
+            )?,
+            passes: IntCounter::new(
+                "cohorts_passes_total",
+                "Passes over the live cohorts of a project.",
+            )?,
+            touched_persons: IntCounter::new(
+                "cohorts_touched_persons_total",
+                "Persons that passes evaluated for at least one cohort.",
+            )?,
+            event_to_member: Histogram::with_opts(seconds(
+                "cohorts_event_to_member_seconds",
+                "Time from the first write that a pass includes to the publication of the members.",
+            )?)?,
+            expiry_lag: Histogram::with_opts(seconds(
+                "cohorts_expiry_lag_seconds",
+                "Time from the instant at which time alone changes a cohort to the publication.",
+            )?)?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 21] = [
+        let collectors: [Box<dyn Collector>; 27] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -199,6 +235,12 @@ impl Metrics {
             Box::new(metrics.change_log_bytes.clone()),
             Box::new(metrics.change_log_limit.clone()),
             Box::new(metrics.erasures.clone()),
+            Box::new(metrics.live_cohorts.clone()),
+            Box::new(metrics.fallen_cohorts.clone()),
+            Box::new(metrics.passes.clone()),
+            Box::new(metrics.touched_persons.clone()),
+            Box::new(metrics.event_to_member.clone()),
+            Box::new(metrics.expiry_lag.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for collector in collectors {
@@ -247,6 +289,36 @@ impl Metrics {
     /// Sets the number of deleted persons that are still in checkpoints.
     pub fn erasures(&self, pending: i64) {
         self.erasures.set(pending);
+    }
+
+    /// Sets the numbers of dynamic cohorts that passes include, and of the others.
+    pub fn live(&self, live: i64, others: i64) {
+        for (label, count) in [("true", live), ("false", others)] {
+            self.live_cohorts.with_label_values(&[label]).set(count);
+        }
+    }
+
+    /// Counts a pass and the persons that it evaluated.
+    pub fn pass(&self, touched: u64) {
+        self.passes.inc();
+        self.touched_persons.inc_by(touched);
+    }
+
+    /// Counts a live cohort that needs a full calculation.
+    pub fn fallen(&self, reason: &str) {
+        self.fallen_cohorts.with_label_values(&[reason]).inc();
+    }
+
+    /// Records the time from a write to the publication of the members.
+    pub fn published(&self, since_write: Option<Duration>) {
+        if let Some(time) = since_write {
+            self.event_to_member.observe(time.as_secs_f64());
+        }
+    }
+
+    /// Records the time from the instant of an expiry to the publication of the members.
+    pub fn expired(&self, lag: Duration) {
+        self.expiry_lag.observe(lag.as_secs_f64());
     }
 
     pub fn failed(&self, code: &str) {

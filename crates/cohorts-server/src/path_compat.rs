@@ -42,7 +42,13 @@ fn resolved(uri: &Uri, accept: &str) -> Option<Uri> {
     let full = with_project(&path);
     let (stem, suffix) = without_suffix(&full);
     let query = uri.query().unwrap_or_default();
-    let file = is_person_list(stem).then(|| file_format(suffix, query, accept));
+    let file = if is_person_list(stem) {
+        Some(chosen_format(&PERSON_FILES, suffix, query, accept))
+    } else if is_feed(stem) {
+        Some(chosen_format(&STREAMS, suffix, query, accept))
+    } else {
+        None
+    };
     let path = match file.flatten() {
         Some(format) => Cow::Owned(format!("{}.{format}", stem.trim_end_matches('/'))),
         None => Cow::Borrowed(stem),
@@ -69,11 +75,13 @@ fn resolved(uri: &Uri, accept: &str) -> Option<Uri> {
 
 /// The path without the format at its end, and the format.
 fn without_suffix(path: &str) -> (&str, Option<&'static str>) {
-    let found = ["json", "csv", "ndjson"].into_iter().find_map(|format| {
-        let bare = path.strip_suffix('/').unwrap_or(path);
-        let stem = bare.strip_suffix(format)?.strip_suffix('.')?;
-        (path.starts_with(PROJECTS) && !stem.ends_with('/')).then_some((stem, Some(format)))
-    });
+    let found = ["json", "csv", "ndjson", "sse"]
+        .into_iter()
+        .find_map(|format| {
+            let bare = path.strip_suffix('/').unwrap_or(path);
+            let stem = bare.strip_suffix(format)?.strip_suffix('.')?;
+            (path.starts_with(PROJECTS) && !stem.ends_with('/')).then_some((stem, Some(format)))
+        });
     found.unwrap_or((path, None))
 }
 
@@ -84,9 +92,35 @@ fn is_person_list(path: &str) -> bool {
     matches!(parts[..], [_, "persons"] | [_, "cohorts", _, "persons"])
 }
 
-/// The format of the requested file; `None` for JSON and for unknown formats. The suffix of the path precedes the last
+/// Whether the path is a feed of changes, which is also offered as a stream.
+fn is_feed(path: &str) -> bool {
+    let below = path.strip_prefix(PROJECTS).unwrap_or_default();
+    let parts: Vec<&str> = below.trim_end_matches('/').split('/').collect();
+    matches!(
+        parts[..],
+        [_, "cohorts", "changes"] | [_, "cohorts", _, "changes"]
+    )
+}
+
+/// A format other than JSON, with its media types.
+type Format = (&'static str, &'static [&'static str]);
+
+/// The formats of lists of persons.
+const PERSON_FILES: [Format; 2] = [
+    ("csv", &["text/csv", "text/*"]),
+    ("ndjson", &["application/x-ndjson"]),
+];
+/// The formats of feeds of changes.
+const STREAMS: [Format; 1] = [("sse", &["text/event-stream", "text/*"])];
+
+/// The format that the request chooses; `None` for JSON and for unknown formats. The suffix of the path precedes the last
 /// `format` of the query, and that the first known type in `Accept`.
-fn file_format(suffix: Option<&str>, query: &str, accept: &str) -> Option<&'static str> {
+fn chosen_format(
+    formats: &[Format],
+    suffix: Option<&str>,
+    query: &str,
+    accept: &str,
+) -> Option<&'static str> {
     let parameter = parse(query.as_bytes())
         .filter(|(name, _)| name == "format")
         .last();
@@ -94,20 +128,27 @@ fn file_format(suffix: Option<&str>, query: &str, accept: &str) -> Option<&'stat
         .map(|(_, format)| format)
         .filter(|format| !format.is_empty());
     match suffix.or(parameter.as_deref()) {
-        Some("csv") => Some("csv"),
-        Some("ndjson") => Some("ndjson"),
-        Some(_) => None,
-        None => accept.split(',').find_map(accepted_format).flatten(),
+        Some(name) => formats
+            .iter()
+            .map(|(format, _)| *format)
+            .find(|format| *format == name),
+        None => {
+            let mut ranges = accept.split(',');
+            ranges
+                .find_map(|range| accepted_format(formats, range))
+                .flatten()
+        }
     }
 }
 
-/// The format of a file that a media range includes. `Some(None)` is JSON.
-fn accepted_format(range: &str) -> Option<Option<&'static str>> {
+/// The format that a media range includes. `Some(None)` is JSON.
+fn accepted_format(formats: &[Format], range: &str) -> Option<Option<&'static str>> {
     let range = range.split(';').next().unwrap_or_default().trim();
-    match range.to_ascii_lowercase().as_str() {
-        "text/csv" | "text/*" => Some(Some("csv")),
-        "application/x-ndjson" => Some(Some("ndjson")),
-        "application/json" | "application/*" | "*/*" => Some(None),
+    let range = range.to_ascii_lowercase();
+    let format = formats.iter().find(|(_, types)| types.contains(&&*range));
+    match (&*range, format) {
+        (_, Some((format, _))) => Some(Some(format)),
+        ("application/json" | "application/*" | "*/*", None) => Some(None),
         _ => None,
     }
 }

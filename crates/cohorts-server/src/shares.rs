@@ -18,6 +18,8 @@ use tokio::time::timeout;
 pub enum ShareOwner {
     /// A project.
     Project(ProjectId),
+    /// The key with this id.
+    Key(i64),
     /// The address of a client without a known project.
     Peer(IpAddr),
 }

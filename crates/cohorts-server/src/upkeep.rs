@@ -12,6 +12,7 @@ mod watch;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
+use cohorts_store::live::{self, LiveCounts};
 use cohorts_store::{Error, Store, keys, queue};
 
 use crate::calculation::Calculator;
@@ -35,7 +36,6 @@ pub struct Upkeep {
     counts: Counts,
     changes: ChangeKeeper,
     eraser: Eraser,
-    due_checked: Instant,
     /// `None` before the first time.
     tidied: Option<Instant>,
 }
@@ -49,25 +49,16 @@ impl Upkeep {
             counts: Counts::default(),
             changes: ChangeKeeper::new(limits.changes),
             eraser: Eraser::default(),
-            due_checked: Instant::now(),
             tidied: None,
         }
     }
 
     /// Runs the tasks that are due. A failed task is logged and runs again at its next time.
     pub fn run(&mut self) {
-        let Calculator {
-            store,
-            freshness,
-            metrics,
-        } = &self.calculator;
-        let quarter = freshness.to_std().unwrap_or_default() / 4;
-        if self.due_checked.elapsed() >= quarter.min(INTERVAL) {
-            self.due_checked = Instant::now();
-            let checked = due::check_due_cohorts(store, *freshness);
-            report("due cohorts were not checked, will retry", checked);
-            report("waiting cohorts were not counted", self.count_waiting());
-        }
+        let Calculator { store, metrics, .. } = &self.calculator;
+        let requested = due::request_due_cohorts(store);
+        report("due cohorts were not requested, will retry", requested);
+        report("cohorts were not counted", self.count_cohorts());
         let erased = self.eraser.run(store, metrics);
         report("deleted persons were not erased, will retry", erased);
         let is_tidying = self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL);
@@ -95,12 +86,15 @@ impl Upkeep {
         }
     }
 
-    fn count_waiting(&self) -> Result<(), Error> {
+    fn count_cohorts(&self) -> Result<(), Error> {
         let store: &Store = &self.calculator.store;
         let now = Utc::now();
-        let backlog = queue::backlog(&mut *store.connection()?, now)?;
+        let conn = &mut *store.connection()?;
+        let backlog = queue::backlog(conn, now)?;
         let longest = (backlog.waiting_since).map_or(TimeDelta::zero(), |since| now - since);
         self.calculator.metrics.waiting(backlog.count, longest);
+        let LiveCounts { live, behind } = live::counts(conn)?;
+        self.calculator.metrics.live(live, behind);
         Ok(())
     }
 }

@@ -11,9 +11,12 @@ mod check;
 mod chunks;
 pub mod compact;
 mod delta;
+mod entered;
 mod feed;
 mod heads;
+mod named;
 mod past;
+mod positions;
 pub mod retention;
 mod rows;
 pub mod sizes;
@@ -23,18 +26,23 @@ mod tests;
 mod write;
 
 pub use check::{LogFinding, check, gaps, restart};
-pub use chunks::prune;
+pub use chunks::{prune, prune_all};
 pub use delta::MemberDelta;
+pub use entered::{Entered, last_entered};
 pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snapshot};
 pub use heads::{ChangeHead, heads, total_bytes};
-pub use past::{as_of, delta_since, replay};
+pub use named::{PersonPurge, plan_purge, purge};
+pub use past::{as_of, delta_since, persons_as_of, replay};
+pub use positions::{is_same_log, position_at};
 pub use rows::ChangeRow;
 pub use write::{
     MemberEdit, NewMembers, StagedMembers, StaticCohort, edit, publish, remove_persons, stage,
 };
 
 #[cfg(test)]
-pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE};
+pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE, PRUNE_ALL};
+#[cfg(test)]
+pub(crate) use entered::SLICES_OF_CHUNK;
 #[cfg(test)]
 pub(crate) use rows::{NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED};
 #[cfg(test)]

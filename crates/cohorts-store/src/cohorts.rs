@@ -16,7 +16,7 @@ use crate::definition::Definition;
 use crate::keys::Teammate;
 use crate::pages::{PageIds, RowSize, in_order, octet_length};
 use crate::schema::{cohorts, teammates};
-use crate::{CohortId, Conn, JsonText, ProjectId, Result, like_pattern};
+use crate::{CohortId, Conn, ProjectId, Result, like_pattern};
 
 /// A row of `cohorts`.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -60,18 +60,23 @@ pub struct Cohort {
     pub seen_seq: i64,
     /// Whether the criteria, or what they refer to, have changed since the last calculation.
     pub criteria_changed: bool,
+    /// Whether each pass of the project includes the cohort; see [`crate::live`].
+    pub is_live: bool,
 }
 
 impl Cohort {
-    /// The plans that select the members at a moment: the criteria of a dynamic cohort, or the pending fills of a static
-    /// cohort.
+    /// The plans that select the members at a moment: the criteria or the query of a dynamic cohort, or the pending fills
+    /// of a static cohort.
     ///
     /// # Errors
     ///
     /// Fails if the criteria or the query cannot be planned, for example because a time zone rule has no such instant.
     pub fn plans(&self, at: &Moment) -> Result<Vec<Plan>, FilterError> {
+        if !self.definition.is_static {
+            return Ok(vec![self.definition.rule()?.plan(at)?]);
+        }
         let mut plans = Vec::new();
-        if !self.definition.is_static || self.fill_pending_criteria {
+        if self.fill_pending_criteria {
             plans.push(plan(self.definition.filter()?, at)?);
         }
         if let Some(query) = &self.definition.query
@@ -172,33 +177,18 @@ pub fn definitions(
     Ok(rows.into_iter().collect())
 }
 
-/// A live cohort with filters that may refer to other cohorts.
-#[derive(Clone, Debug, Queryable)]
-pub struct ReferringCohort {
-    /// The id of the cohort.
-    pub id: i64,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its filters.
-    pub filters: JsonText,
-}
-
-/// The live cohorts of the project with filters that may refer to other cohorts, sorted by id.
+/// The ids and definitions of the project's live cohorts that may refer to other cohorts, sorted by id.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn referring(conn: &mut Conn, project: ProjectId) -> Result<Vec<ReferringCohort>> {
+pub fn referring(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i64, Definition)>> {
     Ok(cohorts::table
         .filter(cohorts::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(may_refer_to_cohorts())
         .order(cohorts::id)
-        .select((
-            cohorts::id,
-            cohorts::name,
-            cohorts::filters.assume_not_null(),
-        ))
+        .select((cohorts::id, Definition::as_select()))
         .load(conn)?)
 }
 
@@ -389,6 +379,19 @@ pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<Row
     Ok(sizes.collect())
 }
 
+/// Those of `ids` that are cohorts of the project, also deleted ones, in any order.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn existing(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<i64>> {
+    Ok(cohorts::table
+        .filter(cohorts::project_id.eq(project.0))
+        .filter(cohorts::id.eq_any(ids))
+        .select(cohorts::id)
+        .load(conn)?)
+}
+
 /// The project's cohorts `ids`, in the order of `ids`.
 ///
 /// # Errors
@@ -469,7 +472,7 @@ pub fn dynamic_definitions(conn: &mut Conn, project: ProjectId) -> Result<Vec<(i
     Ok(live_dynamic(project).select(definition).load(conn)?)
 }
 
-/// The definitions of the project's dynamic cohorts, also of deleted ones, with filters that may refer to other cohorts.
+/// The definitions of the project's dynamic cohorts, also of deleted ones, that may refer to other cohorts.
 ///
 /// # Errors
 ///
@@ -495,11 +498,13 @@ fn live_dynamic<'a>(project: ProjectId) -> cohorts::BoxedQuery<'a, Pg> {
         .into_boxed()
 }
 
-/// Whether the text of the filters contains `"cohort"`, as every reference to a cohort does.
+/// Whether the text of the filters, or of the query of a dynamic cohort, contains what every reference to a cohort does.
 #[diesel::dsl::auto_type]
 pub(crate) fn may_refer_to_cohorts() -> _ {
-    let text: diesel::dsl::Cast<cohorts::filters, Nullable<Text>> = cohorts::filters.cast();
-    text.like("%\"cohort\"%")
+    let filters: diesel::dsl::Cast<cohorts::filters, Nullable<Text>> = cohorts::filters.cast();
+    let query: diesel::dsl::Cast<cohorts::query, Nullable<Text>> = cohorts::query.cast();
+    let by_query = diesel::dsl::not(cohorts::is_static).and(query.ilike("%cohort%"));
+    filters.like("%\"cohort\"%").or(by_query)
 }
 
 /// Replaces the definition of a cohort.

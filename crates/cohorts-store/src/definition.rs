@@ -1,13 +1,16 @@
 //! What a caller decides about a cohort. A definition parses its criteria once, on first use.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
+use chrono::Utc;
 use cohorts_engine::condition_type::ConditionFlags;
+use cohorts_engine::delta;
 use cohorts_engine::filter::has_criteria;
 use cohorts_engine::legacy::filters_from_groups;
-use cohorts_engine::{Filter, FilterError};
+use cohorts_engine::{Filter, FilterError, Moment};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 
@@ -24,7 +27,7 @@ pub struct DefinitionRow {
     pub description: String,
     groups: JsonText,
     filters: Option<JsonText>,
-    /// A query that fills a static cohort.
+    /// A query that fills a static cohort, or selects the members of a dynamic one.
     pub query: Option<JsonText>,
     /// Whether the cohort is deleted. It can be restored.
     pub deleted: bool,
@@ -160,6 +163,34 @@ impl Definition {
             .get_or_init(|| Filter::parse_stored(&self.criteria()?.parse()));
         filter.as_ref().map_err(Clone::clone)
     }
+
+    /// The query that selects the members of a dynamic cohort. Criteria take precedence over a query.
+    pub fn live_query(&self) -> Option<&JsonText> {
+        let query = self.query.as_ref().filter(|_| !self.is_static)?;
+        self.filter().is_ok_and(Filter::is_empty).then_some(query)
+    }
+
+    /// The filter or the query that selects the members of a dynamic cohort.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the criteria are not a filter.
+    pub fn rule(&self) -> Result<delta::Definition, FilterError> {
+        match self.live_query() {
+            Some(query) => Ok(delta::Definition::Query(query.parse())),
+            None => self.filter().cloned().map(delta::Definition::Filter),
+        }
+    }
+
+    /// The cohorts that the members of a dynamic cohort depend on directly. A static cohort has none, because its
+    /// criteria are not evaluated again.
+    pub fn cohort_references(&self) -> BTreeSet<i64> {
+        let rule = (!self.is_static).then(|| self.rule().ok()).flatten();
+        // The moment changes no reference.
+        let now = Moment::utc(Utc::now().timestamp_micros());
+        let ids = rule.map(|rule| rule.cohort_references(&now));
+        ids.unwrap_or_default().into_iter().collect()
+    }
 }
 
 impl DefinitionRow {
@@ -222,6 +253,28 @@ mod tests {
         JsonText(format!(
             r#"{{"properties": {{"type": "OR", "values": [{{"type": "person", "key": "plan", "operator": "exact", "value": "{value}"}}]}}}}"#
         ))
+    }
+
+    #[test]
+    fn a_query_is_the_rule_of_a_dynamic_cohort_without_criteria() {
+        let query =
+            r#"{"kind": "HogQLQuery", "query": "SELECT id FROM persons WHERE id IN COHORT 7"}"#;
+        let mut definition = Definition::from(DefinitionRow {
+            query: Some(JsonText(query.to_owned())),
+            ..DefinitionRow::default()
+        });
+        assert!(matches!(definition.rule(), Ok(delta::Definition::Query(_))));
+        assert_eq!(Vec::from_iter(definition.cohort_references()), [7]);
+        definition.set_filters(Some(filters("pro")));
+        assert!(matches!(
+            definition.rule(),
+            Ok(delta::Definition::Filter(_))
+        ));
+        assert!(definition.cohort_references().is_empty());
+        definition.set_filters(None);
+        definition.is_static = true;
+        assert_eq!(definition.live_query(), None);
+        assert!(definition.cohort_references().is_empty());
     }
 
     #[test]

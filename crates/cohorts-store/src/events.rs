@@ -322,7 +322,7 @@ pub fn delete_of_persons(
     }
     let mut from = Some(start_of_day(i64::MIN).date_naive());
     while let Some(first) = from {
-        let days = next_days(conn, shard_key, first)?;
+        let days = next_days(conn, shard_key, first, DAYS_AT_ONCE)?;
         diesel::sql_query(DELETE_OF_PERSONS)
             .bind::<sql_types::BigInt, _>(shard_key.0)
             .bind::<sql_types::Array<sql_types::Date>, _>(&days)
@@ -363,8 +363,14 @@ pub(crate) const DELETE_OF_PERSONS: &str = "\
     where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day \
     returning e.ordinal, e.event, e.day";
 
-/// Consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty at the end.
-fn next_days(conn: &mut Conn, shard_key: ShardKey, from: NaiveDate) -> Result<Vec<NaiveDate>> {
+/// At most `limit` consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty
+/// at the end.
+pub(crate) fn next_days(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    from: NaiveDate,
+    limit: usize,
+) -> Result<Vec<NaiveDate>> {
     let later = events::table
         .filter(events::shard_key.eq(shard_key.0))
         .filter(events::day.ge(from));
@@ -374,7 +380,7 @@ fn next_days(conn: &mut Conn, shard_key: ShardKey, from: NaiveDate) -> Result<Ve
     let (Some(first), Some(end)) = ends else {
         return Ok(Vec::new());
     };
-    let days = first.iter_days().take(DAYS_AT_ONCE);
+    let days = first.iter_days().take(limit);
     Ok(days.take_while(|day| *day <= end).collect())
 }
 

@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, changes, columns, distribution, events, health, history, members, migrate,
-    persons, purge, queue, scan, segments,
+    ProjectId, activity, changes, columns, distribution, events, health, hints, history, live,
+    members, migrate, person_events, persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -83,6 +83,7 @@ fn families() -> Vec<Family> {
                 ("segments::NEXT_NAME", segments::NEXT_NAME),
                 ("segments::CROWDED_DAYS", segments::CROWDED_DAYS),
                 ("events::HAS_FROM", events::HAS_FROM),
+                ("person_events::OF_PERSON", person_events::OF_PERSON),
                 ("scan::EVENTS", scan::EVENTS),
                 ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
                 ("scan::WHOLE_EVENTS", scan::WHOLE_EVENTS),
@@ -99,6 +100,12 @@ fn families() -> Vec<Family> {
                 ("history::TIMES", history::TIMES),
                 ("purge::DELETED_BEFORE", purge::DELETED_BEFORE),
                 ("queue::PUBLISH_REMOVALS", queue::PUBLISH_REMOVALS),
+                ("live::PUBLISH_LIVE", live::PUBLISH_LIVE),
+                ("live::JOIN", live::JOIN),
+                ("live::RENEW", live::RENEW),
+                ("live::STAMPS", live::STAMPS),
+                ("hints::LISTEN", hints::LISTEN),
+                ("hints::NOTIFY", hints::NOTIFY),
             ],
         ),
         Family::new("keys", &[]).with(
@@ -117,10 +124,12 @@ fn families() -> Vec<Family> {
                 ("changes::CLEAR_SLICES", changes::CLEAR_SLICES),
                 ("changes::UNPUBLISHED", changes::UNPUBLISHED),
                 ("changes::PRUNE", changes::PRUNE),
+                ("changes::PRUNE_ALL", changes::PRUNE_ALL),
                 ("changes::DELETE_CHUNKS", changes::DELETE_CHUNKS),
                 ("changes::DELETE_SLICES", changes::DELETE_SLICES),
                 ("changes::NEWEST_OF_COHORTS", changes::NEWEST_OF_COHORTS),
                 ("changes::OF_COHORTS", changes::OF_COHORTS),
+                ("changes::SLICES_OF_CHUNK", changes::SLICES_OF_CHUNK),
                 ("changes::VERSION_SLICES", changes::VERSION_SLICES),
             ],
         ),

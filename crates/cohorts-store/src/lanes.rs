@@ -63,8 +63,9 @@ impl Lane {
             Self::Authorization => 4,
             // Each of 4 group-commit threads needs one. An import needs three for each commit.
             Self::Writers => 12,
-            // Each of 4 calculations needs one to read and one to publish. The rest is for heartbeats and upkeep.
-            Self::Background => 10,
+            // Each of 4 calculations needs one to read and one to publish. The rest is for 2 passes, leases, heartbeats and
+            // upkeep.
+            Self::Background => 14,
             Self::Readiness | Self::Workers => 1,
         }
     }
@@ -99,9 +100,9 @@ impl Lane {
     }
 }
 
-/// The most connections that one process opens.
+/// The most connections that one process opens: those of all lanes, and one that receives notifications.
 pub const MAX_CONNECTIONS: u32 = {
-    let (mut sum, mut nth) = (0, 0);
+    let (mut sum, mut nth) = (1, 0);
     while nth < Lane::ALL.len() {
         sum += Lane::ALL[nth].size();
         nth += 1;

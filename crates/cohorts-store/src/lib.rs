@@ -28,15 +28,18 @@ pub mod frames;
 #[cfg(test)]
 mod golden;
 pub mod health;
+pub mod hints;
 pub mod history;
 mod json;
 pub mod keys;
 mod lanes;
+pub mod live;
 pub mod members;
 mod migrate;
 pub mod ordinals;
 pub mod outages;
 pub mod pages;
+pub mod person_events;
 pub mod persons;
 #[cfg(test)]
 mod plans;
@@ -112,6 +115,7 @@ impl ProjectId {
 /// Clones share everything. Each clone takes its connections from one lane.
 #[derive(Clone)]
 pub struct Store {
+    url: Arc<str>,
     lanes: Lanes,
     lane: Lane,
     /// Person ordinals that this process has reserved and not used yet.
@@ -153,6 +157,7 @@ impl Store {
         )?;
         let lane = Lane::Background;
         Ok(Self {
+            url: Arc::from(url),
             lanes: Lanes::open(url, &statements, lane)?,
             lane,
             ordinals: Arc::default(),

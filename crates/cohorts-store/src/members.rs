@@ -42,6 +42,33 @@ pub fn read(
     Ok(chunks::join(&bitmaps.collect::<Result<Vec<_>, _>>()?))
 }
 
+/// Whether a person is a member of a cohort as of a version.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if the chunk cannot be decoded; fails if the database fails.
+pub fn contains(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: CohortId,
+    version: i64,
+    ordinal: u32,
+) -> Result<bool> {
+    let chunk: Option<Vec<u8>> = member_chunks::table
+        .filter(member_chunks::shard_key.eq(shard_key.0))
+        .filter(member_chunks::cohort_id.eq(cohort.0))
+        .filter(member_chunks::chunk.eq(i64::from(chunks::chunk_of(ordinal))))
+        .filter(member_chunks::version.le(version))
+        .order(member_chunks::version.desc())
+        .select(member_chunks::members)
+        .first(conn)
+        .optional()?;
+    match chunk {
+        Some(bytes) => Ok(decode(cohort.0, &bytes)?.contains(ordinal)),
+        None => Ok(false),
+    }
+}
+
 pub(crate) fn decode(cohort: i64, bytes: &[u8]) -> Result<RoaringBitmap> {
     chunks::decode(bytes)
         .map_err(|cause| StoreError::Corrupt(format!("members of cohort {cohort}: {cause}")))

@@ -45,6 +45,11 @@ fn with_keepalives(url: &str) -> String {
     all
 }
 
+/// Opens a connection that notices a lost server.
+pub(crate) fn establish(url: &str) -> ConnectionResult<PgConnection> {
+    PgConnection::establish(&with_keepalives(url))
+}
+
 /// Time limits that the database enforces on each connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimeLimits {
@@ -108,7 +113,7 @@ impl ManageConnection for Manager {
     type Error = diesel::r2d2::Error;
 
     fn connect(&self) -> Result<Managed, Self::Error> {
-        let conn = PgConnection::establish(&with_keepalives(&self.url));
+        let conn = establish(&self.url);
         let mut conn = conn.map_err(diesel::r2d2::Error::ConnectionError)?;
         request_english(&mut conn);
         let limited = self.limits.set(&mut conn);

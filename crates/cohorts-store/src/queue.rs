@@ -23,59 +23,23 @@ pub use edits::publish_edit;
 pub(crate) use edits::{lock_members, publish_removals};
 pub use returned::{give_back, postpone};
 
-/// A cohort that is due for a check.
-#[derive(Clone, Debug, Queryable)]
-pub struct DueCohort {
-    /// The cohort.
-    pub cohort: Cohort,
-    /// The sequence number of the log up to which its members are complete.
-    pub seen_seq: i64,
-}
-
-/// At most `limit` idle cohorts that are due at `now`, the longest overdue first.
+/// The ids of at most `limit` idle cohorts that no pass includes and that are due at `now`, the longest overdue first.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn due(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<DueCohort>> {
+pub fn due(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<i64>> {
     Ok(cohorts::table
         .filter(diesel::dsl::not(cohorts::deleted))
         .filter(diesel::dsl::not(cohorts::is_static).or(has_pending_fill()))
-        .filter(diesel::dsl::not(cohorts::is_calculating))
+        .filter(diesel::dsl::not(
+            cohorts::is_calculating.or(cohorts::is_live),
+        ))
         .filter(cohorts::due_at.is_null().or(cohorts::due_at.le(now)))
         .order((cohorts::due_at.asc().nulls_first(), cohorts::id))
-        .select((Cohort::as_select(), cohorts::seen_seq))
+        .select(cohorts::id)
         .limit(limit)
         .load(conn)?)
-}
-
-/// Records that the members of these cohorts are still correct at `now` and complete up to `seen_seq`, and sets the time
-/// of the next check.
-///
-/// Cohorts that were calculated since they were found due are left unchanged, because their definition may have changed.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn confirm(
-    conn: &mut Conn,
-    ids: &[i64],
-    seen_seq: i64,
-    now: DateTime<Utc>,
-    due_at: DateTime<Utc>,
-) -> Result<()> {
-    let idle = cohorts::table
-        .filter(cohorts::id.eq_any(ids))
-        .filter(diesel::dsl::not(cohorts::is_calculating))
-        .filter(cohorts::due_at.is_null().or(cohorts::due_at.le(now)));
-    diesel::update(idle)
-        .set((
-            cohorts::seen_seq.eq(seen_seq),
-            cohorts::last_calculation.eq(now),
-            cohorts::due_at.eq(due_at),
-        ))
-        .execute(conn)?;
-    Ok(())
 }
 
 /// The cohorts that wait for a worker.
@@ -215,6 +179,7 @@ fn start_attempts(conn: &mut Conn, ids: &[i64], lease: TimeDelta) -> Result<Vec<
         .set((
             cohorts::attempt.eq(greatest(cohorts::attempt, cohorts::member_version) + 1),
             cohorts::lease_until.eq(Utc::now() + lease),
+            cohorts::is_live.eq(false),
         ))
         .returning(Cohort::as_returning())
         .get_results(conn)?;

@@ -3,6 +3,7 @@
 //! Large results are passed to a closure row by row, so that the caller bounds the memory.
 
 mod whole;
+pub mod written;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -73,6 +73,8 @@ diesel::table! {
         waiting_since -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
         criteria_changed -> Bool,
+        evaluation -> Nullable<Json>,
+        is_live -> Bool,
     }
 }
 
@@ -183,6 +185,19 @@ diesel::table! {
         revoked_at -> Nullable<Timestamptz>,
         expires_at -> Nullable<Timestamptz>,
         last_used_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    live_projects (project_id) {
+        project_id -> Int8,
+        owner -> Uuid,
+        host -> Text,
+        process -> Text,
+        semantics -> Int8,
+        lease_until -> Timestamptz,
+        right_as_of -> Timestamptz,
+        seq -> Int8,
     }
 }
 
@@ -363,6 +378,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     tombstones,
     key_projects,
     keys,
+    live_projects,
     log_heads,
     segments,
     member_change_slices,

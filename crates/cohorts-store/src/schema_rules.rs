@@ -12,7 +12,7 @@ use crate::migrate::INVALID_INDEXES;
 use crate::testing::TestDatabase;
 use crate::{Conn, Store};
 
-const CONTROL: [&str; 10] = [
+const CONTROL: [&str; 11] = [
     "__diesel_schema_migrations",
     "actions",
     "activities",
@@ -20,6 +20,7 @@ const CONTROL: [&str; 10] = [
     "cohorts",
     "key_projects",
     "keys",
+    "live_projects",
     "projects",
     "teammates",
     "uploads",

@@ -241,6 +241,122 @@ pub fn between(
     Ok(Tombstones::new(rows))
 }
 
+/// The row of a retired ordinal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetiredPerson {
+    /// The uuid of the person; `None` if the ordinal never had a person, or the uuid was purged.
+    pub uuid: Option<Uuid>,
+    /// The ordinal of the survivor of a merge, which may be retired too; `None` for a deletion.
+    pub merged_into: Option<i64>,
+}
+
+/// The retired ones of these ordinals.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn by_ordinals(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<HashMap<i64, RetiredPerson>> {
+    type Row = (i64, (Option<Uuid>, Option<i64>));
+    let rows: Vec<Row> = tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .filter(tombstones::ordinal.eq_any(ordinals))
+        .select((
+            tombstones::ordinal,
+            (tombstones::uuid, tombstones::merged_into),
+        ))
+        .load(conn)?;
+    let retired = |(uuid, merged_into)| RetiredPerson { uuid, merged_into };
+    let rows = rows.into_iter();
+    Ok(rows.map(|(ordinal, row)| (ordinal, retired(row))).collect())
+}
+
+/// The tombstones of these ordinals, and of the persons that they were merged into.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn of(conn: &mut Conn, shard_key: ShardKey, ordinals: &RoaringBitmap) -> Result<Tombstones> {
+    let mut rows = Vec::new();
+    let mut next: Vec<i64> = ordinals.iter().map(i64::from).collect();
+    for _ in 0..MAX_LEVELS {
+        if next.is_empty() {
+            return Ok(Tombstones::new(rows));
+        }
+        let retired = by_ordinals(conn, shard_key, &next)?;
+        next = retired.values().filter_map(|row| row.merged_into).collect();
+        rows.extend(
+            retired
+                .into_iter()
+                .map(|(ordinal, row)| (ordinal, row.merged_into)),
+        );
+    }
+    all(conn, shard_key)
+}
+
+/// The ordinals of deleted persons with a uuid in their tombstones, also of persons that were merged into deleted ones.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn deleted_with_uuid(conn: &mut Conn, shard_key: ShardKey) -> Result<RoaringBitmap> {
+    let named: Vec<i64> = tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .filter(tombstones::uuid.is_not_null())
+        .select(tombstones::ordinal)
+        .load(conn)?;
+    let tombstones = all(conn, shard_key)?;
+    let named = named
+        .into_iter()
+        .filter_map(|ordinal| ordinal.try_into().ok());
+    Ok(named
+        .filter(|ordinal| tombstones.resolve(*ordinal).is_none())
+        .collect())
+}
+
+/// Deletes the uuids of these ordinals from their tombstones.
+///
+/// # Errors
+///
+/// Fails if the database fails. It may be repeated.
+pub fn forget_uuids(conn: &mut Conn, shard_key: ShardKey, persons: &RoaringBitmap) -> Result<()> {
+    let ordinals: Vec<i64> = persons.iter().map(i64::from).collect();
+    for ordinals in ordinals.chunks(INSERT_ROWS) {
+        let rows = tombstones::table
+            .filter(tombstones::shard_key.eq(shard_key.0))
+            .filter(tombstones::ordinal.eq_any(ordinals));
+        diesel::update(rows)
+            .set(tombstones::uuid.eq(None::<Uuid>))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Replaces a uuid in the tombstones of persons that were merged into a survivor. If the survivor has moved to the ordinal of
+/// a merged person, the tombstone of its own ordinal gets the uuid that has ended.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn replace_uuid(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    survivor: i64,
+    (uuid, replacement): (Uuid, Uuid),
+) -> Result<()> {
+    let rows = tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .filter(tombstones::merged_into.eq(survivor))
+        .filter(tombstones::uuid.eq(uuid));
+    diesel::update(rows)
+        .set(tombstones::uuid.eq(replacement))
+        .execute(conn)?;
+    Ok(())
+}
+
 /// The levels of merges that are read one by one. Beyond them, all tombstones are read.
 const MAX_LEVELS: usize = 8;
 

@@ -37,6 +37,15 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
+        id: "cohorts_explain_create",
+        tag: "cohorts",
+        method: "POST",
+        path: "/api/projects/{project_id}/cohorts/explain/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
         id: "cohorts_all_activity_retrieve",
         tag: "activity",
         method: "GET",
@@ -44,6 +53,24 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["activity_log:read"],
         parameter_scopes: &[],
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "cohorts_all_changes",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/changes/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 410, 429, 5],
+    },
+    Operation {
+        id: "cohorts_all_changes_sse",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/changes.sse",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
     },
     Operation {
         id: "cohorts_retrieve",
@@ -80,6 +107,15 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["cohort:write"],
         parameter_scopes: &[],
         statuses: &[401, 403, 404, 405, 429, 5],
+    },
+    Operation {
+        id: "cohorts_explain_retrieve",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/explain/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "cohorts_activity_retrieve",
@@ -136,13 +172,22 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "cohorts_sizes",
+        tag: "cohorts",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/sizes/",
+        scopes: &["cohort:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
         id: "cohorts_persons_retrieve",
         tag: "cohorts",
         method: "GET",
         path: "/api/projects/{project_id}/cohorts/{id}/persons/",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 410, 429, 5],
     },
     Operation {
         id: "cohorts_persons_csv",
@@ -151,7 +196,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/{id}/persons.csv",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
     },
     Operation {
         id: "cohorts_persons_ndjson",
@@ -160,7 +205,25 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/{id}/persons.ndjson",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
+    },
+    Operation {
+        id: "cohorts_changes",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/changes/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 410, 429, 5],
+    },
+    Operation {
+        id: "cohorts_changes_sse",
+        tag: "changes",
+        method: "GET",
+        path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 410, 429, 5],
     },
     Operation {
         id: "cohorts_uploads",
@@ -435,7 +498,7 @@ pub trait CohortsApi: Api {
     ) -> impl Future<Output = Result<CohortsListResponse, Self::Error>>;
     /// Create a cohort.
     ///
-    /// A dynamic cohort is calculated in the background.
+    /// A dynamic cohort has `filters` or a `query`; both together give 400. It is calculated in the background.
     /// The response does not wait for the calculation: it has `is_calculating` true, and `count` is set when the calculation ends.
     ///
     /// A missing body is equivalent to an empty object. It creates a dynamic cohort without a name and without criteria.
@@ -472,6 +535,8 @@ pub trait CohortsApi: Api {
     /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
     /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     /// `POST /api/projects/{project_id}/cohorts/preview/`
     ///
@@ -483,6 +548,23 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsPreviewRequest,
     ) -> impl Future<Output = Result<CohortsPreviewResponse, Self::Error>>;
+    /// Explain whether a person matches a filter.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates a filter for one person and stores nothing. The response is that of the explanation of a saved cohort; `since` and `published` are null.
+    /// `as_of` replaces "now" in all time windows and relative dates.
+    /// The body needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    /// `POST /api/projects/{project_id}/cohorts/explain/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn cohorts_explain_create(
+        &self,
+        caller: Self::Caller,
+        request: CohortsExplainCreateRequest,
+    ) -> impl Future<Output = Result<CohortsExplainCreateResponse, Self::Error>>;
     /// Get a cohort.
     ///
     /// A deleted cohort is also returned, with `deleted` true.
@@ -501,7 +583,7 @@ pub trait CohortsApi: Api {
     ///
     /// Deprecated.
     ///
-    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values.
+    /// Equivalent to PATCH, for clients that use PUT. Fields that the body omits keep their values. A query parameter that is not listed here gives 400.
     ///
     /// `PUT /api/projects/{project_id}/cohorts/{id}/`
     ///
@@ -517,8 +599,10 @@ pub trait CohortsApi: Api {
     ///
     /// Only the fields in the body change.
     /// Every change to a dynamic cohort starts a calculation, unless the change deletes the cohort.
+    /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     /// `PATCH /api/projects/{project_id}/cohorts/{id}/`
     ///
@@ -545,6 +629,26 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsDestroyRequest,
     ) -> impl Future<Output = Result<CohortsDestroyResponse, Self::Error>>;
+    /// Explain why a person is or is not a member.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Evaluates the cohort for one person as of now. `member` is the membership at `as_of`; `published` tells whether the stored members already agree.
+    /// Each criterion has its path, whether the person meets it, and what was found: a value, the events in its time window, or the criteria of another cohort.
+    /// A static cohort has no criteria, and `found` tells when and why the person was added.
+    /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
+    ///
+    /// The service reads the rows of this person only. A person with too many events for the explanation gives 503 with the code `capacity`; use a shorter time window.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/explain/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn cohorts_explain_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: CohortsExplainRetrieveRequest,
+    ) -> impl Future<Output = Result<CohortsExplainRetrieveResponse, Self::Error>>;
     /// Copy a dynamic cohort into a new static cohort.
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
@@ -595,6 +699,26 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsUsedInRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsUsedInRetrieveResponse, Self::Error>>;
+    /// List the sizes of a cohort over time.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns one row per interval from `from` to `to`, the oldest first, at most 1,000. The interval that has begun last is part of them, as far as it has passed.
+    ///
+    /// The service records the size of a cohort with each change of its members: by the minute for a day, by the hour for 90 days, and then by the UTC day. All changes of a recorded span count in the interval in which the span begins.
+    ///
+    /// The size of a dynamic cohort before its first record is evaluated: the number of persons who match the filter of now as of the end of the interval. Events that the service has deleted are missing from it.
+    /// One response has at most 60 evaluated rows, the newest ones, and only as many as the time of a request allows. In all earlier rows, `count` is null. It is also null in the rows of a static cohort before its first record, and if the filter cannot be calculated.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/sizes/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn cohorts_sizes(
+        &self,
+        caller: Self::Caller,
+        request: CohortsSizesRequest,
+    ) -> impl Future<Output = Result<CohortsSizesResponse, Self::Error>>;
     /// List the members of a cohort.
     ///
     /// Returns the members of the last calculation; the person created last comes first.
@@ -611,7 +735,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 410, 429 or a server error.
     fn cohorts_persons_retrieve(
         &self,
         caller: Self::Caller,
@@ -629,7 +753,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
     fn cohorts_persons_csv(
         &self,
         caller: Self::Caller,
@@ -645,7 +769,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
     fn cohorts_persons_ndjson(
         &self,
         caller: Self::Caller,
@@ -684,6 +808,94 @@ pub trait ActivityApi: Api {
         caller: Self::Caller,
         request: CohortsActivityRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsActivityRetrieveResponse, Self::Error>>;
+}
+
+/// The feed of a cohort: who entered and left, when, and why.
+pub trait ChangesApi: Api {
+    /// List who entered and left the cohorts of a project.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of the cohorts in `cohort_id`, or of all cohorts of the project. Its rules are those of `cohorts_changes`.
+    /// Without `cohort_id`, the feed also has the changes of cohorts that are created later. `from=start` needs `cohort_id`, at most 20 times.
+    /// A deleted cohort has no changes while it is deleted; its earlier ones stay in the feed until it is purged.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/changes/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 410, 429 or a server error.
+    fn cohorts_all_changes(
+        &self,
+        caller: Self::Caller,
+        request: CohortsAllChangesRequest,
+    ) -> impl Future<Output = Result<CohortsAllChangesResponse, Self::Error>>;
+    /// Follow who enters and leaves the cohorts of a project.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_all_changes` as a stream. Its rules are those of `cohorts_changes_sse`.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/changes.sse`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
+    fn cohorts_all_changes_sse(
+        &self,
+        caller: Self::Caller,
+        request: CohortsAllChangesSseRequest,
+    ) -> impl Future<Output = Result<CohortsAllChangesSseResponse, Self::Error>>;
+    /// List who entered and left a cohort.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of a cohort: the persons who entered and left it, in the order of publication.
+    /// Each response has a `cursor`. The next request continues from it, and no change is lost in between, even if the service restarts.
+    ///
+    /// **How to follow a cohort.** Begin with `from=start`: its rows are the members, with the cause `snapshot`, in pages. Then come the changes since the first of these pages.
+    /// Add the person of each row with `entered`, and remove the person of each row with `left`. While `has_more` is true, request the next page at once; otherwise use `wait`.
+    /// The result is the members of the cohort.
+    ///
+    /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
+    /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
+    ///
+    /// **Persons.** A row has the person as it is now. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
+    /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.
+    ///
+    /// **Expired cursors.** Changes are stored for 90 days, unless the service is configured otherwise. If those after the cursor are deleted, or the database was restored from a backup that does not have them, the response is 410 with the code `cursor_expired`. Begin again with `from=start`.
+    ///
+    /// A cohort that was never calculated has no members yet, and then changes. A deleted cohort has no changes while it is deleted, and continues when it is restored.
+    /// The same data as a stream is the response of `cohorts_changes_sse`, and of this path with `format=sse` or with `text/event-stream` in `Accept`.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/changes/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 410, 429 or a server error.
+    fn cohorts_changes(
+        &self,
+        caller: Self::Caller,
+        request: CohortsChangesRequest,
+    ) -> impl Future<Output = Result<CohortsChangesResponse, Self::Error>>;
+    /// Follow who enters and leaves a cohort.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The feed of `cohorts_changes` as server-sent events. The stream begins with the changes after `cursor` or `from`, and then has each change when it is published.
+    /// Each event has the cursor after it as `id`, `entered` or `left` as `event`, and the row as `data`. A client that reconnects with the header `Last-Event-ID` continues after that event; the header precedes `cursor` and `from`.
+    /// The stream begins with a comment, and has one every 15 seconds without an event. An `id` comes with it, so that a client can resume also if there was no event.
+    /// If the cursor expires while the stream is open, the stream ends, and the next request gives 410.
+    /// The stream ends if the client reads too slowly, if the key expires or is revoked (within 10 seconds), and when the service stops. The client then reconnects.
+    /// A key may have 5 open streams, and a project 20; further ones give 429. If the service has too many, they give 503. `Retry-After` says when to try again. A stream counts until the service notices that its client has gone, at the next event or comment.
+    /// The key must be in the header `Authorization`. A key in the query gives 401, because the address of an open stream is visible in many places.
+    ///
+    /// `GET /api/projects/{project_id}/cohorts/{id}/changes.sse`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 410, 429 or a server error.
+    fn cohorts_changes_sse(
+        &self,
+        caller: Self::Caller,
+        request: CohortsChangesSseRequest,
+    ) -> impl Future<Output = Result<CohortsChangesSseResponse, Self::Error>>;
 }
 
 /// The list of members of a static cohort: additions, removals and uploads.
@@ -1217,7 +1429,7 @@ pub struct CohortsListQuery {
     pub search: Option<String>,
     /// ID of the user who created the cohort.
     pub created_by_id: Option<i64>,
-    /// If true, omits dynamic cohorts with a behavioral criterion, and dynamic cohorts that refer to such a cohort.
+    /// If true, omits dynamic cohorts with a behavioral criterion or a query, and dynamic cohorts that refer to such a cohort.
     pub hide_behavioral_cohorts: bool,
     /// If true, omits `filters`, `query` and `groups` from each row.
     pub basic: bool,
@@ -1408,6 +1620,69 @@ impl CohortsPreviewResponse {
     }
 }
 
+/// The path parameters of `cohorts_explain_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsExplainCreatePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl CohortsExplainCreatePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The request of `cohorts_explain_create`.
+#[derive(Debug, Clone)]
+pub struct CohortsExplainCreateRequest {
+    /// The parameters of the path.
+    pub path: CohortsExplainCreatePath,
+    /// The fields of the body.
+    pub body: types::CohortExplainRequest,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsExplainCreateRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsExplainCreatePath::read(&request)?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: COHORT_EXPLAIN_REQUEST_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::NearRefused(
+                            COHORT_EXPLAIN_REQUEST_IGNORED,
+                        ),
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_explain_create`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsExplainCreateResponse {
+    /// The explanation.
+    Status200(types::CohortExplanation),
+}
+
+impl CohortsExplainCreateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
 /// The path parameters of `cohorts_all_activity_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsAllActivityRetrievePath {
@@ -1474,6 +1749,183 @@ impl CohortsAllActivityRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_all_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl CohortsAllChangesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `cohorts_all_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesQuery {
+    /// IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    pub cohort_id: Vec<String>,
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+    /// Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    pub limit: i64,
+    /// Number of seconds to wait for a first row, if there is none yet.
+    pub wait: i64,
+}
+
+impl CohortsAllChangesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cohort_id: query.texts("cohort_id"),
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            wait: query.integer("wait", Some(0), Some(30))?.unwrap_or(0),
+        })
+    }
+}
+
+/// The request of `cohorts_all_changes`.
+#[derive(Debug, Clone)]
+pub struct CohortsAllChangesRequest {
+    /// The parameters of the path.
+    pub path: CohortsAllChangesPath,
+    /// The parameters of the query.
+    pub query: CohortsAllChangesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsAllChangesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsAllChangesPath::read(&request)?,
+            query: CohortsAllChangesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_all_changes`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsAllChangesResponse {
+    /// Changes, in the order of publication.
+    Status200(ResponseBody),
+}
+
+impl CohortsAllChangesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesSsePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl CohortsAllChangesSsePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesSseQuery {
+    /// IDs of cohorts. Repeat the parameter for several cohorts, at most 200. Absent means all cohorts of the project.
+    pub cohort_id: Vec<String>,
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+}
+
+impl CohortsAllChangesSseQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cohort_id: query.texts("cohort_id"),
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+        })
+    }
+}
+
+/// The header parameters of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsAllChangesSseHeaders {
+    /// The `id` of the last event that the client has received.
+    pub last_event_id: Option<String>,
+}
+
+impl CohortsAllChangesSseHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            last_event_id: query.text("last-event-id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_all_changes_sse`.
+#[derive(Debug, Clone)]
+pub struct CohortsAllChangesSseRequest {
+    /// The parameters of the path.
+    pub path: CohortsAllChangesSsePath,
+    /// The parameters of the query.
+    pub query: CohortsAllChangesSseQuery,
+    /// The header parameters.
+    pub headers: CohortsAllChangesSseHeaders,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsAllChangesSseRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsAllChangesSsePath::read(&request)?,
+            query: CohortsAllChangesSseQuery::read(&request)?,
+            headers: CohortsAllChangesSseHeaders::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_all_changes_sse`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsAllChangesSseResponse {
+    /// A stream of server-sent events, which does not end by itself.
+    Status200EventStream(ResponseBody),
+}
+
+impl CohortsAllChangesSseResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200EventStream(body) => body.respond(200, "text/event-stream"),
         }
     }
 }
@@ -1547,11 +1999,30 @@ impl CohortsUpdatePath {
     }
 }
 
+/// The query parameters of `cohorts_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUpdateQuery {
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    pub dry_run: Option<bool>,
+}
+
+impl CohortsUpdateQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            dry_run: query.boolean("dry_run")?,
+        })
+    }
+}
+
 /// The request of `cohorts_update`.
 #[derive(Debug, Clone)]
 pub struct CohortsUpdateRequest {
     /// The parameters of the path.
     pub path: CohortsUpdatePath,
+    /// The parameters of the query.
+    pub query: CohortsUpdateQuery,
     /// The fields of the body.
     pub body: types::PatchedCohort,
     /// The fields that only forms have; `None` for a JSON body.
@@ -1566,6 +2037,7 @@ impl CohortsUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsUpdatePath::read(&request)?,
+            query: CohortsUpdateQuery::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1621,11 +2093,30 @@ impl CohortsPartialUpdatePath {
     }
 }
 
+/// The query parameters of `cohorts_partial_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPartialUpdateQuery {
+    /// Extension of this service; not part of PostHog's API.
+    /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
+    pub dry_run: Option<bool>,
+}
+
+impl CohortsPartialUpdateQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            dry_run: query.boolean("dry_run")?,
+        })
+    }
+}
+
 /// The request of `cohorts_partial_update`.
 #[derive(Debug, Clone)]
 pub struct CohortsPartialUpdateRequest {
     /// The parameters of the path.
     pub path: CohortsPartialUpdatePath,
+    /// The parameters of the query.
+    pub query: CohortsPartialUpdateQuery,
     /// The fields of the body.
     pub body: types::PatchedCohort,
     /// The fields that only forms have; `None` for a JSON body.
@@ -1640,6 +2131,7 @@ impl CohortsPartialUpdateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPartialUpdatePath::read(&request)?,
+            query: CohortsPartialUpdateQuery::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -1724,6 +2216,79 @@ impl CohortsDestroyResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status405 => empty_response(405),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_explain_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsExplainRetrievePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsExplainRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_explain_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsExplainRetrieveQuery {
+    /// `id` of the person.
+    pub person_id: Option<String>,
+    /// A distinct ID of the person.
+    pub distinct_id: Option<String>,
+}
+
+impl CohortsExplainRetrieveQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            person_id: query.text("person_id")?,
+            distinct_id: query.text("distinct_id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_explain_retrieve`.
+#[derive(Debug, Clone)]
+pub struct CohortsExplainRetrieveRequest {
+    /// The parameters of the path.
+    pub path: CohortsExplainRetrievePath,
+    /// The parameters of the query.
+    pub query: CohortsExplainRetrieveQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsExplainRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsExplainRetrievePath::read(&request)?,
+            query: CohortsExplainRetrieveQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_explain_retrieve`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsExplainRetrieveResponse {
+    /// The explanation.
+    Status200(types::CohortExplanation),
+}
+
+impl CohortsExplainRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
         }
     }
 }
@@ -2107,6 +2672,84 @@ impl CohortsUsedInRetrieveResponse {
     }
 }
 
+/// The path parameters of `cohorts_sizes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsSizesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsSizesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_sizes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsSizesQuery {
+    /// An instant in the first interval. Absent means about 30 intervals before `to`.
+    pub from: Option<::chrono::DateTime<::chrono::Utc>>,
+    /// The end, which is not included. Absent, or later than now, means now.
+    pub to: Option<::chrono::DateTime<::chrono::Utc>>,
+    /// The length of an interval. Days, weeks and months are those of the project's time zone. A week begins on Sunday.
+    pub interval: types::CohortsSizesInterval,
+}
+
+impl CohortsSizesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            from: query.instant("from")?,
+            to: query.instant("to")?,
+            interval: query
+                .choice("interval")?
+                .unwrap_or_else(|| types::CohortsSizesInterval::Day),
+        })
+    }
+}
+
+/// The request of `cohorts_sizes`.
+#[derive(Debug, Clone)]
+pub struct CohortsSizesRequest {
+    /// The parameters of the path.
+    pub path: CohortsSizesPath,
+    /// The parameters of the query.
+    pub query: CohortsSizesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsSizesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsSizesPath::read(&request)?,
+            query: CohortsSizesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_sizes`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsSizesResponse {
+    /// The sizes.
+    Status200(types::CohortSizes),
+}
+
+impl CohortsSizesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
 /// The path parameters of `cohorts_persons_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CohortsPersonsRetrievePath {
@@ -2137,6 +2780,11 @@ pub struct CohortsPersonsRetrieveQuery {
     /// The pages contain every person who is present throughout exactly once, even if other persons are added or deleted meanwhile.
     /// If `cursor` is present, `offset` is ignored.
     pub cursor: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
@@ -2157,6 +2805,7 @@ impl CohortsPersonsRetrieveQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            as_of: query.instant("as_of")?,
             distinct_id: query.text("distinct_id")?,
             email: query.text("email")?,
             search: query.text("search")?,
@@ -2230,6 +2879,11 @@ pub struct CohortsPersonsCsvQuery {
     /// Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
     pub cursor: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
@@ -2251,6 +2905,7 @@ impl CohortsPersonsCsvQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            as_of: query.instant("as_of")?,
             distinct_id: query.text("distinct_id")?,
             email: query.text("email")?,
             search: query.text("search")?,
@@ -2324,6 +2979,11 @@ pub struct CohortsPersonsNdjsonQuery {
     /// Extension of this service; not part of PostHog's API.
     /// A cursor from `next` of a page of the same persons. The file begins with the person after that page, and `offset` is ignored.
     pub cursor: Option<String>,
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the members as published at this time, by the change log: exactly for an hour, then by the minute for a day, and then by the hour.
+    /// The persons themselves are those of now. A person who was deleted since is left out, and a person who was merged since is listed as the survivor.
+    /// A time in the future gives 400. If the change log no longer has the members of that time, the response is 410 with the code `as_of_expired`.
+    pub as_of: Option<::chrono::DateTime<::chrono::Utc>>,
     /// Returns only the person with this distinct ID (exact match).
     pub distinct_id: Option<String>,
     /// Returns only persons with this property `email`. Addresses are compared as a whole, without blanks around them and case-insensitively.
@@ -2342,6 +3002,7 @@ impl CohortsPersonsNdjsonQuery {
             limit: query.integer("limit", Some(0), None)?,
             offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
             cursor: query.text("cursor")?,
+            as_of: query.instant("as_of")?,
             distinct_id: query.text("distinct_id")?,
             email: query.text("email")?,
             search: query.text("search")?,
@@ -2382,6 +3043,183 @@ impl CohortsPersonsNdjsonResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200Ndjson(body) => body.respond(200, "application/x-ndjson"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsChangesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_changes`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesQuery {
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+    /// Maximum number of rows. Values above 10,000 are reduced to 10,000.
+    pub limit: i64,
+    /// Number of seconds to wait for a first row, if there is none yet.
+    pub wait: i64,
+}
+
+impl CohortsChangesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            wait: query.integer("wait", Some(0), Some(30))?.unwrap_or(0),
+        })
+    }
+}
+
+/// The request of `cohorts_changes`.
+#[derive(Debug, Clone)]
+pub struct CohortsChangesRequest {
+    /// The parameters of the path.
+    pub path: CohortsChangesPath,
+    /// The parameters of the query.
+    pub query: CohortsChangesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsChangesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsChangesPath::read(&request)?,
+            query: CohortsChangesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_changes`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsChangesResponse {
+    /// Changes, in the order of publication.
+    Status200(ResponseBody),
+}
+
+impl CohortsChangesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesSsePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsChangesSsePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `cohorts_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesSseQuery {
+    /// The `cursor` of an earlier response of the same feed, from which this one continues. A cursor is opaque. One of another project or of other cohorts gives 400.
+    pub cursor: Option<String>,
+    /// Where to begin without a cursor.
+    /// - `now`, the default: with the next change. The response has no results and a cursor.
+    /// - `start`: with all members, as `entered` with the cause `snapshot`.
+    /// - A time: with the changes after it. If some of them are deleted, the response is 410.
+    pub from: Option<String>,
+}
+
+impl CohortsChangesSseQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            cursor: query.text("cursor")?,
+            from: query.text("from")?,
+        })
+    }
+}
+
+/// The header parameters of `cohorts_changes_sse`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsChangesSseHeaders {
+    /// The `id` of the last event that the client has received.
+    pub last_event_id: Option<String>,
+}
+
+impl CohortsChangesSseHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            last_event_id: query.text("last-event-id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_changes_sse`.
+#[derive(Debug, Clone)]
+pub struct CohortsChangesSseRequest {
+    /// The parameters of the path.
+    pub path: CohortsChangesSsePath,
+    /// The parameters of the query.
+    pub query: CohortsChangesSseQuery,
+    /// The header parameters.
+    pub headers: CohortsChangesSseHeaders,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsChangesSseRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsChangesSsePath::read(&request)?,
+            query: CohortsChangesSseQuery::read(&request)?,
+            headers: CohortsChangesSseHeaders::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_changes_sse`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsChangesSseResponse {
+    /// A stream of server-sent events, which does not end by itself.
+    Status200EventStream(ResponseBody),
+}
+
+impl CohortsChangesSseResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200EventStream(body) => body.respond(200, "text/event-stream"),
         }
     }
 }
@@ -4187,9 +5025,85 @@ static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
             maximum: Some(100),
         },
     },
+    Field {
+        name: "compare_to",
+        required: false,
+        nullable: true,
+        kind: Kind::Integer {
+            minimum: None,
+            maximum: None,
+        },
+    },
 ];
 
 static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
+    "id",
+    "name",
+    "description",
+    "groups",
+    "deleted",
+    "query",
+    "version",
+    "pending_version",
+    "is_calculating",
+    "created_by",
+    "created_at",
+    "last_calculation",
+    "next_calculation",
+    "last_backfill_person_properties_at",
+    "errors_calculating",
+    "last_error_message",
+    "last_error_code",
+    "count",
+    "is_static",
+    "cohort_type",
+    "condition_type",
+    "experiment_set",
+    "search_match_type",
+    "upload",
+    "_create_in_folder",
+    "_create_static_person_ids",
+    "personal_api_key",
+    "api_key",
+    "token",
+];
+
+static COHORT_EXPLAIN_REQUEST_FIELDS: &[Field] = &[
+    Field {
+        name: "filters",
+        required: true,
+        nullable: false,
+        kind: Kind::Json,
+    },
+    Field {
+        name: "person_id",
+        required: false,
+        nullable: true,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: None,
+        },
+    },
+    Field {
+        name: "distinct_id",
+        required: false,
+        nullable: true,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: None,
+        },
+    },
+    Field {
+        name: "as_of",
+        required: false,
+        nullable: true,
+        kind: Kind::Instant,
+    },
+];
+
+static COHORT_EXPLAIN_REQUEST_IGNORED: &[&str] = &[
     "id",
     "name",
     "description",
@@ -4498,8 +5412,8 @@ static PERSON_PROPERTY_TO_DELETE_FIELDS: &[Field] = &[
 /// Adds the routes of all operations. The trailing slash of a path is optional.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
-    A: CohortsApi + ActivityApi + MembersApi + ActionsApi + PersonsApi + ProjectsApi
-        + CaptureApi,
+    A: CohortsApi + ActivityApi + ChangesApi + MembersApi + ActionsApi + PersonsApi
+        + ProjectsApi + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
     let routes = [
@@ -4727,6 +5641,117 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/cohorts/changes/",
+        "/api/projects/{project_id}/cohorts/changes",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_all_changes::<A>),
+        web::head().to(route_cohorts_all_changes::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/changes/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/changes/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/changes.sse/",
+        "/api/projects/{project_id}/cohorts/changes.sse",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_all_changes_sse::<A>),
+        web::head().to(route_cohorts_all_changes_sse::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/changes.sse",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/changes.sse",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/explain/",
+        "/api/projects/{project_id}/cohorts/explain",
+    ];
+    let routes = [web::post().to(route_cohorts_explain_create::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/explain/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/explain/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/cohorts/preview/",
         "/api/projects/{project_id}/cohorts/preview",
     ];
@@ -4916,6 +5941,82 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/changes/",
+        "/api/projects/{project_id}/cohorts/{id}/changes",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_changes::<A>),
+        web::head().to(route_cohorts_changes::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/changes.sse/",
+        "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_changes_sse::<A>),
+        web::head().to(route_cohorts_changes_sse::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "changes",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
         "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort",
     ];
@@ -4942,6 +6043,44 @@ where
                         tag: "cohorts",
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/duplicate_as_static_cohort/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/explain/",
+        "/api/projects/{project_id}/cohorts/{id}/explain",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_explain_retrieve::<A>),
+        web::head().to(route_cohorts_explain_retrieve::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/explain/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/explain/",
                         scopes: &[],
                         parameter_scopes: &[],
                         statuses: &[0],
@@ -5094,6 +6233,44 @@ where
                         tag: "members",
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/remove_person_from_static_cohort/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/sizes/",
+        "/api/projects/{project_id}/cohorts/{id}/sizes",
+    ];
+    let routes = [
+        web::get().to(route_cohorts_sizes::<A>),
+        web::head().to(route_cohorts_sizes::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/sizes/",
+                        scopes: &["cohort:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/sizes/",
                         scopes: &[],
                         parameter_scopes: &[],
                         statuses: &[0],
@@ -5673,12 +6850,36 @@ async fn route_cohorts_preview<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
+async fn route_cohorts_explain_create<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[3];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsExplainCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_explain_create(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[4];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5694,12 +6895,53 @@ async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
     documented(api, operation, respond().await)
 }
 
+async fn route_cohorts_all_changes<A: ChangesApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[5];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsAllChangesRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ChangesApi>::cohorts_all_changes(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_all_changes_sse<A: ChangesApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[6];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsAllChangesSseRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ChangesApi>::cohorts_all_changes_sse(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
 async fn route_cohorts_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[4];
+    let operation = &OPERATIONS[7];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5716,7 +6958,7 @@ async fn route_cohorts_update<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[5];
+    let operation = &OPERATIONS[8];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5737,7 +6979,7 @@ async fn route_cohorts_partial_update<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[6];
+    let operation = &OPERATIONS[9];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5764,7 +7006,7 @@ async fn route_cohorts_destroy<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[7];
+    let operation = &OPERATIONS[10];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5775,12 +7017,33 @@ async fn route_cohorts_destroy<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
+async fn route_cohorts_explain_retrieve<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[11];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsExplainRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CohortsApi>::cohorts_explain_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
 async fn route_cohorts_activity_retrieve<A: ActivityApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[8];
+    let operation = &OPERATIONS[12];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5801,7 +7064,7 @@ async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[9];
+    let operation = &OPERATIONS[13];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5827,7 +7090,7 @@ async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[10];
+    let operation = &OPERATIONS[14];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5858,7 +7121,7 @@ async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: Member
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[11];
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5889,7 +7152,7 @@ async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[12];
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5911,7 +7174,7 @@ async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[13];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5927,12 +7190,29 @@ async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
+async fn route_cohorts_sizes<A: CohortsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[18];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsSizesRequest::read(request).map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_sizes(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
 async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[14];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5953,7 +7233,7 @@ async fn route_cohorts_persons_csv<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5973,7 +7253,7 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -5988,12 +7268,49 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
+async fn route_cohorts_changes<A: ChangesApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[22];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsChangesRequest::read(request).map_err(reject)?;
+        Ok(<A as ChangesApi>::cohorts_changes(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_changes_sse<A: ChangesApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[23];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = CohortsChangesSseRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as ChangesApi>::cohorts_changes_sse(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
 async fn route_cohorts_uploads<A: MembersApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6010,7 +7327,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6027,7 +7344,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6044,7 +7361,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6062,7 +7379,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6079,7 +7396,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6103,7 +7420,7 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6120,7 +7437,7 @@ async fn route_persons_csv<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6136,7 +7453,7 @@ async fn route_persons_ndjson<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6152,7 +7469,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6173,7 +7490,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6197,7 +7514,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6218,7 +7535,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6235,7 +7552,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6251,7 +7568,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6274,7 +7591,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6298,7 +7615,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6315,7 +7632,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6336,7 +7653,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6353,7 +7670,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6370,7 +7687,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6387,7 +7704,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[45];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6404,7 +7721,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[46];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6421,7 +7738,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[47];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6438,7 +7755,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[41];
+    let operation = &OPERATIONS[48];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6455,7 +7772,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[42];
+    let operation = &OPERATIONS[49];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6472,7 +7789,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[43];
+    let operation = &OPERATIONS[50];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6488,7 +7805,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[51];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -6505,17 +7822,19 @@ pub mod prelude {
         pub use super::super::{
             CohortsApi, CohortsListRequest, CohortsListResponse, CohortsCreateRequest,
             CohortsCreateResponse, CohortsPreviewRequest, CohortsPreviewResponse,
+            CohortsExplainCreateRequest, CohortsExplainCreateResponse,
             CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
             CohortsUpdateResponse, CohortsPartialUpdateRequest,
             CohortsPartialUpdateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
+            CohortsExplainRetrieveRequest, CohortsExplainRetrieveResponse,
             CohortsDuplicateAsStaticCohortRetrieveRequest,
             CohortsDuplicateAsStaticCohortRetrieveResponse,
             CohortsCalculationHistoryRetrieveRequest,
             CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
-            CohortsUsedInRetrieveResponse, CohortsPersonsRetrieveRequest,
-            CohortsPersonsRetrieveResponse, CohortsPersonsCsvRequest,
-            CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
-            CohortsPersonsNdjsonResponse,
+            CohortsUsedInRetrieveResponse, CohortsSizesRequest, CohortsSizesResponse,
+            CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse,
+            CohortsPersonsCsvRequest, CohortsPersonsCsvResponse,
+            CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
         };
     }
     /// The trait of the tag `activity`, and the requests and responses of its operations.
@@ -6524,6 +7843,15 @@ pub mod prelude {
             ActivityApi, CohortsAllActivityRetrieveRequest,
             CohortsAllActivityRetrieveResponse, CohortsActivityRetrieveRequest,
             CohortsActivityRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `changes`, and the requests and responses of its operations.
+    pub mod changes {
+        pub use super::super::{
+            ChangesApi, CohortsAllChangesRequest, CohortsAllChangesResponse,
+            CohortsAllChangesSseRequest, CohortsAllChangesSseResponse,
+            CohortsChangesRequest, CohortsChangesResponse, CohortsChangesSseRequest,
+            CohortsChangesSseResponse,
         };
     }
     /// The trait of the tag `members`, and the requests and responses of its operations.

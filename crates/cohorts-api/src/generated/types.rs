@@ -279,6 +279,15 @@ pub struct ActivityUser {
     pub is_system: ::std::option::Option<bool>,
 }
 
+/// The addition of a person to a static cohort.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct AdditionFound {
+    /// The time of the addition.
+    pub added_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The cause of the addition, such as `upload`, `manual`, `query`, `criteria` or `merge`; `mixed` if the change log has combined several changes. Later versions may have other causes.
+    pub cause: ::std::string::String,
+}
+
 /// The results of a batch.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct AnalyticsAnswer {
@@ -590,6 +599,94 @@ pub struct CaptureConfig {
     pub has_feature_flags: bool,
 }
 
+/// Whether the person is a member after the change.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum ChangeKind {
+    /// The value `entered`.
+    #[serde(rename = "entered")]
+    Entered,
+    /// The value `left`.
+    #[serde(rename = "left")]
+    Left,
+}
+
+impl ::std::fmt::Display for ChangeKind {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Entered => f.write_str("entered"),
+            Self::Left => f.write_str("left"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for ChangeKind {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "entered" => Ok(Self::Entered),
+            "left" => Ok(Self::Left),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for ChangeKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for ChangeKind {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// A page of the feed.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ChangePage {
+    /// The rows of this page, in the order of publication.
+    pub results: ::std::vec::Vec<CohortChange>,
+    /// The position after this page, for the parameter `cursor`.
+    pub cursor: ::std::string::String,
+    /// Whether more rows are available now.
+    pub has_more: bool,
+}
+
+/// The person of a change, as it is now.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ChangedPerson {
+    /// ID of the person.
+    pub uuid: ::uuid::Uuid,
+    /// The first 10 distinct IDs of the person, sorted. Empty if the person was deleted or merged.
+    pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+    /// Present and true if the person was deleted.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub deleted: ::std::option::Option<bool>,
+    /// ID of the person into which this one was merged. Absent if it was not merged.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub merged_into: ::std::option::Option<::uuid::Uuid>,
+}
+
 /// A cohort: a named set of persons.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Cohort {
@@ -608,7 +705,7 @@ pub struct Cohort {
     pub deleted: bool,
     /// Filter that decides the members of a dynamic cohort.
     pub filters: crate::RawJson,
-    /// Query that filled the static cohort; null if there is none.
+    /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// Number of the last successful calculation; null before the first.
@@ -625,16 +722,17 @@ pub struct Cohort {
     /// Time of creation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-    /// Time for which the members are correct: the start of the last successful calculation,
-    /// or a later time at which the service determined that no data used by the filter had changed.
+    /// Time for which the members are correct. The service keeps dynamic cohorts live: it advances them
+    /// with every change of the data and of time, and moves this time forward at least every ten seconds.
+    /// While a calculation is needed, it is the start of the last successful one.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_calculation: ::std::option::Option<
         ::chrono::DateTime<::chrono::offset::Utc>,
     >,
     /// Extension of this service; not part of PostHog's API.
-    /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+    /// Time of the next calculation. Null for a live cohort, which needs none, for a static cohort,
+    /// and while a calculation is waiting or running.
     /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-    /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next_calculation: ::std::option::Option<
         ::chrono::DateTime<::chrono::offset::Utc>,
@@ -658,8 +756,8 @@ pub struct Cohort {
     pub count: ::std::option::Option<i64>,
     /// True for a static cohort, false for a dynamic cohort.
     pub is_static: bool,
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
+    /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+    /// For a static cohort and for a cohort without criteria and query, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
     /// The kinds of criteria in `filters`; null without criteria there.
@@ -673,6 +771,47 @@ pub struct Cohort {
     /// Outcome of the upload that the request contained; absent in other responses.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub upload: ::std::option::Option<Upload>,
+    /// The effect of the change on the members; absent, except in responses to a dry run.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compared: ::std::option::Option<CohortComparison>,
+}
+
+/// A person who entered or left a cohort.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortChange {
+    /// ID of the cohort.
+    pub cohort_id: i64,
+    /// Whether the person is a member after the change.
+    pub change: ChangeKind,
+    /// The time of the publication. In rows with the cause `snapshot`, the time of the last change before.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The member version of the cohort, which increases with each change.
+    pub version: i64,
+    /// Why the person entered or left. Later versions can have more causes.
+    /// - `data`: Events or persons changed.
+    /// - `time`: Time passed.
+    /// - `criteria`: The criteria were created or edited.
+    /// - `upload`: A file was uploaded.
+    /// - `manual`: A request listed the persons, or copied a cohort.
+    /// - `query`: The query of a static cohort was evaluated.
+    /// - `merge`: Persons were merged.
+    /// - `person_deleted`: The person was deleted.
+    /// - `mixed`: Several changes with different causes were merged to one row.
+    /// - `snapshot`: The person is a member where a feed begins with `from=start`.
+    pub cause: ::std::string::String,
+    /// The person of a change, as it is now.
+    pub person: ChangedPerson,
+}
+
+/// The difference between two sets of members.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortComparison {
+    /// Number of persons who would become members.
+    pub entering: i64,
+    /// Number of members who would not remain members.
+    pub leaving: i64,
+    /// Number of members who would remain members.
+    pub staying: i64,
 }
 
 /// The kinds of criteria that occur in a filter, at any depth.
@@ -707,20 +846,20 @@ pub struct CohortCreate {
     /// True deletes the cohort; false restores it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub deleted: ::std::option::Option<bool>,
-    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+    /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
     #[serde(
         default,
         skip_serializing_if = "::std::option::Option::is_none",
         deserialize_with = "crate::RawJson::present"
     )]
     pub filters: ::std::option::Option<crate::RawJson>,
-    /// Query that adds persons to a static cohort; null if there is none.
+    /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// True for a static cohort, false for a dynamic cohort.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub is_static: ::std::option::Option<bool>,
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub cohort_type: ::std::option::Option<::std::string::String>,
     /// Accepted and ignored. The service has no folders.
@@ -737,6 +876,47 @@ pub struct CohortCreate {
     pub create_static_person_ids: ::std::option::Option<
         ::std::vec::Vec<::std::string::String>,
     >,
+}
+
+/// The filter and the person. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortExplainRequest {
+    /// The filter to evaluate.
+    pub filters: crate::RawJson,
+    /// `id` of the person.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub person_id: ::std::option::Option<::std::string::String>,
+    /// A distinct ID of the person.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub distinct_id: ::std::option::Option<::std::string::String>,
+    /// The instant that replaces "now"; absent or null means the current time.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+}
+
+/// Whether a person is a member of a cohort, and why.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortExplanation {
+    /// The person.
+    pub person: ExplainedPerson,
+    /// True if the person is a member at `as_of`.
+    pub member: bool,
+    /// The instant for which the definition was evaluated.
+    pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The time at which the person entered the stored members, if the person is a member and the change log still has the change; otherwise null.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// True if the stored members already agree with `member`; null if the definition is not saved.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub published: ::std::option::Option<bool>,
+    /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 1,000 instants at which the data of the person could change it.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub changes_at: ::std::option::Option<MembershipChange>,
+    /// The criteria in the order of the filter. A query has one with the path `query`; a static cohort has none.
+    pub criteria: ::std::vec::Vec<CriterionExplanation>,
+    /// When and why the person was added to a static cohort; absent for other cohorts, for persons who are no members, and if the change log no longer has the change.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub found: ::std::option::Option<AdditionFound>,
 }
 
 /// The fields that only the forms of a body have.
@@ -778,7 +958,7 @@ pub struct CohortListItem {
     /// Filter that decides the members of a dynamic cohort; absent with `basic`.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub filters: ::std::option::Option<crate::RawJson>,
-    /// Query that filled the static cohort; null if there is none.
+    /// Query that filled the static cohort, or that decides the members of the dynamic cohort; null if there is none.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub query: ::std::option::Option<crate::RawJson>,
     /// Number of the last successful calculation; null before the first.
@@ -795,16 +975,17 @@ pub struct CohortListItem {
     /// Time of creation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub created_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
-    /// Time for which the members are correct: the start of the last successful calculation,
-    /// or a later time at which the service determined that no data used by the filter had changed.
+    /// Time for which the members are correct. The service keeps dynamic cohorts live: it advances them
+    /// with every change of the data and of time, and moves this time forward at least every ten seconds.
+    /// While a calculation is needed, it is the start of the last successful one.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub last_calculation: ::std::option::Option<
         ::chrono::DateTime<::chrono::offset::Utc>,
     >,
     /// Extension of this service; not part of PostHog's API.
-    /// Time of the next check whether a calculation is needed; after a failure, time of the next attempt.
+    /// Time of the next calculation. Null for a live cohort, which needs none, for a static cohort,
+    /// and while a calculation is waiting or running.
     /// The pause after a failure begins with 30 minutes and doubles up to a day; a cohort is never given up.
-    /// Null while a calculation is waiting or running, and for a cohort that needs no calculation.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub next_calculation: ::std::option::Option<
         ::chrono::DateTime<::chrono::offset::Utc>,
@@ -828,8 +1009,8 @@ pub struct CohortListItem {
     pub count: ::std::option::Option<i64>,
     /// True for a static cohort, false for a dynamic cohort.
     pub is_static: bool,
-    /// `realtime` if each event can update the members of the dynamic cohort, otherwise null.
-    /// For a static cohort and for a cohort without criteria, the value that the request set.
+    /// `analytical` for a dynamic cohort with a query; `realtime` if each event can update the members of the dynamic cohort; otherwise null.
+    /// For a static cohort and for a cohort without criteria and query, the value that the request set.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub cohort_type: ::std::option::Option<CohortType>,
     /// The kinds of criteria in `filters`; null without criteria there.
@@ -917,6 +1098,15 @@ pub struct CohortPreview {
     pub duration_ms: f64,
     /// Persons who match the filter; the person created last comes first.
     pub sample: ::std::vec::Vec<Person>,
+    /// The difference from the cohort in `compare_to`; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compared: ::std::option::Option<CohortComparison>,
+    /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub entering_sample: ::std::option::Option<::std::vec::Vec<Person>>,
+    /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub leaving_sample: ::std::option::Option<::std::vec::Vec<Person>>,
 }
 
 /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
@@ -930,6 +1120,10 @@ pub struct CohortPreviewRequest {
     /// Maximum number of persons in the sample.
     #[serde(default)]
     pub sample: i64,
+    /// ID of a cohort to compare with. The response then has `compared`, with the members of this cohort as they would be at `as_of`; a static cohort has its stored members.
+    /// With `sample`, it also has `entering_sample` and `leaving_sample`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub compare_to: ::std::option::Option<i64>,
 }
 
 /// Null, except in lists with a search.
@@ -992,6 +1186,37 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortSearchMatchType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// The size of a cohort in one interval.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortSize {
+    /// Start of the interval.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// Number of members at the end of the interval; null if unknown.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub count: ::std::option::Option<i64>,
+    /// Number of times a person entered in the interval; null if it was not recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub entered: ::std::option::Option<i64>,
+    /// Number of times a person left in the interval; null if it was not recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub left: ::std::option::Option<i64>,
+}
+
+/// Extension of this service; not part of PostHog's API.
+/// The sizes of a cohort over time.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortSizes {
+    /// The intervals; the oldest comes first.
+    pub results: ::std::vec::Vec<CohortSize>,
+    /// Rows with an earlier `at` are not recorded, but evaluated; null if all rows are recorded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub evaluated_before: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// True if the evaluated rows depend on properties of persons, or on a static cohort. The service knows only the current properties and the current list of members, so these rows can differ from the sizes at that time.
+    pub uses_current_properties: bool,
 }
 
 /// The type of a cohort. Later versions can have more types.
@@ -1140,6 +1365,83 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortsListType {
     }
 }
 
+/// The values of `CohortsSizesInterval`.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum CohortsSizesInterval {
+    /// The value `minute`.
+    #[serde(rename = "minute")]
+    Minute,
+    /// The value `hour`.
+    #[serde(rename = "hour")]
+    Hour,
+    /// The value `day`.
+    #[serde(rename = "day")]
+    Day,
+    /// The value `week`.
+    #[serde(rename = "week")]
+    Week,
+    /// The value `month`.
+    #[serde(rename = "month")]
+    Month,
+}
+
+impl ::std::fmt::Display for CohortsSizesInterval {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Minute => f.write_str("minute"),
+            Self::Hour => f.write_str("hour"),
+            Self::Day => f.write_str("day"),
+            Self::Week => f.write_str("week"),
+            Self::Month => f.write_str("month"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for CohortsSizesInterval {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "minute" => Ok(Self::Minute),
+            "hour" => Ok(Self::Hour),
+            "day" => Ok(Self::Day),
+            "week" => Ok(Self::Week),
+            "month" => Ok(Self::Month),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for CohortsSizesInterval {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for CohortsSizesInterval {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
 /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CriterionCount {
@@ -1147,6 +1449,49 @@ pub struct CriterionCount {
     pub path: ::std::string::String,
     /// Number of matching persons.
     pub count: i64,
+}
+
+/// One criterion of a definition, for one person.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CriterionExplanation {
+    /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
+    pub path: ::std::string::String,
+    /// True if the person meets the criterion as it is written, with its negation.
+    pub holds: bool,
+    /// True if the criterion is negated.
+    pub negated: bool,
+    /// What the criterion found.
+    pub found: CriterionFound,
+}
+
+/// What a criterion found in the data of a person: `value`; or `count` with `first_at`, `last_at` and `events`; or `cohort_id` with `member` and `criteria`.
+/// The events are those that the criterion reads: in its time window, of its event or action, and admitted by its filters. A criterion on a first time also reads earlier events.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct CriterionFound {
+    /// Value of the property; null if the person does not have it. A criterion on distinct IDs has a list of at most 10, and a query the values of all properties that it reads.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub value: ::std::option::Option<::serde_json::Value>,
+    /// Number of events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub count: ::std::option::Option<i64>,
+    /// Time of the first event; absent without events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub first_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// Time of the last event; absent without events.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub last_at: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// At most 10 events, the newest first.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub events: ::std::option::Option<::std::vec::Vec<FoundEvent>>,
+    /// ID of the other cohort.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cohort_id: ::std::option::Option<i64>,
+    /// True if the person is a member of the other cohort.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub member: ::std::option::Option<bool>,
+    /// Criteria of the other cohort. It is empty for a static cohort, for an unknown one, and beyond 16 levels of cohorts or 1,000 criteria.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub criteria: ::std::option::Option<::std::vec::Vec<CriterionExplanation>>,
 }
 
 /// The confirmation of a change.
@@ -1191,12 +1536,15 @@ pub struct Error {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+    /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
     /// - `busy`: The project has too many requests of one kind at once (429).
+    /// - `superseded`: A newer preview of the same API key has replaced this one (429).
     /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
     /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
     /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1243,12 +1591,15 @@ pub struct Error {
 /// - `not_found`: The path, the project or the object does not exist (404).
 /// - `method_not_allowed`: The path does not have the method (405).
 /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+/// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
+/// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
 /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
 /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
 ///
 /// A retry after the time in `Retry-After` can succeed (429 and 503):
 /// - `throttled`: The key or the address exceeds its rate limit (429).
 /// - `busy`: The project has too many requests of one kind at once (429).
+/// - `superseded`: A newer preview of the same API key has replaced this one (429).
 /// - `overloaded`: The service has too many requests, or too many events wait to be stored (503).
 /// - `timeout`: The body, a lock or the result of a calculation did not arrive in time (503).
 /// - `index_loading`: The data of a filter is being loaded for the first time; `detail` has the progress (503).
@@ -1342,6 +1693,12 @@ pub enum ErrorCode {
     /// The value `not_acceptable`.
     #[serde(rename = "not_acceptable")]
     NotAcceptable,
+    /// The value `as_of_expired`.
+    #[serde(rename = "as_of_expired")]
+    AsOfExpired,
+    /// The value `cursor_expired`.
+    #[serde(rename = "cursor_expired")]
+    CursorExpired,
     /// The value `request_too_large`.
     #[serde(rename = "request_too_large")]
     RequestTooLarge,
@@ -1354,6 +1711,9 @@ pub enum ErrorCode {
     /// The value `busy`.
     #[serde(rename = "busy")]
     Busy,
+    /// The value `superseded`.
+    #[serde(rename = "superseded")]
+    Superseded,
     /// The value `overloaded`.
     #[serde(rename = "overloaded")]
     Overloaded,
@@ -1408,10 +1768,13 @@ impl ErrorCode {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
+            Self::AsOfExpired => "as_of_expired",
+            Self::CursorExpired => "cursor_expired",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
             Self::Busy => "busy",
+            Self::Superseded => "superseded",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::IndexLoading => "index_loading",
@@ -1457,10 +1820,13 @@ impl ::std::convert::From<&str> for ErrorCode {
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "not_acceptable" => Self::NotAcceptable,
+            "as_of_expired" => Self::AsOfExpired,
+            "cursor_expired" => Self::CursorExpired,
             "request_too_large" => Self::RequestTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,
             "busy" => Self::Busy,
+            "superseded" => Self::Superseded,
             "overloaded" => Self::Overloaded,
             "timeout" => Self::Timeout,
             "index_loading" => Self::IndexLoading,
@@ -1561,6 +1927,35 @@ impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         value.parse()
     }
+}
+
+/// The person of an explanation.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ExplainedPerson {
+    /// `id` of the person.
+    pub uuid: ::uuid::Uuid,
+    /// At most 10 distinct IDs of the person.
+    pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+}
+
+/// An event of a person.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct FoundEvent {
+    /// UUID of the event.
+    pub uuid: ::uuid::Uuid,
+    /// Name of the event.
+    pub event: ::std::string::String,
+    /// Time of the event.
+    pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+
+/// A change of a membership.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct MembershipChange {
+    /// The time of the change.
+    pub at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// True if the person becomes a member.
+    pub member: bool,
 }
 
 /// An empty set of feature flags, in the form that SDKs expect.
@@ -1672,16 +2067,16 @@ pub struct PatchedCohort {
     /// True deletes the cohort; false restores it.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub deleted: crate::Patch<bool>,
-    /// Filter that decides the members. Null is accepted for a static cohort only, which then has no criteria; for a dynamic cohort it gives 400.
+    /// Filter that decides the members. Null, which means no criteria, is accepted for a static cohort and for a dynamic cohort with a query; for any other dynamic cohort it gives 400.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub filters: crate::Patch<crate::RawJson>,
-    /// Query that adds persons to a static cohort; null if there is none.
+    /// Query that adds persons to a static cohort, or that decides the members of a dynamic cohort in place of `filters`; null if there is none.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub query: crate::Patch<crate::RawJson>,
     /// True for a static cohort, false for a dynamic cohort.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub is_static: crate::Patch<bool>,
-    /// If present, it must be the type that the criteria require.
+    /// If present, it must be the type that the criteria require; `analytical` for a query.
     #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
     pub cohort_type: crate::Patch<::std::string::String>,
     /// Accepted and ignored. The service has no folders.

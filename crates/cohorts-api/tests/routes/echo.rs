@@ -157,6 +157,9 @@ impl CohortsApi for Echo {
         cohorts_persons_retrieve(CohortsPersonsRetrieveRequest) -> CohortsPersonsRetrieveResponse,
         cohorts_persons_csv(CohortsPersonsCsvRequest) -> CohortsPersonsCsvResponse,
         cohorts_persons_ndjson(CohortsPersonsNdjsonRequest) -> CohortsPersonsNdjsonResponse,
+        cohorts_sizes(CohortsSizesRequest) -> CohortsSizesResponse,
+        cohorts_explain_create(CohortsExplainCreateRequest) -> CohortsExplainCreateResponse,
+        cohorts_explain_retrieve(CohortsExplainRetrieveRequest) -> CohortsExplainRetrieveResponse,
     }
 
     async fn cohorts_destroy(
@@ -165,6 +168,15 @@ impl CohortsApi for Echo {
         _: CohortsDestroyRequest,
     ) -> Result<CohortsDestroyResponse, EchoError> {
         Ok(CohortsDestroyResponse::Status405)
+    }
+}
+
+impl ChangesApi for Echo {
+    echo! {
+        cohorts_all_changes(CohortsAllChangesRequest) -> CohortsAllChangesResponse,
+        cohorts_all_changes_sse(CohortsAllChangesSseRequest) -> CohortsAllChangesSseResponse,
+        cohorts_changes(CohortsChangesRequest) -> CohortsChangesResponse,
+        cohorts_changes_sse(CohortsChangesSseRequest) -> CohortsChangesSseResponse,
     }
 }
 

@@ -96,7 +96,8 @@ function Screen({ address }: { address: string }): ComponentChildren {
   if (section === 'cohorts' && Number.isSafeInteger(id) && parts.length <= 3) return <CohortScreen key={id} id={id} tab={tab ?? 'members'} />;
   if (section === 'people' && !name) return <PeopleScreen />;
   if (section === 'lists' && name === 'new') return <ListScreen />;
-  if (section === 'queries' && name === 'new') return <QueryScreen />;
+  if (section === 'queries' && name === 'new') return <QueryScreen key="new" id={undefined} />;
+  if (section === 'queries' && Number.isSafeInteger(id) && parts.length === 2) return <QueryScreen key={id} id={id} />;
   if (section === '' || section === 'sign-in') return null;
   return <Unknown />;
 }

@@ -169,6 +169,27 @@ impl Column {
     }
 }
 
+/// The value of each row of a block.
+pub(crate) struct RowValues<'a>(pub(super) &'a Column);
+
+impl<'a> RowValues<'a> {
+    /// The number of different values.
+    pub fn len(&self) -> usize {
+        self.0.dictionary.len()
+    }
+
+    /// The index of the value of a row; `None` if the row has no value.
+    #[inline]
+    pub fn index(&self, row: usize) -> Option<usize> {
+        index_of(self.0.codes.code(row))
+    }
+
+    /// The value of an index.
+    pub fn value(&self, index: usize) -> Stored<'a> {
+        self.0.dictionary.value(index)
+    }
+}
+
 /// Whether a predicate holds for each row of a block.
 pub(crate) struct RowMatches<'a> {
     /// `None` if no row has a value.

@@ -9,7 +9,7 @@ use roaring::{MultiOps, RoaringBitmap};
 use serde_json::Value;
 
 use super::bitmap::{from_sorted, from_sorted_iter, intersection};
-use super::column::{Column, ColumnBuilder, RowMatches};
+use super::column::{Column, ColumnBuilder, RowMatches, RowValues};
 use super::derived::{Derived, seek};
 use super::times::{TimeSpan, Times};
 use crate::interrupt::{Interrupt, Meter};
@@ -102,6 +102,11 @@ impl EventBlock {
             Some(column) => column.matches(predicate, meter),
             None => Ok(RowMatches::constant(predicate.matches_missing())),
         }
+    }
+
+    /// The values of `property`; `None` if it has no column.
+    pub(crate) fn values(&self, property: &str) -> Option<RowValues<'_>> {
+        self.columns.get(property).map(RowValues)
     }
 
     /// Removes the columns for which `is_kept` does not hold.

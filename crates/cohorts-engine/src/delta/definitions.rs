@@ -1,7 +1,7 @@
 //! A definition with the cohorts and actions that it refers to, directly and through others.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::state::{
 use crate::FilterError;
 use crate::filter::Filter;
 use crate::plan::{Names, Plan, Slot, SlotReader, plan, plan_query};
-use crate::source::{Action, Reference};
+use crate::source::{Action, Reference, Source};
 use crate::window::Moment;
 
 /// What determines the members of a cohort.
@@ -20,7 +20,7 @@ use crate::window::Moment;
 pub enum Definition {
     /// The criteria of a dynamic cohort.
     Filter(Filter),
-    /// A query, as [`plan_query`] takes it.
+    /// The query of a dynamic cohort, as [`plan_query`] takes it.
     Query(Value),
 }
 
@@ -37,9 +37,18 @@ impl Definition {
         }
     }
 
+    /// The ids of the cohorts that it refers to directly. A query that cannot be planned at the moment
+    /// refers to none.
+    pub fn cohort_references(&self, at: &Moment) -> Vec<i64> {
+        self.references(at).cohorts
+    }
+
     fn references(&self, at: &Moment) -> References {
         match self {
-            Definition::Filter(filter) => References::of_filter(filter),
+            Definition::Filter(filter) => References {
+                cohorts: filter.cohort_references(),
+                actions: filter.action_ids().into_iter().collect(),
+            },
             Definition::Query(query) => References {
                 cohorts: plan_query(query, at)
                     .map(|plan| plan.cohort_references().into_iter().collect())
@@ -54,6 +63,15 @@ impl Definition {
         match self {
             Definition::Filter(filter) => Fingerprint::of(filter),
             Definition::Query(query) => Fingerprint::of(query),
+        }
+    }
+}
+
+impl From<Definition> for Reference {
+    fn from(definition: Definition) -> Reference {
+        match definition {
+            Definition::Filter(filter) => Reference::Filter(filter),
+            Definition::Query(query) => Reference::Query(query),
         }
     }
 }
@@ -79,31 +97,27 @@ struct References {
     actions: Vec<i64>,
 }
 
-impl References {
-    fn of_filter(filter: &Filter) -> References {
-        References {
-            cohorts: filter.cohort_references(),
-            actions: filter.action_ids().into_iter().collect(),
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 enum ReferencedCohort {
     Missing,
     /// The version of the members.
     Members(i64),
-    Filter(Filter, Fingerprint),
+    /// A dynamic cohort.
+    Dynamic(Definition, Fingerprint),
 }
 
 /// The slots of a definition and of all that it refers to, for one moment.
 #[derive(Default)]
-pub(super) struct PlannedSlots {
+pub(crate) struct PlannedSlots {
     pub slots: Vec<Slot>,
-    /// The cohorts with a filter that can be planned.
+    /// The dynamic cohorts that can be planned.
     planned: Vec<i64>,
-    names: Names,
+    pub names: Names,
     reads_persons: bool,
+    /// The properties of events that the plans read.
+    pub properties: BTreeSet<String>,
+    /// The earliest event that the plans read.
+    pub earliest: i64,
 }
 
 impl Definitions {
@@ -116,6 +130,16 @@ impl Definitions {
         root: Definition,
         source: &S,
         at: &Moment,
+    ) -> Result<Definitions, S::Error> {
+        Definitions::read_with(root, source, at, |id| source.members_version(id))
+    }
+
+    /// As [`Definitions::read`], with the versions of static cohorts from `version`.
+    pub(crate) fn read_with<S: Source>(
+        root: Definition,
+        source: &S,
+        at: &Moment,
+        version: impl Fn(i64) -> Result<i64, S::Error>,
     ) -> Result<Definitions, S::Error> {
         let mut definitions = Definitions {
             fingerprint: root.fingerprint(),
@@ -134,9 +158,9 @@ impl Definitions {
             }
             for id in references.cohorts {
                 if let Entry::Vacant(entry) = definitions.cohorts.entry(id) {
-                    let cohort = entry.insert(referenced(source, id)?);
-                    if let ReferencedCohort::Filter(filter, _) = cohort {
-                        waiting.push(References::of_filter(filter));
+                    let cohort = entry.insert(referenced(source, id, &version)?);
+                    if let ReferencedCohort::Dynamic(definition, _) = cohort {
+                        waiting.push(definition.references(at));
                     }
                 }
             }
@@ -145,22 +169,31 @@ impl Definitions {
         Ok(definitions)
     }
 
-    /// Finds out what the plans read. A filter that cannot be planned now may read anything later.
+    /// Finds out what the plans read. A cohort that cannot be planned now may read anything later.
     fn read_names(&mut self, at: &Moment) {
         let Ok(planned) = self.slots(at) else {
             return;
         };
-        if planned.planned.len() == self.filters().count() {
+        if planned.planned.len() == self.dynamic().count() {
             (self.names, self.reads_persons) = (planned.names, planned.reads_persons);
         }
     }
 
-    /// The filters of the cohorts.
-    fn filters(&self) -> impl Iterator<Item = (i64, &Filter)> {
+    /// The definitions of the dynamic cohorts.
+    fn dynamic(&self) -> impl Iterator<Item = (i64, &Definition)> {
         self.cohorts.iter().filter_map(|(id, cohort)| match cohort {
-            ReferencedCohort::Filter(filter, _) => Some((*id, filter)),
+            ReferencedCohort::Dynamic(definition, _) => Some((*id, definition)),
             _ => None,
         })
+    }
+
+    pub(crate) fn root(&self) -> &Definition {
+        &self.root
+    }
+
+    /// The ids of the cohorts that the definition refers to, directly and through other cohorts.
+    pub fn cohort_ids(&self) -> impl Iterator<Item = i64> {
+        self.cohorts.keys().copied()
     }
 
     /// Makes a plan of the definition for the moment `at`.
@@ -178,7 +211,7 @@ impl Definitions {
             let state = match cohort {
                 ReferencedCohort::Missing => CohortState::Missing,
                 ReferencedCohort::Members(version) => CohortState::Members(*version),
-                ReferencedCohort::Filter(_, fingerprint) => CohortState::Filter(*fingerprint),
+                ReferencedCohort::Dynamic(_, fingerprint) => CohortState::Filter(*fingerprint),
             };
             (*id, state)
         });
@@ -194,18 +227,18 @@ impl Definitions {
         }
     }
 
-    /// Whether no other filter is part of the definition.
+    /// Whether no other dynamic cohort is part of the definition.
     pub(super) fn has_one_plan(&self) -> bool {
-        self.filters().next().is_none()
+        self.dynamic().next().is_none()
     }
 
     /// The slots of all plans for one moment.
-    pub(super) fn slots(&self, at: &Moment) -> Result<PlannedSlots, FilterError> {
+    pub(crate) fn slots(&self, at: &Moment) -> Result<PlannedSlots, FilterError> {
         let mut reader = SlotReader::new(at, |id| self.actions.get(&id)?.as_ref());
         reader.add_plan(&self.root.plan(at)?);
         let mut planned = Vec::new();
-        for (id, filter) in self.filters() {
-            if let Ok(plan) = plan(filter, at) {
+        for (id, definition) in self.dynamic() {
+            if let Ok(plan) = definition.plan(at) {
                 reader.add_plan(&plan);
                 planned.push(id);
             }
@@ -215,6 +248,8 @@ impl Definitions {
             planned,
             names: reader.names,
             reads_persons: reader.reads_persons,
+            properties: reader.properties,
+            earliest: reader.earliest,
         })
     }
 }
@@ -235,16 +270,25 @@ impl PlannedSlots {
 }
 
 /// The same slots for two moments.
-pub(super) type SlotPairs<'a> =
+pub(crate) type SlotPairs<'a> =
     std::iter::Zip<std::slice::Iter<'a, Slot>, std::slice::Iter<'a, Slot>>;
 
-fn referenced<S: ChangeSource>(source: &S, id: i64) -> Result<ReferencedCohort, S::Error> {
+fn referenced<S: Source>(
+    source: &S,
+    id: i64,
+    version: &impl Fn(i64) -> Result<i64, S::Error>,
+) -> Result<ReferencedCohort, S::Error> {
     Ok(match source.cohort(id)? {
         None => ReferencedCohort::Missing,
-        Some(Reference::Members(_)) => ReferencedCohort::Members(source.members_version(id)?),
-        Some(Reference::Filter(filter)) => {
-            let fingerprint = Fingerprint::of(&filter);
-            ReferencedCohort::Filter(filter, fingerprint)
-        }
+        Some(Reference::Members(_)) => ReferencedCohort::Members(version(id)?),
+        Some(Reference::Filter(filter)) => Definition::Filter(filter).into(),
+        Some(Reference::Query(query)) => Definition::Query(query).into(),
     })
+}
+
+impl From<Definition> for ReferencedCohort {
+    fn from(definition: Definition) -> ReferencedCohort {
+        let fingerprint = definition.fingerprint();
+        ReferencedCohort::Dynamic(definition, fingerprint)
+    }
 }

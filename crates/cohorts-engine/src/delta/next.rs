@@ -9,9 +9,10 @@ use jiff::Timestamp;
 
 use super::definitions::{Definitions, PlannedSlots};
 use super::lookup;
-use super::source::{ChangeSource, DateColumn, DateQuery};
+use super::source::{DateColumn, DateQuery};
 use crate::block::TimeSpan;
 use crate::plan::{Slot, Subject, Turn};
+use crate::source::Source;
 use crate::window::{Moment, day_start};
 
 const SECOND: i64 = 1_000_000;
@@ -33,7 +34,7 @@ impl Definitions {
     /// # Errors
     ///
     /// Returns the error of `source` if data cannot be read.
-    pub fn next_change<S: ChangeSource>(&self, source: &S, at: &Moment) -> Result<i64, S::Error> {
+    pub fn next_change<S: Source>(&self, source: &S, at: &Moment) -> Result<i64, S::Error> {
         let Ok(slots) = self.slots(at) else {
             return Ok(day_end(at));
         };
@@ -125,7 +126,7 @@ impl<'a> Piece<'a> {
     }
 
     /// The first instant of the piece before `end` at which a comparison with a slot changes.
-    fn first_change<S: ChangeSource>(
+    fn first_change<S: Source>(
         &self,
         source: &S,
         first: &Slot,
@@ -144,14 +145,14 @@ impl<'a> Piece<'a> {
                 first: first.instant + 1,
                 last: reach,
             };
-            goals.extend(self.first_value(source, first, span)?);
+            goals.extend(first_value(source, self.at, first, span)?);
         }
         if first.turn != Turn::Reached {
             let span = TimeSpan {
                 first: first.instant,
                 last: reach - 1,
             };
-            let value = self.first_value(source, first, span)?;
+            let value = first_value(source, self.at, first, span)?;
             goals.extend(value.map(|value| value + 1));
         }
         let Some(goal) = goals.into_iter().min() else {
@@ -163,43 +164,43 @@ impl<'a> Piece<'a> {
         });
         Ok(instants.min())
     }
+}
 
-    /// The first value in `span` that is compared with a slot.
-    fn first_value<S: ChangeSource>(
-        &self,
-        source: &S,
-        slot: &Slot,
-        span: TimeSpan,
-    ) -> Result<Option<i64>, S::Error> {
-        let date = |column: DateColumn| {
-            let query = DateQuery {
-                column: &column,
-                spans: &[span],
-                from: slot.from,
-                at: self.at,
-            };
-            lookup::first_date(source, &query, span)
+/// The first value in `span` that is compared with a slot.
+pub(crate) fn first_value<S: Source>(
+    source: &S,
+    at: &Moment,
+    slot: &Slot,
+    span: TimeSpan,
+) -> Result<Option<i64>, S::Error> {
+    let date = |column: DateColumn| {
+        let query = DateQuery {
+            column: &column,
+            spans: &[span],
+            from: slot.from,
+            at,
         };
-        match &slot.subject {
-            Subject::Times(names) => {
-                let events = lookup::each_name(source, names)?.into_iter();
-                lookup::first_of(events.map(|event| lookup::first_event(source, &event, span)))
-            }
-            Subject::EventDate(names, property) => {
-                let events = lookup::each_name(source, names)?.into_iter();
-                lookup::first_of(events.map(|event| {
-                    date(DateColumn::Event {
-                        event,
-                        property: property.clone(),
-                    })
-                }))
-            }
-            Subject::PersonDate(key) => date(DateColumn::Person(key.clone())),
-            Subject::CreatedAt => date(DateColumn::CreatedAt),
-            Subject::DistinctId => date(DateColumn::DistinctId),
-            // Each evaluation is full, so any instant will do.
-            Subject::EventName => Ok(Some(span.first)),
+        lookup::first_date(source, &query, span)
+    };
+    match &slot.subject {
+        Subject::Times(names) => {
+            let events = lookup::each_name(source, names)?.into_iter();
+            lookup::first_of(events.map(|event| lookup::first_event(source, &event, span)))
         }
+        Subject::EventDate(names, property) => {
+            let events = lookup::each_name(source, names)?.into_iter();
+            lookup::first_of(events.map(|event| {
+                date(DateColumn::Event {
+                    event,
+                    property: property.clone(),
+                })
+            }))
+        }
+        Subject::PersonDate(key) => date(DateColumn::Person(key.clone())),
+        Subject::CreatedAt => date(DateColumn::CreatedAt),
+        Subject::DistinctId => date(DateColumn::DistinctId),
+        // Each evaluation is full, so any instant will do.
+        Subject::EventName => Ok(Some(span.first)),
     }
 }
 

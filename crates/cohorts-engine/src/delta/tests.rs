@@ -2,6 +2,7 @@
 
 mod histories;
 mod next;
+mod queries;
 mod reasons;
 mod restricted;
 mod touched;

@@ -94,6 +94,18 @@ impl<'a, S: Source> Events<'a, S> {
         })
     }
 
+    /// The rows of the events in a range, per block with its name.
+    pub fn rows(
+        &self,
+        selectors: &[&Selector],
+        range: Range,
+    ) -> Result<Vec<(String, Vec<usize>)>, S::Error> {
+        let blocks = self.blocks(selectors, range, false)?;
+        let scans = self.scans(selectors, range, &blocks)?;
+        let names = blocks.iter().map(|named| named.event.clone());
+        Ok(names.zip(scans.iter().map(BlockScan::rows)).collect())
+    }
+
     /// Runs `work` for consecutive ranges of ordinals, on all threads if there is enough work.
     fn by_ordinals(
         &self,

@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::{Evaluation, LeafCache, LeafResult};
 use crate::block::intersection;
-use crate::plan::{Plan, plan};
+use crate::plan::Plan;
 use crate::source::{Reference, Source};
 use crate::window::Moment;
 
@@ -89,16 +89,13 @@ impl<S: Source> Search<'_, S> {
     /// Evaluates a cohort without references at once, and begins to follow those of others.
     fn visit(&mut self, id: i64) -> Result<(), S::Error> {
         self.source.interrupt()?;
-        let plan = match self.source.cohort(id)? {
-            Some(Reference::Members(members)) => {
-                let members = Arc::new(intersection(&members, self.universe));
-                return self.finish(id, Some(members));
-            }
-            Some(Reference::Filter(filter)) => plan(&filter, self.moment).ok(),
-            None => None,
-        };
-        // A filter that cannot be planned counts as a missing cohort.
-        let Some(plan) = plan else {
+        let reference = self.source.cohort(id)?;
+        if let Some(Reference::Members(members)) = &reference {
+            let members = Arc::new(intersection(members, self.universe));
+            return self.finish(id, Some(members));
+        }
+        // A cohort that cannot be planned counts as a missing cohort.
+        let Some(plan) = self.plan(reference) else {
             return self.finish(id, None);
         };
         let references = Vec::from_iter(plan.cohort_references());
@@ -138,14 +135,13 @@ impl<S: Source> Search<'_, S> {
         if component.len() > 1 || visit.is_own_reference {
             return component.iter().try_for_each(|id| self.finish(*id, None));
         }
-        let members = match self.source.cohort(visit.id)? {
-            Some(Reference::Filter(filter)) => match plan(&filter, self.moment) {
-                Ok(plan) => Some(self.evaluate(&plan)?),
-                Err(_) => None,
-            },
-            _ => None,
-        };
+        let plan = self.plan(self.source.cohort(visit.id)?);
+        let members = plan.map(|plan| self.evaluate(&plan)).transpose()?;
         self.finish(visit.id, members)
+    }
+
+    fn plan(&self, reference: Option<Reference>) -> Option<Plan> {
+        reference?.plan(self.moment)?.ok()
     }
 
     fn evaluate(&self, plan: &Plan) -> Result<Arc<RoaringBitmap>, S::Error> {

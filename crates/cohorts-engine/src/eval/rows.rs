@@ -1,16 +1,20 @@
 //! The persons with events that meet any condition, as queries state them.
 
+mod groups;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
+use groups::Groups;
+
 use super::{LeafCache, is_empty};
 use crate::block::{EventBlock, RowMatches};
 use crate::condition::Condition;
 use crate::interrupt::Meter;
-use crate::plan::{GroupTest, RowTest};
+use crate::plan::{GroupTest, RowTest, row_properties};
 use crate::predicate::Comparison;
 use crate::source::{EventQuery, Source};
 use crate::window::Range;
@@ -34,32 +38,65 @@ pub(super) fn persons<S: Source>(
     }
     let tests = 1 + condition.tests().len() as u64;
     let meter = Meter::new(source);
-    let mut rows: Vec<(u32, i64)> = Vec::new();
+    let mut groups = Groups::new(having);
     for event in names_of(source, condition)? {
         let query = EventQuery {
             event,
             from: range.from,
             to: range.to,
-            properties: properties(condition).into_iter().collect(),
+            properties: row_properties(condition, having).into_iter().collect(),
             persons_only: false,
         };
         let event = Value::from(query.event.as_str());
         for block in cache.events(source, &query, &meter)? {
             let condition = condition.try_map(&mut |test| bind(test, &event, &block, &meter))?;
+            let mut chosen = groups.of_block(&block);
             for row in 0..block.rows() {
                 meter.spend(tests)?;
                 let (person, time) = block.row(row);
                 if condition.holds(&|test| test.holds(row, person, time)) {
-                    rows.push((person, time));
+                    chosen.push(row, person, time);
                 }
             }
-            source.check_memory(rows.len() * size_of::<(u32, i64)>())?;
+            source.check_memory(groups.bytes())?;
         }
     }
-    rows.sort_unstable();
-    let groups = rows.chunk_by(|a, b| a.0 == b.0);
-    let groups = groups.filter(|group| having.holds(&|test| admits(test, group)));
-    Ok(groups.map(|group| group[0].0).collect())
+    groups.persons(&meter)
+}
+
+/// The rows of the events that meet `condition`, per block with its name.
+pub(super) fn chosen<S: Source>(
+    source: &S,
+    cache: &LeafCache,
+    condition: &Condition<ResolvedTest>,
+) -> Result<Vec<(String, Vec<usize>)>, S::Error> {
+    let range = range(condition);
+    let (meter, mut chosen) = (Meter::new(source), Vec::new());
+    if is_empty(&range) {
+        return Ok(chosen);
+    }
+    for event in names_of(source, condition)? {
+        let query = EventQuery {
+            event,
+            from: range.from,
+            to: range.to,
+            properties: row_properties(condition, &Condition::All(Vec::new()))
+                .into_iter()
+                .collect(),
+            persons_only: false,
+        };
+        let event = Value::from(query.event.as_str());
+        for block in cache.events(source, &query, &meter)? {
+            let condition = condition.try_map(&mut |test| bind(test, &event, &block, &meter))?;
+            let is_chosen = |row: &usize| {
+                let (person, time) = block.row(*row);
+                condition.holds(&|test| test.holds(*row, person, time))
+            };
+            let rows = (0..block.rows()).filter(is_chosen).collect();
+            chosen.push((query.event.clone(), rows));
+        }
+    }
+    Ok(chosen)
 }
 
 /// The names of the events to read.
@@ -76,18 +113,6 @@ fn names_of<S: Source>(
                 Some(names) => &names & &known,
                 None => known,
             })
-        }
-    }
-}
-
-fn admits(test: &GroupTest, group: &[(u32, i64)]) -> bool {
-    let count = i64::try_from(group.len()).unwrap_or(i64::MAX);
-    match test {
-        GroupTest::Count(comparison, bound) => comparison.holds(count.cmp(bound)),
-        GroupTest::First(comparison, bound) => comparison.holds(group[0].1.cmp(bound)),
-        GroupTest::Last(comparison, bound) => {
-            let last = group[group.len() - 1].1;
-            comparison.holds(last.cmp(bound))
         }
     }
 }
@@ -129,14 +154,6 @@ fn bind<'a, S: Source>(
         RowTest::Time(comparison, bound) => BoundTest::Time(*comparison, *bound),
         RowTest::Person(persons) => BoundTest::Person(persons),
     }))
-}
-
-fn properties(condition: &Condition<ResolvedTest>) -> BTreeSet<String> {
-    let keys = condition.tests().into_iter().filter_map(|test| match test {
-        RowTest::Property(key, _) => Some(key.clone()),
-        _ => None,
-    });
-    keys.collect()
 }
 
 /// The range of time that an event must be in to meet the condition.

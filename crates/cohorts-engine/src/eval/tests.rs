@@ -4,12 +4,12 @@
 mod bounds;
 // The HTTP tests use the same files.
 #[path = "../../../../tests/twin/generators.rs"]
-mod generators;
+pub(crate) mod generators;
 #[path = "../../../../tests/twin/naive.rs"]
 pub(crate) mod naive;
 #[path = "../../../../tests/twin/operators.rs"]
 mod operators;
-mod random;
+pub(crate) mod random;
 mod references;
 
 use serde_json::{Value, json};

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use bigdecimal::BigDecimal;
+
 use super::{Count, Tree};
 use crate::condition::Condition;
 use crate::predicate::{Comparison, Predicate};
@@ -40,12 +42,17 @@ pub(crate) enum RowTest<P = Tree> {
     Person(P),
 }
 
-/// A test of the chosen events of one person: their number, and their first and last instant.
+/// A test of the chosen events of one person: their number, their first and last instant, and the
+/// values of their properties. A sum and an average fail if no event has a number.
 #[derive(Clone, Debug)]
 pub(crate) enum GroupTest {
     Count(Comparison, i64),
     First(Comparison, i64),
     Last(Comparison, i64),
+    Sum(String, Comparison, BigDecimal),
+    Average(String, Comparison, BigDecimal),
+    /// The number of different values.
+    Distinct(String, Comparison, i64),
 }
 
 /// The events that a behaviour concerns.
@@ -131,7 +138,9 @@ impl Criterion {
             }
             Criterion::Rows(rows) => {
                 let tests = rows.condition.tests().into_iter();
-                tests.flat_map(RowTest::names).collect()
+                let having = rows.having.tests().into_iter();
+                let values = having.filter_map(GroupTest::property);
+                tests.flat_map(RowTest::names).chain(values).collect()
             }
             Criterion::DistinctId(_) | Criterion::CreatedAt(_) | Criterion::Cohort(_) => Vec::new(),
         }
@@ -236,9 +245,32 @@ impl RowTest {
     }
 }
 
+impl GroupTest {
+    pub fn comparison(&self) -> Comparison {
+        match self {
+            GroupTest::Count(comparison, _)
+            | GroupTest::First(comparison, _)
+            | GroupTest::Last(comparison, _)
+            | GroupTest::Sum(_, comparison, _)
+            | GroupTest::Average(_, comparison, _)
+            | GroupTest::Distinct(_, comparison, _) => *comparison,
+        }
+    }
+
+    /// The property with the values that are tested.
+    pub fn property(&self) -> Option<&str> {
+        match self {
+            GroupTest::Sum(key, ..)
+            | GroupTest::Average(key, ..)
+            | GroupTest::Distinct(key, ..) => Some(key),
+            GroupTest::Count(..) | GroupTest::First(..) | GroupTest::Last(..) => None,
+        }
+    }
+}
+
 impl Behavior {
     /// The earliest instant of the events that the rule reads.
-    fn earliest(&self) -> i64 {
+    pub(super) fn earliest(&self) -> i64 {
         let from = match self {
             Behavior::Performed(range)
             | Behavior::Counted(range, _)
@@ -257,6 +289,26 @@ impl Behavior {
             other => other.earliest(),
         }
     }
+}
+
+impl RowCriterion {
+    /// The properties of events that the criterion reads.
+    pub fn properties(&self) -> BTreeSet<String> {
+        properties(&self.condition, &self.having)
+    }
+}
+
+/// The properties of events that a condition on events and a condition on groups read.
+pub(crate) fn properties<P>(
+    condition: &Condition<RowTest<P>>,
+    having: &Condition<GroupTest>,
+) -> BTreeSet<String> {
+    let tested = condition.tests().into_iter().filter_map(|test| match test {
+        RowTest::Property(key, _) => Some(key.as_str()),
+        _ => None,
+    });
+    let grouped = having.tests().into_iter().filter_map(GroupTest::property);
+    tested.chain(grouped).map(str::to_owned).collect()
 }
 
 impl<P> Condition<RowTest<P>> {

@@ -1,4 +1,4 @@
-//! Turns the query of a static cohort into a plan, as for a filter. No query runs as SQL.
+//! Turns the query of a cohort into a plan, as for a filter. No query runs as SQL.
 //!
 //! An `ActorsQuery` has lists of person filters, which must all be satisfied. A `HogQLQuery` is a
 //! SELECT over one of these tables, or several SELECTs joined by UNION, INTERSECT and EXCEPT:
@@ -8,6 +8,9 @@
 //! | `persons` | `id`, `created_at`, `properties.…` |
 //! | `events` | `person_id`, `event`, `timestamp`, `properties.…`, `person.properties.…`, `person.created_at` |
 //! | `cohort_people`, `static_cohort_people` | `person_id`, `cohort_id`; both accept any cohort |
+//!
+//! `HAVING` compares `count()`, `min(timestamp)` and `max(timestamp)` of a person's events, and of
+//! their numbers or values of a property `sum`, `avg`, `uniq` and `count(DISTINCT …)`.
 //!
 //! Tests of properties have the meaning of the filter operators, also for missing values. Logic is
 //! therefore two-valued, as in the SQL that PostHog generates, and NOT is the complement.
@@ -44,7 +47,7 @@ const MAX_TESTS: usize = 1_000;
 /// The supported values of `kind` in a query.
 pub const QUERY_KINDS: [&str; 2] = ["ActorsQuery", "HogQLQuery"];
 
-/// Makes a plan of the query of a static cohort for the moment `at`.
+/// Makes a plan of the query of a cohort for the moment `at`.
 ///
 /// A query has at most 64 KiB of text, 500 keywords and operators, 50 levels of parentheses, 1,000
 /// tests, and 1,000 bytes in the name of a property or an event.

@@ -90,6 +90,10 @@ pub(crate) struct SlotReader<'a, F> {
     pub names: Names,
     /// Whether the plans read persons.
     pub reads_persons: bool,
+    /// The properties of events that the plans read.
+    pub properties: BTreeSet<String>,
+    /// The earliest event that the plans read.
+    pub earliest: i64,
 }
 
 impl<'a, 'b, F: Fn(i64) -> Option<&'b Action>> SlotReader<'a, F> {
@@ -100,6 +104,8 @@ impl<'a, 'b, F: Fn(i64) -> Option<&'b Action>> SlotReader<'a, F> {
             slots: Vec::new(),
             names: Some(BTreeSet::new()),
             reads_persons: false,
+            properties: BTreeSet::new(),
+            earliest: i64::MAX,
         }
     }
 
@@ -150,6 +156,7 @@ impl<'a, 'b, F: Fn(i64) -> Option<&'b Action>> SlotReader<'a, F> {
     }
 
     fn behavior(&mut self, target: &Target, rule: &Behavior) {
+        self.earliest = self.earliest.min(rule.earliest());
         let names = self.target(target, rule.first_filtered());
         let ranges: &[Range] = match rule {
             Behavior::Performed(range)
@@ -194,6 +201,7 @@ impl<'a, 'b, F: Fn(i64) -> Option<&'b Action>> SlotReader<'a, F> {
         for step in &selector.steps {
             let names = || step.event.clone().map(|event| BTreeSet::from([event]));
             for (key, predicate) in &step.conditions {
+                self.properties.insert(key.clone());
                 let subject = || Subject::EventDate(names(), key.clone());
                 self.dates(predicate, from, subject);
             }
@@ -204,6 +212,7 @@ impl<'a, 'b, F: Fn(i64) -> Option<&'b Action>> SlotReader<'a, F> {
     }
 
     fn rows(&mut self, rows: &RowCriterion) {
+        self.earliest = i64::MIN;
         let names = rows.condition.event_names();
         self.add_names(&names);
         let times = || Subject::Times(names.clone());
@@ -213,6 +222,7 @@ impl<'a, 'b, F: Fn(i64) -> Option<&'b Action>> SlotReader<'a, F> {
                     self.add(*instant, Turn::of(*comparison), i64::MIN, times());
                 }
                 RowTest::Property(key, predicate) => {
+                    self.properties.insert(key.clone());
                     let subject = || Subject::EventDate(names.clone(), key.clone());
                     self.dates(predicate, i64::MIN, subject);
                 }

@@ -157,6 +157,7 @@ mod tests {
             due_at: None,
             seen_seq: 0,
             criteria_changed: false,
+            is_live: false,
         }
     }
 

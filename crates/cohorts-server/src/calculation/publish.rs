@@ -7,7 +7,7 @@
 use cohorts_store::changes::{self, Cause, NewMembers, StagedMembers};
 use cohorts_store::cohorts::Cohort;
 use cohorts_store::queue::{self, Evaluated, PublishedMembers};
-use cohorts_store::{Conn, Error, events, members, tombstones, transaction};
+use cohorts_store::{Conn, Error, events, live, members, tombstones, transaction};
 use roaring::RoaringBitmap;
 
 use super::claimed::Started;
@@ -26,6 +26,7 @@ pub fn publish(
     started: Started,
     members: RoaringBitmap,
     evaluated: Evaluated,
+    evaluation: Option<String>,
 ) -> Result<(), Error> {
     let _memory = (store.caches.index).reserve(COPIES * members.serialized_size());
     let conn = &mut *store.connection()?;
@@ -34,9 +35,12 @@ pub fn publish(
         started,
         members,
         evaluated,
+        evaluation,
     };
     if let Some(staged) = publication.publish(conn, || ())? {
         let shard_key = cohort.project().shard_key();
+        store.signals.changed(cohort.project());
+        store.signals.written(cohort.project());
         changes::prune(conn, shard_key, cohort.id(), &staged.chunks, staged.base)?;
         log::info!("cohort {}: {} members", cohort.id, staged.count);
     }
@@ -63,6 +67,8 @@ struct Publication<'a> {
     started: Started,
     members: RoaringBitmap,
     evaluated: Evaluated,
+    /// What a pass needs to advance the members, as JSON text.
+    evaluation: Option<String>,
 }
 
 /// Members with written chunks.
@@ -151,6 +157,7 @@ impl Publication<'_> {
             if current != staged.base || !is_current(conn)? {
                 return Ok(None);
             }
+            live::record_evaluation(conn, self.cohort.id, self.evaluation.clone())?;
             changes::publish(conn, shard_key, &[(staged, cause)])?;
             let (version, count) = (staged.version, staged.count);
             Ok(Some(PublishedMembers { version, count }))
@@ -240,6 +247,7 @@ mod tests {
                     due_at: None,
                     seen_seq: self.seen_seq,
                 },
+                evaluation: None,
             };
             let conn = &mut *self.store.connection().unwrap();
             let published = publication.publish(conn, between).unwrap();

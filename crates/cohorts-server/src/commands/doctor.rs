@@ -12,6 +12,7 @@ use chrono::{TimeDelta, Utc};
 
 use cohorts_store::changes::{self, LogFinding};
 use cohorts_store::distribution::{self, Worker};
+use cohorts_store::live::{self, LiveCounts};
 use cohorts_store::outages::Outages;
 use cohorts_store::{
     Conn, Error, ProjectId, erasures, health, project_deletion, projects, queue, segments,
@@ -112,6 +113,7 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.extend(check_settings(conn)?);
     findings.push(check_clock(conn)?);
     findings.push(check_queue(conn)?);
+    findings.push(report_live(conn)?);
     findings.extend(check_distribution(conn, &data.store.outages)?);
     let (served, others): (Vec<_>, Vec<_>) = (projects::all(conn)?.into_iter())
         .partition(|project| !data.store.outages.affect(*project));
@@ -124,6 +126,13 @@ fn examine(data: &Data, repair: bool) -> Result<Vec<Finding>, Error> {
     findings.extend(check_deletions(conn)?);
     findings.push(check_erasures(conn)?);
     Ok(findings)
+}
+
+/// Always ok: cohorts are behind until a service runs, and while they wait for a full calculation.
+fn report_live(conn: &mut Conn) -> Result<Finding, Error> {
+    let LiveCounts { live, behind } = live::counts(conn)?;
+    let text = format!("{live} dynamic cohorts are live, {behind} are behind");
+    Ok(Finding::new(true, "live", text))
 }
 
 /// Always ok: opening the data has refused an old server and migrated the tables.

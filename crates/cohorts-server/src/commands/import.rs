@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::output::{counted, print};
 use super::progress::Progress;
 use crate::Data;
+use crate::calculation::tell_services;
 use crate::config::quarter_of_memory;
 use crate::index::columns::write_all;
 use crate::ingest::{self, Item};
@@ -73,6 +74,7 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
         import_lines(data, project, lines, parts, &mut imported)?;
     }
     segments.finish();
+    tell_services(&data.store, project);
     imported.deleted_persons = parser.deleted_persons();
     write_checkpoints(data, project);
     Ok(imported)

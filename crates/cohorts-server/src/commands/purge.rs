@@ -1,4 +1,5 @@
-//! `cohorts purge`: deletes cohorts for good that were marked as deleted some time ago.
+//! `cohorts purge`: deletes cohorts for good that were marked as deleted some time ago, and forgets persons that were
+//! deleted before that time, with the changes that name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +7,7 @@ use anyhow::ensure;
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::plan_query;
 use cohorts_store::changes::retention::{self, PurgedMembers};
+use cohorts_store::changes::{plan_purge, purge as purge_persons};
 use cohorts_store::projects::{self, Project};
 use cohorts_store::purge::{self, CohortRows, DefinedCohort, DeletedCohort};
 use cohorts_store::{Conn, Error, ProjectId, transaction};
@@ -36,11 +38,13 @@ struct PurgePlan {
 struct Purged {
     cohorts: usize,
     rows: CohortRows,
+    /// Deleted persons that the change log names no more.
+    persons: u64,
 }
 
 impl Purged {
     fn describe(&self) -> String {
-        let Self { cohorts, rows } = self;
+        let Self { cohorts, rows, .. } = self;
         let counted = |count: usize, noun| counted(count as u64, noun);
         format!(
             "{} with {}, {}, {}, {}, {} and {}",
@@ -91,13 +95,35 @@ pub fn run(
         };
         total.cohorts += purged.cohorts;
         total.rows += purged.rows;
+        total.persons += forget_persons(conn, id, deleted_before, is_dry_run)?;
     }
     let verb = if is_dry_run {
         "This would purge"
     } else {
         "Purged"
     };
-    print(format!("{verb} {}", total.describe()))
+    print(format!("{verb} {}", total.describe()))?;
+    if total.persons > 0 {
+        let persons = counted(total.persons, "deleted person");
+        print(format!(
+            "{verb} the ids of {persons}, and the changes that name them"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Forgets the deleted persons of a project that no change since a time names, and returns their number.
+fn forget_persons(
+    conn: &mut Conn,
+    project: ProjectId,
+    time: DateTime<Utc>,
+    is_dry_run: bool,
+) -> Result<u64, Error> {
+    let plan = plan_purge(conn, project, time)?;
+    if !is_dry_run {
+        purge_persons(conn, project, &plan)?;
+    }
+    Ok(plan.count())
 }
 
 /// Prints the cohorts of a project that a purge would delete, and those that it would keep.
@@ -206,7 +232,7 @@ fn plan(
 
 /// The cohorts that a calculation of the cohort reads.
 fn references_of(project: &Project, cohort: &DefinedCohort) -> BTreeSet<i64> {
-    let mut references = BTreeSet::new();
+    let mut references = cohort.definition.cohort_references();
     if let Ok(filter) = cohort.definition.filter() {
         references.extend(filter.cohort_references());
     }

@@ -28,9 +28,11 @@ const OUTAGE_TICK: Duration = Duration::from_secs(1);
 
 mod bodies;
 mod disk;
+mod preview_turns;
 
 pub use bodies::OwnerBudgets;
 pub use disk::UploadDisk;
+pub use preview_turns::PreviewTurns;
 
 /// The permits of all kinds of work.
 #[derive(Clone)]
@@ -39,10 +41,16 @@ pub struct WorkShares {
     requests: Shares,
     /// Evaluations of filters for a request.
     pub previews: Shares,
+    /// The running previews of each key.
+    pub preview_turns: PreviewTurns,
     /// Files that are written for clients, at the speed of the client.
     pub exports: Shares,
     /// Pages that are too large for one piece, at the speed of the client.
     pub pages: Shares,
+    /// Open streams of changes of a key.
+    pub key_streams: Shares,
+    /// Open streams of changes of a project.
+    pub streams: Shares,
     /// Uploads, from the first byte of the file to its last row.
     pub uploads: Shares,
     /// Bodies of events that are decoded. Their project is not known yet, so the owner is a peer.
@@ -65,11 +73,25 @@ impl Default for WorkShares {
                 wait: WAIT,
             })
         };
+        // A stream does not end soon, so no request waits for one.
+        let streams = |total, per_owner| {
+            Shares::new(ShareLimits {
+                work: "streams",
+                total,
+                per_owner,
+                per_node: total,
+                waiting: 0,
+                wait: Duration::ZERO,
+            })
+        };
         Self {
             requests: shares("requests", 12, 4, 256),
             previews: shares("previews", 4, 2, 64),
+            preview_turns: PreviewTurns::default(),
             exports: shares("exports", 8, 2, 64),
             pages: shares("large pages", 16, 4, 64),
+            key_streams: streams(usize::MAX, 5),
+            streams: streams(500, 20),
             uploads: shares("uploads", 8, 2, 64),
             large_bodies: shares("capture requests", 3, 2, 4_096),
             small_bodies: shares("capture requests", 4, 4, 4_096),
@@ -166,7 +188,20 @@ impl Service {
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let work = move |conn: &mut Conn| cohorts_store::transaction(conn, work);
-        self.read(project, work).await
+        self.write(project, work).await
+    }
+
+    /// Runs `work`, which commits, on a connection of the project's share, and signals the write. If the database does not
+    /// answer, the outcome of a commit is unknown, so a failure is signalled too.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        project: ProjectId,
+        work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let result = self.read(project, work).await;
+        self.store.signals.changed(project);
+        self.store.signals.written(project);
+        result
     }
 
     /// Runs `work` in a read-only transaction on a connection of the project's share. All of its statements see the data

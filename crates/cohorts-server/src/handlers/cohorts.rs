@@ -7,37 +7,47 @@ use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRetrieveRequest,
     CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
     CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
-    CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsListRequest, CohortsListResponse,
-    CohortsPartialUpdateRequest, CohortsPartialUpdateResponse, CohortsPersonsCsvRequest,
-    CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
-    CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, CohortsPreviewRequest,
-    CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsUpdateRequest,
-    CohortsUpdateResponse, CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
-    UploadedFile,
+    CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsExplainCreateRequest,
+    CohortsExplainCreateResponse, CohortsExplainRetrieveRequest, CohortsExplainRetrieveResponse,
+    CohortsListRequest, CohortsListResponse, CohortsPartialUpdateRequest,
+    CohortsPartialUpdateResponse, CohortsPersonsCsvRequest, CohortsPersonsCsvResponse,
+    CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest,
+    CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
+    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsSizesRequest, CohortsSizesResponse,
+    CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRetrieveRequest,
+    CohortsUsedInRetrieveResponse, UploadedFile,
 };
-use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts};
+use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts, live};
 
 use super::admission::holding;
+use super::lookup::PersonId;
 use super::uploads::UploadOptions;
 use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
 use crate::blocking;
+use crate::client_socket::ClientSocket;
 use crate::error::Error;
 use crate::shares::ShareOwner;
 
 mod change;
+mod compare;
 mod create;
 mod definition;
+mod dry_run;
+mod explain;
 mod history;
 mod kinds;
 mod list;
 mod preview;
 mod references;
+mod sizes;
 
 use create::ListedPersons;
 pub use create::static_from_file;
 pub(super) use definition::check_fields;
+pub use explain::MembershipQuestion;
 use preview::Preview;
+use sizes::{EvaluatedSizes, Intervals, PastSizes, RecordedSizes};
 
 impl CohortsApi for Service {
     async fn cohorts_list(
@@ -112,18 +122,50 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPreviewRequest,
     ) -> Result<CohortsPreviewResponse, Error> {
-        let project = caller.project.id();
+        let (project, key) = (caller.project.id(), caller.key);
         let body = request.body;
         let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;
         let store = self.store.clone();
-        let permit = self
-            .shares
-            .previews
-            .acquire(ShareOwner::Project(project))
-            .await?;
-        let read = holding(permit, move |conn| preview.read(conn, &store));
-        let response = self.read(project, read).await?;
-        Ok(CohortsPreviewResponse::Status200(response))
+        let turn = self.shares.preview_turns.begin(key);
+        let stop = turn.stop.clone();
+        let work = async {
+            let owner = ShareOwner::Project(project);
+            let permit = self.shares.previews.acquire(owner).await?;
+            let read = holding(permit, move |conn| preview.read(conn, &store, &stop));
+            self.read(project, read).await
+        };
+        let client = ClientSocket::of(request.http.request());
+        tokio::select! {
+            response = work => Ok(CohortsPreviewResponse::Status200(response?)),
+            () = turn.stop.wait() => Err(Error::Superseded),
+            () = closed(client) => Err(Error::Superseded),
+        }
+    }
+
+    async fn cohorts_explain_create(
+        &self,
+        caller: Caller,
+        request: CohortsExplainCreateRequest,
+    ) -> Result<CohortsExplainCreateResponse, Error> {
+        let (project, body) = (caller.project, request.body);
+        let id = project.id();
+        let question = move || MembershipQuestion::of_unsaved(project, body);
+        let question = blocking::compute(question).await?;
+        let explanation = self.read(id, move |conn| question.read(conn)).await?;
+        Ok(CohortsExplainCreateResponse::Status200(explanation))
+    }
+
+    async fn cohorts_explain_retrieve(
+        &self,
+        caller: Caller,
+        request: CohortsExplainRetrieveRequest,
+    ) -> Result<CohortsExplainRetrieveResponse, Error> {
+        let (project, query) = (caller.project.id(), request.query);
+        let person = PersonId::new(query.person_id, query.distinct_id)?;
+        let cohort = CohortId(request.path.id);
+        let question = MembershipQuestion::of_saved(caller.project, cohort, person);
+        let explanation = self.read(project, move |conn| question.read(conn)).await?;
+        Ok(CohortsExplainRetrieveResponse::Status200(explanation))
     }
 
     async fn cohorts_retrieve(
@@ -142,7 +184,12 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPartialUpdateRequest,
     ) -> Result<CohortsPartialUpdateResponse, Error> {
+        dry_run::check_parameters(&request.http)?;
         let id = CohortId(request.path.id);
+        if request.query.dry_run == Some(true) {
+            let cohort = self.dry_run(caller, id, request.body, request.uploads);
+            return Ok(CohortsPartialUpdateResponse::Status200(cohort.await?));
+        }
         let options = upload_options(request.form);
         let cohort = self.change(caller, id, request.body, request.uploads, options);
         Ok(CohortsPartialUpdateResponse::Status200(cohort.await?))
@@ -161,7 +208,12 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsUpdateRequest,
     ) -> Result<CohortsUpdateResponse, Error> {
+        dry_run::check_parameters(&request.http)?;
         let id = CohortId(request.path.id);
+        if request.query.dry_run == Some(true) {
+            let cohort = self.dry_run(caller, id, request.body, request.uploads);
+            return Ok(CohortsUpdateResponse::Status200(cohort.await?));
+        }
         let options = upload_options(request.form);
         let cohort = self.change(caller, id, request.body, request.uploads, options);
         Ok(CohortsUpdateResponse::Status200(cohort.await?))
@@ -222,6 +274,22 @@ impl CohortsApi for Service {
         )))
     }
 
+    async fn cohorts_sizes(
+        &self,
+        caller: Caller,
+        request: CohortsSizesRequest,
+    ) -> Result<CohortsSizesResponse, Error> {
+        let (project, id) = (caller.project.id(), CohortId(request.path.id));
+        let intervals = Intervals::new(&caller.project, &request.query)?;
+        let read = move |conn: &mut Conn| RecordedSizes::read(conn, project, id, intervals);
+        let recorded = self.snapshot(project, read).await?;
+        let evaluated = match recorded.past(&caller.project)? {
+            Some(past) => self.evaluate_past(project, past).await?,
+            None => EvaluatedSizes::default(),
+        };
+        Ok(CohortsSizesResponse::Status200(recorded.with(evaluated)))
+    }
+
     async fn cohorts_persons_retrieve(
         &self,
         caller: Caller,
@@ -247,6 +315,14 @@ impl CohortsApi for Service {
     }
 }
 
+/// Waits until a client has gone. An unknown connection is never closed.
+async fn closed(client: Option<ClientSocket>) {
+    match client {
+        Some(client) => client.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The options of a file, which only forms have.
 fn upload_options(form: Option<CohortFormOnly>) -> UploadOptions {
     let form = form.unwrap_or_default();
@@ -259,11 +335,43 @@ fn upload_options(form: Option<CohortFormOnly>) -> UploadOptions {
 
 /// A cohort of the project as responses show it.
 fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
-    let row = cohorts::find(conn, project, id)?;
+    let mut row = cohorts::find(conn, project, id)?;
+    live::set_times(conn, project, row.iter_mut().map(|(cohort, _)| cohort))?;
     row.map(present::cohort).ok_or(Error::NotFound)
 }
 
 impl Service {
+    async fn evaluate_past(
+        &self,
+        project: ProjectId,
+        past: PastSizes,
+    ) -> Result<EvaluatedSizes, Error> {
+        let store = self.store.clone();
+        let owner = ShareOwner::Project(project);
+        let permit = self.shares.previews.acquire(owner).await?;
+        let read = holding(permit, move |conn| past.evaluate(conn, &store));
+        self.read(project, read).await
+    }
+
+    async fn dry_run(
+        &self,
+        caller: Caller,
+        id: CohortId,
+        body: PatchedCohort,
+        files: Vec<UploadedFile>,
+    ) -> Result<Cohort, Error> {
+        if !files.is_empty() {
+            let detail = "A dry run cannot contain a file. Leave it out, or leave `dry_run` out.";
+            return Err(Error::field("csv", detail));
+        }
+        let project = caller.project.id();
+        let store = self.store.clone();
+        let owner = ShareOwner::Project(project);
+        let permit = self.shares.previews.acquire(owner).await?;
+        let read = move |conn: &mut Conn| dry_run::read(conn, &store, &caller, id, body);
+        self.read(project, holding(permit, read)).await
+    }
+
     async fn change(
         &self,
         caller: Caller,

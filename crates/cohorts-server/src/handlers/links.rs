@@ -10,7 +10,7 @@ use crate::origin::Origin;
 use crate::path_compat::OriginalUri;
 
 /// Query parameters that contain keys or tokens.
-const SECRETS: [&str; 4] = ["personal_api_key", "api_key", "secret_api_key", "token"];
+pub const SECRETS: [&str; 4] = ["personal_api_key", "api_key", "secret_api_key", "token"];
 
 /// The links in the response to one request.
 pub struct Links {

@@ -2,12 +2,55 @@
 
 use std::collections::HashMap;
 
+use cohorts_engine::stored_name;
 use cohorts_store::{Conn, ProjectId, ShardKey, persons};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::person_file::IdKind;
 use crate::error::Error;
+
+/// How a request names a person.
+#[derive(Clone, Debug)]
+pub enum PersonId {
+    Uuid(Uuid),
+    DistinctId(String),
+}
+
+impl PersonId {
+    /// From the two fields or parameters; a request has one of them.
+    pub fn new(person_id: Option<String>, distinct_id: Option<String>) -> Result<Self, Error> {
+        match (person_id, distinct_id) {
+            (Some(_), Some(_)) => Err(Error::field(
+                "distinct_id",
+                "Send `person_id` or `distinct_id`, not both.",
+            )),
+            (None, Some(id)) => Ok(Self::DistinctId(stored_name(&id).into_owned())),
+            (Some(id), None) => Uuid::parse_str(&id)
+                .map(Self::Uuid)
+                .map_err(|_| Error::field("person_id", "Must be a valid UUID.")),
+            (None, None) => Err(Error::field("person_id", "This field is required.")),
+        }
+    }
+
+    /// The uuid of the person.
+    pub fn uuid(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Uuid, Error> {
+        let id = match self {
+            Self::Uuid(uuid) => return Ok(*uuid),
+            Self::DistinctId(id) => id,
+        };
+        let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
+        let ordinals: Vec<i64> = ordinals.into_values().collect();
+        let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
+        uuids.into_values().next().ok_or(Error::NotFound)
+    }
+
+    /// The row of the person.
+    pub fn row(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<persons::Person, Error> {
+        let uuid = self.uuid(conn, shard_key)?;
+        persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)
+    }
+}
 
 /// A bitmap of ordinals. Fails if an ordinal does not fit into 32 bits.
 pub fn ordinal_set(ordinals: impl IntoIterator<Item = i64>) -> Result<RoaringBitmap, Error> {

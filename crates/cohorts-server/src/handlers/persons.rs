@@ -5,18 +5,17 @@ use cohorts_api::{
     CohortsPersonsCsvRequest, CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
     CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse,
     PersonsApi, PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
-    PersonsCohortsRetrieveQuery, PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
-    PersonsCsvRequest, PersonsCsvResponse, PersonsDeletePropertyCreateRequest,
-    PersonsDeletePropertyCreateResponse, PersonsDestroyRequest, PersonsDestroyResponse,
-    PersonsListRequest, PersonsListResponse, PersonsNdjsonRequest, PersonsNdjsonResponse,
-    PersonsRetrieveRequest, PersonsRetrieveResponse, PersonsUpdatePropertyCreateRequest,
-    PersonsUpdatePropertyCreateResponse, PersonsValuesRetrieveRequest,
-    PersonsValuesRetrieveResponse, RequestHead,
+    PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse, PersonsCsvRequest,
+    PersonsCsvResponse, PersonsDeletePropertyCreateRequest, PersonsDeletePropertyCreateResponse,
+    PersonsDestroyRequest, PersonsDestroyResponse, PersonsListRequest, PersonsListResponse,
+    PersonsNdjsonRequest, PersonsNdjsonResponse, PersonsRetrieveRequest, PersonsRetrieveResponse,
+    PersonsUpdatePropertyCreateRequest, PersonsUpdatePropertyCreateResponse,
+    PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse, RequestHead,
 };
-use cohorts_engine::stored_name;
-use cohorts_store::{CohortId, Conn, ShardKey, members, persons};
+use cohorts_store::{CohortId, Conn, members, persons};
 use uuid::Uuid;
 
+use super::lookup::PersonId;
 use super::{Service, present};
 use crate::auth::Caller;
 use crate::error::Error;
@@ -62,6 +61,7 @@ impl Service {
     ) -> Result<CohortsPersonsRetrieveResponse, Error> {
         let (query, head) = (request.query, &request.http);
         let query = members_of(&caller, request.path.id, head, parameters!(query))?
+            .at(query.as_of)?
             .with_total(query.include_total == Some(true));
         let page = self.person_page(query, head).await?;
         Ok(CohortsPersonsRetrieveResponse::Status200(page.into()))
@@ -74,7 +74,8 @@ impl Service {
     ) -> Result<CohortsPersonsCsvResponse, Error> {
         let (query, head) = (request.query, &request.http);
         let has_mark = query.bom == Some(true);
-        let query = members_of(&caller, request.path.id, head, parameters!(query))?;
+        let query =
+            members_of(&caller, request.path.id, head, parameters!(query))?.at(query.as_of)?;
         let file = self.csv(query, has_mark, head).await?;
         Ok(CohortsPersonsCsvResponse::Status200Csv(file.into()))
     }
@@ -85,7 +86,8 @@ impl Service {
         request: CohortsPersonsNdjsonRequest,
     ) -> Result<CohortsPersonsNdjsonResponse, Error> {
         let (query, head) = (request.query, &request.http);
-        let query = members_of(&caller, request.path.id, head, parameters!(query))?;
+        let query =
+            members_of(&caller, request.path.id, head, parameters!(query))?.at(query.as_of)?;
         let file = self.ndjson(query, head).await?;
         Ok(CohortsPersonsNdjsonResponse::Status200Ndjson(file.into()))
     }
@@ -180,7 +182,7 @@ impl PersonsApi for Service {
         let delete = move |conn: &mut Conn| {
             ingest::retried(Error::is_transient, || delete::delete(conn, &caller, uuid))
         };
-        self.read(project, delete).await?;
+        self.write(project, delete).await?;
         Ok(PersonsDestroyResponse::Status204)
     }
 
@@ -189,12 +191,11 @@ impl PersonsApi for Service {
         caller: Caller,
         request: PersonsCohortsRetrieveRequest,
     ) -> Result<PersonsCohortsRetrieveResponse, Error> {
-        let (project, person) = (caller.project.id(), PersonId::new(request.query)?);
+        let query = request.query;
+        let person = PersonId::new(query.person_id, query.distinct_id)?;
+        let project = caller.project.id();
         let read = move |conn: &mut Conn| {
-            let uuid = match person {
-                PersonId::Uuid(uuid) => uuid,
-                PersonId::DistinctId(id) => uuid_of(conn, project.shard_key(), &id)?,
-            };
+            let uuid = person.uuid(conn, project.shard_key())?;
             Ok(members::memberships(conn, project, uuid)?)
         };
         let cohorts = self.snapshot(project, read).await?;
@@ -257,36 +258,6 @@ impl PersonsApi for Service {
         let response = self.delete_persons(caller, ids).await?;
         Ok(PersonsBulkDeleteCreateResponse::Status202(response))
     }
-}
-
-/// How a request names a person.
-enum PersonId {
-    Uuid(Uuid),
-    DistinctId(String),
-}
-
-impl PersonId {
-    fn new(query: PersonsCohortsRetrieveQuery) -> Result<Self, Error> {
-        match (query.person_id, query.distinct_id) {
-            (Some(_), Some(_)) => Err(Error::field(
-                "distinct_id",
-                "Send `person_id` or `distinct_id`, not both.",
-            )),
-            (None, Some(id)) => Ok(Self::DistinctId(stored_name(&id).into_owned())),
-            (Some(id), None) => Uuid::parse_str(&id)
-                .map(Self::Uuid)
-                .map_err(|_| Error::field("person_id", "Must be a valid UUID.")),
-            (None, None) => Err(Error::field("person_id", "This field is required.")),
-        }
-    }
-}
-
-/// The uuid of the person with a distinct id.
-fn uuid_of(conn: &mut Conn, shard_key: ShardKey, distinct_id: &str) -> Result<Uuid, Error> {
-    let ordinals = persons::ordinals_by_id(conn, shard_key, &[distinct_id])?;
-    let ordinals: Vec<i64> = ordinals.into_values().collect();
-    let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
-    uuids.into_values().next().ok_or(Error::NotFound)
 }
 
 /// A malformed UUID in a path is a person that does not exist.

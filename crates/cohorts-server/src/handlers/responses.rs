@@ -19,7 +19,7 @@ mod client;
 mod lists;
 mod memory;
 
-use client::Client;
+pub use client::{Client, connect};
 pub use lists::{Frame, ListRows, fitting};
 pub use memory::ResponseShares;
 

@@ -9,8 +9,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
+use cohorts_engine::delta::Definition as Rule;
 use cohorts_engine::reads::EventRead;
-use cohorts_engine::{Action, Reads};
+use cohorts_engine::{Action, Moment, Reads, plan_query};
 use cohorts_store::outages::Outages;
 use cohorts_store::{Conn, Error, ProjectId, cohorts, projects};
 use parking_lot::Mutex;
@@ -48,13 +50,24 @@ impl LiveColumns {
         for ids in ids.chunks(CHUNK) {
             let definitions = cohorts::definitions(conn, project, ids)?;
             for definition in ids.iter().filter_map(|id| definitions.get(id)) {
-                let filters = definition.filters().map_or(0, |filters| filters.0.len());
-                bytes += filters + definition.groups().0.len();
+                let texts = [definition.filters(), definition.query.as_ref()];
+                let texts = texts.into_iter().flatten().map(|text| text.0.len());
+                bytes += texts.sum::<usize>() + definition.groups().0.len();
                 if bytes > MAX_DEFINITIONS {
                     return Ok(live);
                 }
-                if let Ok(filter) = definition.filter() {
-                    live.add(Reads::of(filter, |id| action(conn, project, id))?);
+                match definition.rule() {
+                    Ok(Rule::Filter(filter)) => {
+                        live.add(Reads::of(&filter, |id| action(conn, project, id))?);
+                    }
+                    Ok(Rule::Query(query)) => {
+                        // The moment changes no column.
+                        let now = Moment::utc(Utc::now().timestamp_micros());
+                        if let Ok(plan) = plan_query(&query, &now) {
+                            live.add(Reads::of_query(&plan));
+                        }
+                    }
+                    Err(_) => {}
                 }
             }
         }

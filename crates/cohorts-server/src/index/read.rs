@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cohorts_store::{Conn, ProjectId, ShardKey, events, projects, scan};
 
 use super::memory::{MemoryUse, Reservation};
+use super::stop::StopFlag;
 use super::{IndexError, IndexResult};
 
 /// The time and the memory that a reader may take.
@@ -46,6 +47,8 @@ pub struct ReadTx<'a> {
     shared: Rc<TxConn<'a>>,
     pub project: ProjectId,
     pub limits: Limits,
+    /// Stops the reader at its next interruption point.
+    stop: Option<StopFlag>,
 }
 
 struct TxConn<'a> {
@@ -95,6 +98,7 @@ impl<'a> ReadTx<'a> {
                 }),
                 project,
                 limits,
+                stop: None,
             })
         })
     }
@@ -103,6 +107,14 @@ impl<'a> ReadTx<'a> {
     pub fn with_limits(&self, limits: Limits) -> ReadTx<'a> {
         ReadTx {
             limits,
+            ..self.clone()
+        }
+    }
+
+    /// The same transaction for a reader that a flag can stop.
+    pub fn with_stop(&self, stop: &StopFlag) -> ReadTx<'a> {
+        ReadTx {
+            stop: Some(stop.clone()),
             ..self.clone()
         }
     }
@@ -159,8 +171,11 @@ impl<'a> ReadTx<'a> {
         self.shared.reservation.release();
     }
 
-    /// Fails if the deadline has passed.
+    /// Fails if the deadline has passed, or if the reader is stopped.
     pub fn check_time(&self) -> IndexResult<()> {
+        if self.stop.as_ref().is_some_and(StopFlag::is_set) {
+            return Err(IndexError::Stopped);
+        }
         if Instant::now() < self.limits.deadline {
             Ok(())
         } else {

@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cohorts_engine::{FilterError, Moment, PlacedReference, Plan, plan};
+use cohorts_engine::{FilterError, Moment, PlacedReference, Plan};
 use cohorts_store::cohorts;
 use cohorts_store::definition::Definition;
 
+use super::read::ReadTx;
 use super::snapshot::Snapshot;
 use super::{IndexError, IndexResult};
 
@@ -31,31 +32,33 @@ struct Referrer {
 }
 
 impl Snapshot<'_, '_> {
-    /// Fails with [`IndexError::Uncalculable`] if the plan refers to a cohort that cannot be calculated, directly or
-    /// through other cohorts. Cohorts in `checked` are not checked again.
+    /// As [`check`], in the transaction of the snapshot.
     pub fn check_references(&self, plan: &Plan, checked: &mut CheckedCohorts) -> IndexResult<()> {
-        let mut paths = Paths::default();
-        let mut level = paths.add(None, plan.placed_references(), checked);
-        while !level.is_empty() {
-            let project = self.tx().project;
-            let definitions = self
-                .tx()
-                .with_conn(|conn| cohorts::definitions(conn, project, &level))?;
-            let mut next = Vec::new();
-            for id in level {
-                self.tx().check_time()?;
-                let Some(definition) = definitions.get(&id) else {
-                    continue;
-                };
-                let references = references(definition, plan.moment())
-                    .map_err(|error| IndexError::Uncalculable(paths.error(id, error)))?;
-                next.extend(paths.add(Some(id), references, checked));
-            }
-            level = next;
-        }
-        checked.0.extend(paths.0.into_keys());
-        Ok(())
+        check(self.tx(), plan, checked)
     }
+}
+
+/// Fails with [`IndexError::Uncalculable`] if the plan refers to a cohort that cannot be calculated, directly or through
+/// other cohorts. Cohorts in `checked` are not checked again.
+pub fn check(tx: &ReadTx<'_>, plan: &Plan, checked: &mut CheckedCohorts) -> IndexResult<()> {
+    let mut paths = Paths::default();
+    let mut level = paths.add(None, plan.placed_references(), checked);
+    while !level.is_empty() {
+        let definitions = tx.with_conn(|conn| cohorts::definitions(conn, tx.project, &level))?;
+        let mut next = Vec::new();
+        for id in level {
+            tx.check_time()?;
+            let Some(definition) = definitions.get(&id) else {
+                continue;
+            };
+            let references = references(definition, plan.moment())
+                .map_err(|error| IndexError::Uncalculable(paths.error(id, error)))?;
+            next.extend(paths.add(Some(id), references, checked));
+        }
+        level = next;
+    }
+    checked.0.extend(paths.0.into_keys());
+    Ok(())
 }
 
 /// The direct references of a cohort. The criteria of a static cohort are not evaluated again.
@@ -63,7 +66,7 @@ fn references(definition: &Definition, at: &Moment) -> Result<Vec<PlacedReferenc
     if definition.is_static {
         return Ok(Vec::new());
     }
-    Ok(plan(definition.filter()?, at)?.placed_references())
+    Ok(definition.rule()?.plan(at)?.placed_references())
 }
 
 impl Paths {

@@ -13,6 +13,7 @@ use cohorts_engine::{
     Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PlannedReads,
     PropertyBlock, Reference, Source, TimesBlock,
 };
+use cohorts_store::tombstones::Tombstones;
 use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members};
 use roaring::RoaringBitmap;
 
@@ -21,6 +22,7 @@ use super::load::EventSpan;
 use super::project::ProjectIndex;
 use super::read::{Limits, ReadTx, RowCount};
 use super::registry::IndexCache;
+use super::stop::StopFlag;
 use super::{IndexError, IndexResult};
 
 /// The data of one project as of one instant.
@@ -119,6 +121,14 @@ impl<'a, 'c> Snapshot<'a, 'c> {
         self.with_index(Arc::clone(&self.index), limits)
     }
 
+    /// The same snapshot for work that a flag can stop.
+    pub fn with_stop(&self, stop: &StopFlag) -> Self {
+        Snapshot {
+            tx: self.tx.with_stop(stop),
+            ..self.with_index(Arc::clone(&self.index), self.tx.limits)
+        }
+    }
+
     fn with_index(&self, index: Arc<ProjectIndex>, limits: Limits) -> Self {
         Snapshot {
             tx: self.tx.with_limits(limits),
@@ -214,6 +224,11 @@ impl<'a, 'c> Snapshot<'a, 'c> {
     /// The last sequence number of the log that the snapshot contains.
     pub fn seq(&self) -> i64 {
         self.index.seq
+    }
+
+    /// The retired ordinals of the project.
+    pub(super) fn tombstones(&self) -> &Tombstones {
+        &self.index.tombstones
     }
 
     /// The transaction, to read other rows of the same instant.
@@ -329,8 +344,8 @@ impl Source for Snapshot<'_, '_> {
                 return Ok(Some(Reference::Members(Arc::new(members))));
             }
             // Criteria that cannot be parsed cannot be calculated, so the cohort has no members to refer to.
-            let filter = cohort.definition.filter().ok().cloned();
-            Ok::<_, IndexError>(filter.map(Reference::Filter))
+            let rule = cohort.definition.rule().ok();
+            Ok::<_, IndexError>(rule.map(Reference::from))
         })
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 use cohorts_store::changes::{self, Cause};
 use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
-use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, transaction};
+use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, tombstones, transaction};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
@@ -387,7 +387,11 @@ impl<'a> WriteBatch<'a> {
         changes: &PersonChanges,
     ) -> Result<(), Error> {
         let shard_key = self.shard_key;
+        let survivors = changes.merged.iter().map(|(_, survivor)| *survivor);
+        let survivors: Vec<i64> = survivors.collect();
+        let mut uuids = HashMap::new();
         if !changes.merged.is_empty() {
+            uuids = persons::uuids_by_ordinal(conn, shard_key, &survivors)?;
             persons::merge(conn, shard_key, seq, &changes.merged)?;
             replace_in_static_cohorts(conn, self.project, &changes.merged)?;
         }
@@ -397,7 +401,15 @@ impl<'a> WriteBatch<'a> {
             .collect();
         persons::add_ids(conn, shard_key, seq, &new_ids)?;
         persons::add(conn, shard_key, seq, &changes.new)?;
-        persons::update(conn, shard_key, seq, &changes.changed)
+        persons::update(conn, shard_key, seq, &changes.changed)?;
+        for person in &changes.changed {
+            let before = uuids.get(&person.ordinal);
+            if let Some(before) = before.filter(|before| **before != person.uuid) {
+                let uuids = (person.uuid, *before);
+                tombstones::replace_uuid(conn, shard_key, person.ordinal, uuids)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -111,18 +111,23 @@ fn cohorts_are_purged_unless_they_are_live_recent_or_in_use() {
     let persons = service.get(&access.path("persons/"), &access.key);
     let person = &persons["results"][0]["uuid"];
     let members = json!({"name": "A", "is_static": true, "_create_static_person_ids": [person]});
-    let [live, unused, used] = [0, 1, 2].map(|_| access.cohort(&service, &members));
-    for cohort in [unused, used] {
+    let [live, unused, used, queried] = [0; 4].map(|_| access.cohort(&service, &members));
+    for cohort in [unused, used, queried] {
         assert_eq!(access.set_deleted(&service, cohort, true), 200);
     }
     let leaf = json!({"type": "cohort", "key": "id", "value": used});
     let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
     let user = access.cohort(&service, &json!({"name": "U", "filters": filters}));
+    let text = format!("SELECT person_id FROM cohort_people WHERE cohort_id = {queried}");
+    let query = json!({"kind": "HogQLQuery", "query": text});
+    let by_query = access.cohort(&service, &json!({"name": "V", "query": query}));
 
     let none = "Purged 0 cohorts with 0 member chunks, 0 changes, 0 sizes, 0 calculations, 0 uploads and 0 activity entries\n";
     assert_eq!(output_of(data, &["purge"]), none);
-    let kept =
-        format!("project 1: cohort {used} (A) is kept, because cohort {user} refers to it\n");
+    let kept = [(used, user), (queried, by_query)].map(|(kept, other)| {
+        format!("project 1: cohort {kept} (A) is kept, because cohort {other} refers to it\n")
+    });
+    let kept = kept.concat();
     let counts = "1 cohort with 1 member chunk, 1 change, 1 size, 0 calculations, 0 uploads and 2 activity entries\n";
     let dry = ["purge", "--older-than", "0d", "--dry-run"];
     let expected = format!("project 1: cohort {unused} (A)\n{kept}This would purge {counts}");
@@ -133,7 +138,7 @@ fn cohorts_are_purged_unless_they_are_live_recent_or_in_use() {
     assert_eq!(output_of(data, &purge), format!("{kept}Purged {counts}"));
     assert_eq!(access.cohort_status(&service, unused), 404);
     assert_eq!(access.set_deleted(&service, unused, false), 404);
-    for cohort in [live, used, user] {
+    for cohort in [live, used, user, queried, by_query] {
         assert_eq!(access.cohort_status(&service, cohort), 200);
     }
     assert_eq!(output_of(data, &purge), format!("{kept}{none}"));

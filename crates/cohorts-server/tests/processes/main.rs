@@ -10,6 +10,7 @@ mod deletion;
 mod harness;
 mod hostile;
 mod kills;
+mod live;
 mod locks;
 mod logs;
 mod memory;

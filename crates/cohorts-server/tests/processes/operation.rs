@@ -152,6 +152,28 @@ fn json_log_is_parseable_and_has_no_secrets() {
 }
 
 #[test]
+fn terminated_service_ends_its_streams() {
+    let directory = TempDir::new().unwrap();
+    let at = Location::Directory(directory.path().join("data"));
+    let service = Service::start(&at, &[]);
+    let access = at.project();
+    let url = format!(
+        "{}/api/projects/{}/cohorts/changes.sse",
+        service.url, access.project
+    );
+    let client = reqwest::blocking::Client::new();
+    let mut stream = client.get(url).bearer_auth(&access.key).send().unwrap();
+    let mut first = [0];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(first, *b":");
+    crate::harness::signal("TERM", service.pid());
+    let mut rest = Vec::new();
+    // A stream that is cut is an error.
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(service.stop());
+}
+
+#[test]
 fn expired_key_is_rejected() {
     let directory = TempDir::new().unwrap();
     let at = Location::Directory(directory.path().to_owned());

@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bytea};
 use roaring::RoaringBitmap;
 
+use super::StagedMembers;
 use crate::members::decode;
 use crate::schema::member_chunks;
 use crate::{CohortId, Conn, ProjectId, Result, ShardKey};
@@ -76,6 +77,35 @@ pub fn prune(
         .bind::<BigInt, _>(cohort.0)
         .bind::<Array<BigInt>, _>(numbers)
         .bind::<BigInt, _>(version)
+        .execute(conn)?;
+    Ok(())
+}
+
+pub(crate) const PRUNE_ALL: &str = "\
+    delete from member_chunks m using unnest($2, $3, $4) as keys(cohort_id, chunk, version) \
+    where m.shard_key = $1 and m.cohort_id = keys.cohort_id and m.chunk = keys.chunk and exists ( \
+        select from member_chunks newer where newer.shard_key = $1 and newer.cohort_id = keys.cohort_id \
+            and newer.chunk = keys.chunk and newer.version > m.version and newer.version <= keys.version)";
+
+/// As [`prune`], for several cohorts whose staged members are published. Their base versions are the older ones.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn prune_all(conn: &mut Conn, shard_key: ShardKey, staged: &[StagedMembers]) -> Result<()> {
+    let (mut cohorts, mut numbers, mut versions) = (Vec::new(), Vec::new(), Vec::new());
+    for staged in staged {
+        for number in &staged.chunks {
+            cohorts.push(staged.cohort().0);
+            numbers.push(*number);
+            versions.push(staged.base);
+        }
+    }
+    diesel::sql_query(PRUNE_ALL)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<Array<BigInt>, _>(numbers)
+        .bind::<Array<BigInt>, _>(versions)
         .execute(conn)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::delta::MemberDelta;
 use super::feed::{member_version, published};
 use super::rows::{self, ChangeRow};
 use super::{FeedPosition, heads, slices};
-use crate::{CohortId, Conn, ProjectId, Result, members};
+use crate::{CohortId, Conn, ProjectId, Result, ShardKey, members, tombstones};
 
 /// Rows that are read together.
 const ROWS_AT_ONCE: i64 = 500;
@@ -26,23 +26,71 @@ pub fn as_of(
     cohort: CohortId,
     time: DateTime<Utc>,
 ) -> Result<Option<RoaringBitmap>> {
+    let past = past(conn, project, cohort, time)?;
+    Ok(past.map(|past| past.then))
+}
+
+/// As [`as_of`], with the ordinals that the persons have now: survivors in place of merged persons, and no deleted persons.
+///
+/// # Errors
+///
+/// As [`as_of`].
+pub fn persons_as_of(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    time: DateTime<Utc>,
+) -> Result<Option<RoaringBitmap>> {
+    let Some(PastMembers { now, then }) = past(conn, project, cohort, time)? else {
+        return Ok(None);
+    };
+    // A retired ordinal is no longer a member.
+    let left = &then - now;
+    let tombstones = tombstones::of(conn, project.shard_key(), &left)?;
+    Ok(Some(tombstones.resolved(&then)))
+}
+
+/// The members of a cohort at two times.
+struct PastMembers {
+    now: RoaringBitmap,
+    then: RoaringBitmap,
+}
+
+fn past(
+    conn: &mut Conn,
+    project: ProjectId,
+    cohort: CohortId,
+    time: DateTime<Utc>,
+) -> Result<Option<PastMembers>> {
     let shard_key = project.shard_key();
-    let head = heads::head(conn, shard_key)?;
-    if head.is_some_and(|head| time < head.complete_since) {
+    let since = heads::head(conn, shard_key)?.map(|head| head.complete_since);
+    let since = since.filter(|since| *since > DateTime::UNIX_EPOCH);
+    if since.is_some_and(|since| time < since) {
         return Ok(None);
     }
     let Some(version) = member_version(conn, project, cohort)? else {
         return Ok(None);
     };
-    let mut members = members::read(conn, shard_key, cohort, version)?;
     let later = newest(conn, project, cohort, version, |row| {
         row.published_at > time
     })?;
+    let base = later.last().map_or(version, |row| row.base_version);
+    if since.is_none() && !is_logged(conn, shard_key, cohort, base)? {
+        return Ok(None);
+    }
+    let now = members::read(conn, shard_key, cohort, version)?;
+    let mut then = now.clone();
     slices::for_each_delta(conn, shard_key, &later, |_, delta| {
-        delta.undo(&mut members);
+        delta.undo(&mut then);
         true
     })?;
-    Ok(Some(members))
+    Ok(Some(PastMembers { now, then }))
+}
+
+/// Whether a log from which nothing was deleted has the change to a version. It lacks those from before there was a log.
+fn is_logged(conn: &mut Conn, shard_key: ShardKey, cohort: CohortId, version: i64) -> Result<bool> {
+    let change = rows::before(conn, shard_key, cohort.0, (version, i64::MAX), 1)?;
+    Ok(version == 0 || !change.is_empty())
 }
 
 /// The difference between an earlier member version of a cohort and the published one. It may contain more persons if the

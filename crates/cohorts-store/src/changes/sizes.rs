@@ -128,6 +128,21 @@ pub fn last_before(
         .optional()?)
 }
 
+/// The first recorded size of a cohort.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn first(conn: &mut Conn, project: ProjectId, cohort: CohortId) -> Result<Option<CohortSize>> {
+    Ok(sizes::table
+        .filter(sizes::shard_key.eq(project.shard_key().0))
+        .filter(sizes::cohort_id.eq(cohort.0))
+        .order(sizes::at)
+        .select(CohortSize::as_select())
+        .first(conn)
+        .optional()?)
+}
+
 /// Adds up the oldest minutes of a project to an hour, or the oldest hours to a day, if they are old enough at `now`.
 /// Returns the number of replaced rows; 0 if none are old enough.
 ///

@@ -1,7 +1,9 @@
 //! The change log, each test in a new database.
 
+mod entered;
 mod histories;
 mod large;
+mod past;
 mod upkeep;
 
 use chrono::{TimeDelta, Utc};

@@ -35,6 +35,14 @@ where m.shard_key = $1 and m.cohort_id = $2 and m.chunk = any($3) and exists (se
     from member_chunks newer
     where newer.shard_key = $1 and newer.cohort_id = $2 and newer.chunk = m.chunk and newer.version > m.version and newer.version <= $4);
 
+-- changes::PRUNE_ALL
+delete
+from member_chunks m
+using unnest($2, $3, $4) as keys(cohort_id, chunk, version)
+where m.shard_key = $1 and m.cohort_id = keys.cohort_id and m.chunk = keys.chunk and exists (select
+    from member_chunks newer
+    where newer.shard_key = $1 and newer.cohort_id = keys.cohort_id and newer.chunk = keys.chunk and newer.version > m.version and newer.version <= keys.version);
+
 -- changes::DELETE_CHUNKS
 delete
 from member_chunks m
@@ -69,6 +77,15 @@ cross join lateral (select number, cohort_id, base_version, version, attempt, ca
     limit $5) m
 order by m.number
 limit $5;
+
+-- changes::SLICES_OF_CHUNK
+select s.*
+from unnest($2) as keys(version)
+cross join lateral (select version, entered, "left"
+    from member_change_slices
+    where shard_key = $1 and cohort_id = $3 and version = keys.version and first_chunk <= $4
+    order by first_chunk desc
+    limit 1) s;
 
 -- changes::VERSION_SLICES
 select s.*

@@ -84,6 +84,18 @@ from (select
     where shard_key = $1 and seq >= $2
     limit 1) e;
 
+-- person_events::OF_PERSON
+select e.uuid, e.timestamp, e.event, array(select (e.properties -> key)::text
+    from unnest($6) with ordinality as keys(key, nth)
+    order by nth) as properties
+from unnest($2) as d(day)
+cross join unnest($3) as o(ordinal)
+cross join lateral (select uuid, timestamp, event, properties
+    from events
+    where shard_key = $1 and day = d.day and ordinal = o.ordinal
+    offset 0) e
+where e.timestamp >= $4 and ($5 is null or e.event = any($5));
+
 -- scan::EVENTS
 select ordinal, timestamp, event, array(select (properties -> key)::text
     from unnest($5) with ordinality as keys(key, nth)

@@ -3,7 +3,7 @@
 import { api } from '../state/session';
 import { call } from './client';
 import type {
-  ActivityPage, Calculation, CalculationPage, Cohort, CohortPreview, PaginatedActionList, PaginatedCohortList, Person,
+  ActivityPage, Calculation, CalculationPage, Cohort, CohortExplanation, CohortPreview, PaginatedActionList, PaginatedCohortList, Person,
   PersonCohorts, PersonPage, PersonValue, Upload, UsedIn,
 } from './types';
 
@@ -27,8 +27,11 @@ export const cohorts = {
   update: (id: number, body: object) => call<Cohort>(api(`cohorts/${id}/`), { method: 'PATCH', body }),
   copyMembers: (id: number) => call<Cohort>(api(`cohorts/${id}/duplicate_as_static_cohort/`), { method: 'GET', isRead: false }),
   uses: (id: number, signal?: Signal) => call<UsedIn>(api(`cohorts/${id}/used_in/`), { signal }),
-  preview: (filters: object, sample: number, signal?: Signal) =>
-    call<CohortPreview>(api('cohorts/preview/'), { method: 'POST', body: { filters, sample }, isRead: true, signal }),
+  /** With `saved`, the preview also has the difference from that cohort. */
+  preview: (filters: object, sample: number, signal?: Signal, saved?: number) =>
+    call<CohortPreview>(api('cohorts/preview/'), { method: 'POST', body: { filters, sample, compare_to: saved }, isRead: true, signal }),
+  explain: (id: number, person: string, signal?: Signal) =>
+    call<CohortExplanation>(api(`cohorts/${id}/explain/`), { query: { person_id: person }, signal }),
   activity: (id: number, signal?: Signal) =>
     call<ActivityPage>(api(`cohorts/${id}/activity/`), { query: { limit: 200 }, signal }),
   allActivity: (signal?: Signal) => call<ActivityPage>(api('cohorts/activity/'), { query: { limit: ROWS }, signal }),

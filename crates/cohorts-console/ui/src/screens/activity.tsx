@@ -119,7 +119,7 @@ const WORDS: Record<string, string> = {
   persons_added_manually: 'added persons',
   person_removed_manually: 'removed persons',
 };
-const REVERSIBLE = ['name', 'description', 'filters'];
+const REVERSIBLE = ['name', 'description', 'filters', 'query'];
 
 function Edit({ edit, revert }: { edit: ActivityEntry; revert: ((change: object) => Promise<void>) | undefined }) {
   const { activity, detail, user } = edit;

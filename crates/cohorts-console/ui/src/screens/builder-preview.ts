@@ -1,5 +1,5 @@
-// The live count of a draft: one request for the whole and for each criterion, and a second one against the saved cohort.
-// The next change ends the requests of the former one.
+// The live count of a draft: one request for the whole, for each criterion, and for the difference from the saved cohort.
+// The next change ends the request for the former one.
 
 import { useEffect, useState } from 'preact/hooks';
 import { cohorts } from '../api/resources';
@@ -67,21 +67,14 @@ type Paths = Map<string, number>;
 type Set = (change: (former: Preview) => Preview) => void;
 
 async function ask(filters: { properties: object }, paths: Paths, saved: number | undefined, signal: AbortSignal, set: Set) {
-  const answer = await cohorts.preview(filters, SAMPLE, signal);
+  const answer = await cohorts.preview(filters, SAMPLE, signal, saved);
   const counts = new Map<number, number>();
   for (const { path, count } of answer.criteria) {
     const id = paths.get(path);
     if (id !== undefined) counts.set(id, count);
   }
-  const { count, sample, duration_ms: milliseconds } = answer;
-  set((former) => ({ ...NONE, compared: former.compared, count, counts, sample, milliseconds, isPending: saved !== undefined }));
-  if (saved === undefined) return;
-  const both = { type: 'AND', values: [filters.properties, { type: 'cohort', key: 'id', value: saved }] };
-  const common = await cohorts.preview({ properties: both }, 0, signal);
-  const former = common.criteria.find(({ path }) => path === 'properties.values[1]')?.count ?? 0;
-  const staying = common.count;
-  const compared = { entering: count - staying, leaving: former - staying, staying };
-  set((current) => ({ ...current, compared, isPending: false }));
+  const { compared, count, sample, duration_ms: milliseconds } = answer;
+  set(() => ({ ...NONE, compared, count, counts, sample, milliseconds }));
 }
 
 /** An error at the node that it names, or for the whole. The counts of the former filter are no longer valid. */

@@ -74,6 +74,8 @@ function Head({ cohort, set, reload }: HeadProperties) {
   const [isEditing, setEditing] = useState(false);
   const [isDeleting, setDeleting] = useState(false);
   const name = cohort.name || 'Unnamed';
+  const isByQuery = !cohort.is_static && cohort.query !== null;
+  const hasCriteria = !cohort.is_static && !isByQuery;
   return (
     <>
       <nav class="crumbs" aria-label="Path">
@@ -96,15 +98,20 @@ function Head({ cohort, set, reload }: HeadProperties) {
             </button>
           ) : (
             <>
-              {!cohort.is_static && (
+              {hasCriteria && (
                 <a class="button primary" href={href(`/cohorts/${cohort.id}/edit`)}>
                   Edit criteria
+                </a>
+              )}
+              {isByQuery && (
+                <a class="button primary" href={href(`/queries/${cohort.id}`)}>
+                  Edit query
                 </a>
               )}
               <button type="button" onClick={() => setEditing(true)}>
                 Rename
               </button>
-              {!cohort.is_static && (
+              {hasCriteria && (
                 <button type="button" onClick={() => copyToBuilder(cohort)}>
                   Copy
                 </button>
@@ -130,6 +137,11 @@ function Head({ cohort, set, reload }: HeadProperties) {
   );
 }
 
+function kindOf({ is_static: isStatic, query }: Cohort): string {
+  if (isStatic) return query ? 'List, filled by a query' : 'List';
+  return query ? 'Dynamic, by a query' : 'Dynamic';
+}
+
 function Facts({ cohort }: { cohort: Cohort }) {
   const { count, is_static: isStatic, last_error_message: message, errors_calculating: errors } = cohort;
   return (
@@ -143,7 +155,7 @@ function Facts({ cohort }: { cohort: Cohort }) {
         </div>
         <div>
           <dt>Kind</dt>
-          <dd>{isStatic ? (cohort.query ? 'List, filled by a query' : 'List') : 'Dynamic'}</dd>
+          <dd>{kindOf(cohort)}</dd>
         </div>
         {!isStatic && (
           <div>
@@ -173,8 +185,8 @@ function Facts({ cohort }: { cohort: Cohort }) {
           <div>
             <strong>{errors === 1 ? 'The last calculation failed' : `The last ${errors} calculations failed`}</strong>
             <p>{message}. The members stay those of the last successful calculation.</p>
-            <a class="button" href={href(`/cohorts/${cohort.id}/edit`)}>
-              Correct the criteria
+            <a class="button" href={href(cohort.query ? `/queries/${cohort.id}` : `/cohorts/${cohort.id}/edit`)}>
+              Correct the {cohort.query ? 'query' : 'criteria'}
             </a>
           </div>
         </div>

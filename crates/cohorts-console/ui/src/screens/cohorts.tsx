@@ -172,7 +172,7 @@ function NoCohorts() {
 
 export function describe(cohort: Cohort): string {
   if (cohort.description) return cohort.description;
-  if (cohort.query) return 'Filled by a query';
+  if (cohort.query) return cohort.is_static ? 'A list, filled by a query' : 'The persons of a query';
   try {
     const text = summary(read(cohort.filters as Json), names);
     return text || (cohort.is_static ? 'A list of persons' : 'No criteria yet: it has no members');
@@ -243,6 +243,7 @@ export async function copyMembers(cohort: Cohort): Promise<void> {
 
 function RowMenu({ cohort, remove }: { cohort: Cohort; remove: () => void }) {
   const menu = useRef<HTMLDetailsElement>(null);
+  const hasCriteria = !cohort.is_static && cohort.query === null;
   const act = (action: () => void) => () => {
     if (menu.current) menu.current.open = false;
     action();
@@ -265,8 +266,9 @@ function RowMenu({ cohort, remove }: { cohort: Cohort; remove: () => void }) {
         <Icon name="more" />
       </summary>
       <div class="menu-items">
-        {!cohort.is_static && <a href={href(`/cohorts/${cohort.id}/edit`)}>Edit criteria</a>}
-        {!cohort.is_static && (
+        {hasCriteria && <a href={href(`/cohorts/${cohort.id}/edit`)}>Edit criteria</a>}
+        {!cohort.is_static && cohort.query !== null && <a href={href(`/queries/${cohort.id}`)}>Edit query</a>}
+        {hasCriteria && (
           <button type="button" onClick={act(() => copyToBuilder(cohort))}>
             Copy criteria into a new cohort
           </button>

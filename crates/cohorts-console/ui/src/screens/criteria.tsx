@@ -14,7 +14,7 @@ import { names } from '../state/catalogue';
 import { href } from '../state/router';
 
 export function CriteriaTab({ cohort }: { cohort: Cohort }) {
-  if (cohort.query) return <QuerySource query={cohort.query as { query?: unknown }} />;
+  if (cohort.query) return <QuerySource cohort={cohort} query={cohort.query as { query?: unknown }} />;
   if (cohort.is_static) return <Uploads cohort={cohort} />;
   return <Filter cohort={cohort} />;
 }
@@ -81,11 +81,11 @@ function Filter({ cohort }: { cohort: Cohort }) {
   );
 }
 
-function QuerySource({ query }: { query: { query?: unknown } }) {
+function QuerySource({ cohort, query }: { cohort: Cohort; query: { query?: unknown } }) {
   const text = typeof query.query === 'string' ? query.query : JSON.stringify(query, null, 2);
   return (
     <section>
-      <p>This query filled the list once, when it was saved.</p>
+      <p>{cohort.is_static ? 'This query filled the list once, when it was saved.' : 'The members are always the persons that this query selects.'}</p>
       <CopyButton text={() => text} />
       <pre class="code">{text}</pre>
     </section>

@@ -13,9 +13,10 @@ import { Icon } from '../parts/icons';
 import { useLoad, useSettled } from '../parts/load';
 import { Empty, Failure, Loading, Show, useTitle } from '../parts/state';
 import { Suggest } from '../parts/suggest';
-import { suggestPersonProperties, suggestPersonValues } from '../state/catalogue';
+import { catalogue, suggestPersonProperties, suggestPersonValues } from '../state/catalogue';
 import { href, place, setHidden } from '../state/router';
 import { PersonTable } from './members';
+import { Why } from './why';
 
 const SETTLE = 200;
 /** The length of texts that scroll in their cell. */
@@ -210,6 +211,7 @@ function PropertyValue({ value }: { value: Json }) {
 
 function Memberships({ id }: { id: string }) {
   const loaded = useLoad((signal) => people.cohorts(id, signal), [id]);
+  const why = Number(place.value.hidden.get('why')) || 0;
   return (
     <section>
       <h2>Cohorts</h2>
@@ -219,11 +221,15 @@ function Memberships({ id }: { id: string }) {
             <p class="faint">The person is in no cohort.</p>
           ) : (
             <>
-              <ul class="links">
+              <ul class="memberships">
                 {results.map(({ id: cohort, name, count }) => (
                   <li key={cohort}>
                     <a href={href(`/cohorts/${cohort}`)}>{name || 'Unnamed'}</a>
-                    <span class="count">{number(count)}</span>
+                    <span class="count faint">{number(count)}</span>
+                    <button type="button" class="link" aria-expanded={why === cohort} onClick={() => setHidden({ why: why === cohort ? '' : String(cohort) })}>
+                      Why?
+                    </button>
+                    {why === cohort && <Why id={cohort} person={id} />}
                   </li>
                 ))}
               </ul>
@@ -232,6 +238,30 @@ function Memberships({ id }: { id: string }) {
           )
         }
       </Show>
+      {loaded.data && <OtherCohorts id={id} members={loaded.data.results.map((cohort) => cohort.id)} why={why} />}
     </section>
+  );
+}
+
+/** Why the person is not in another cohort. */
+function OtherCohorts({ id, members, why }: { id: string; members: number[]; why: number }) {
+  const others = catalogue.value.cohorts.filter((cohort) => !members.includes(cohort.id));
+  const chosen = others.some((cohort) => cohort.id === why) ? why : 0;
+  if (others.length === 0) return null;
+  return (
+    <>
+      <label class="other-cohort">
+        Why not in
+        <select value={chosen || ''} onChange={(event) => setHidden({ why: event.currentTarget.value })}>
+          <option value="">choose a cohort</option>
+          {others.map((cohort) => (
+            <option key={cohort.id} value={cohort.id}>
+              {cohort.name || 'Unnamed'}
+            </option>
+          ))}
+        </select>
+      </label>
+      {chosen > 0 && <Why key={chosen} id={chosen} person={id} />}
+    </>
   );
 }

@@ -1,12 +1,15 @@
-// A list that is filled by a query. The text is kept in the tab until it is saved.
+// A cohort by a query: its members are the persons of the query now, or a list that the query fills once. What is typed is
+// kept in the tab until it is saved.
 
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { cohorts } from '../api/resources';
 import { ApiError } from '../api/error';
+import type { Cohort } from '../api/types';
 import { notify } from '../parts/dialog';
 import { Field } from '../parts/field';
 import { Icon } from '../parts/icons';
-import { Failure, useTitle } from '../parts/state';
+import { useLoad } from '../parts/load';
+import { Failure, Show, useTitle } from '../parts/state';
 import { dropDraft, loadDraft, saveDraft } from '../state/draft';
 import { loadCatalogue } from '../state/catalogue';
 import { go, href } from '../state/router';
@@ -22,7 +25,11 @@ const EXAMPLES: [string, string][] = [
 interface Draft {
   name: string;
   query: string;
+  /** Whether the members follow the query; otherwise it fills a list once. */
+  isDynamic: boolean;
 }
+
+const EMPTY: Draft = { name: '', query: '', isDynamic: true };
 
 /** The place of an error: `at Line: 1, Column: 22`. */
 function position(detail: string): { line: number; column: number } | undefined {
@@ -30,15 +37,30 @@ function position(detail: string): { line: number; column: number } | undefined 
   return match ? { line: Number(match[1]), column: Number(match[2]) } : undefined;
 }
 
-export function QueryScreen() {
-  useTitle('List from a query');
+export function QueryScreen({ id }: { id: number | undefined }) {
+  useTitle(id === undefined ? 'Cohort from a query' : 'Edit query');
+  const loaded = useLoad(async (signal) => (id === undefined ? EMPTY : draftOf(await cohorts.get(id, signal))), [id]);
+  return (
+    <Show loaded={loaded} what="the query">
+      {(start) => <Editor start={start} id={id} />}
+    </Show>
+  );
+}
+
+function draftOf({ name, query, is_static: isStatic }: Cohort): Draft {
+  const { query: text } = (query ?? {}) as { query?: unknown };
+  return { name: name ?? '', query: typeof text === 'string' ? text : '', isDynamic: !isStatic };
+}
+
+function Editor({ start, id }: { start: Draft; id: number | undefined }) {
   const project = session.value?.project.id ?? 0;
-  const [draft, setDraft] = useState<Draft>(() => loadDraft<Draft>(project, 'query') ?? { name: '', query: '' });
+  const draftId = id === undefined ? 'query' : `query ${id}`;
+  const [draft, setDraft] = useState<Draft>(() => loadDraft<Draft>(project, draftId) ?? start);
   const [failure, setFailure] = useState<unknown>();
   const [isBusy, setBusy] = useState(false);
   const area = useRef<HTMLTextAreaElement>(null);
   useEffect(() => {
-    if (draft.name !== '' || draft.query !== '') saveDraft(project, 'query', draft);
+    if (JSON.stringify(draft) !== JSON.stringify(start)) saveDraft(project, draftId, draft);
   }, [draft]);
   const change = (next: Partial<Draft>) => {
     setDraft({ ...draft, ...next });
@@ -53,11 +75,12 @@ export function QueryScreen() {
     setBusy(true);
     try {
       const query = { kind: 'HogQLQuery', query: draft.query };
-      const saved = await cohorts.create({ name: draft.name.trim(), is_static: true, query });
-      dropDraft(project, 'query');
+      const body = { name: draft.name.trim(), query };
+      const saved = id === undefined ? await cohorts.create({ ...body, is_static: !draft.isDynamic }) : await cohorts.update(id, body);
+      dropDraft(project, draftId);
       void loadCatalogue();
       go(`/cohorts/${saved.id}`);
-      notify('The list is created, and is being filled.');
+      notify(id === undefined ? 'The cohort is created. Its members are being calculated.' : 'The changes are saved.');
     } catch (error) {
       setFailure(error);
       setBusy(false);
@@ -73,15 +96,15 @@ export function QueryScreen() {
   return (
     <form class="screen narrow" onSubmit={save}>
       <nav class="crumbs" aria-label="Path">
-        <a href={href('/cohorts')}>
+        <a href={href(id === undefined ? '/cohorts' : `/cohorts/${id}`)}>
           <Icon name="back" />
-          Cohorts
+          {id === undefined ? 'Cohorts' : start.name || 'Unnamed'}
         </a>
       </nav>
       <header class="title">
         <div class="heading">
-          <h1>List from a query</h1>
-          <p class="lead">The query selects persons once, when the list is saved. It is translated and never run as SQL.</p>
+          <h1>{id === undefined ? 'Cohort from a query' : 'Edit query'}</h1>
+          <p class="lead">The query selects persons. It is translated and never run as SQL.</p>
         </div>
       </header>
       <Field label="Name" error={nameError}>
@@ -101,6 +124,19 @@ export function QueryScreen() {
           />
         )}
       </Field>
+      {id === undefined && (
+        <fieldset class="checks">
+          <legend>Members</legend>
+          <label>
+            <input type="radio" name="members" checked={draft.isDynamic} onChange={() => change({ isDynamic: true })} />
+            Follow the query: always the persons that it selects
+          </label>
+          <label>
+            <input type="radio" name="members" checked={!draft.isDynamic} onChange={() => change({ isDynamic: false })} />
+            Fill a list once, when it is saved
+          </label>
+        </fieldset>
+      )}
       {queryError !== undefined && (
         <div class="failure" role="alert">
           <Icon name="warning" />
@@ -118,7 +154,7 @@ export function QueryScreen() {
       {failure !== undefined && queryError === undefined && nameError === undefined && <Failure error={failure} />}
       <div class="toolbar">
         <button type="submit" class="primary" disabled={isBusy || draft.query.trim() === ''}>
-          {isBusy ? 'Saving …' : 'Save list'}
+          {isBusy ? 'Saving …' : id === undefined ? 'Save cohort' : 'Save changes'}
         </button>
       </div>
       <section class="examples">

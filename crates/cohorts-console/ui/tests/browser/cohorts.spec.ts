@@ -101,16 +101,22 @@ test('members are exported', async ({ console: page }) => {
   }
 });
 
-test('a query with an error shows its place', async ({ console: page, expected }) => {
+test('a query with an error shows its place, and can be changed later', async ({ console: page, expected }) => {
   expected.push(/status of 400/);
   await page.goto('/queries/new');
   await page.getByLabel('Name').fill('By query');
-  await page.getByLabel('Query').fill('SELECT person_id\nFRM events');
-  await page.getByRole('button', { name: 'Save list' }).click();
+  await page.getByLabel('Query', { exact: true }).fill('SELECT person_id\nFRM events');
+  await page.getByRole('button', { name: 'Save cohort' }).click();
   await expect(page.getByRole('alert')).toContainText('line 2');
-  await page.getByLabel('Query').fill("SELECT person_id FROM events WHERE event = 'purchase'");
-  await page.getByRole('button', { name: 'Save list' }).click();
+  await page.getByLabel('Query', { exact: true }).fill("SELECT person_id FROM events WHERE event = 'purchase'");
+  await page.getByRole('button', { name: 'Save cohort' }).click();
   await expect(page.getByRole('heading', { name: 'By query' })).toBeVisible();
+  await page.getByRole('link', { name: 'Edit query' }).click();
+  await expect(page.getByLabel('Query', { exact: true })).toHaveValue(/purchase/);
+  await page.getByLabel('Query', { exact: true }).fill("SELECT person_id FROM events WHERE event = 'login'");
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await page.getByRole('link', { name: 'Query', exact: true }).click();
+  await expect(page.getByText("event = 'login'")).toBeVisible();
 });
 
 test('a million members scroll to the last one, with few rows on the page', async ({ console: page }) => {

@@ -1,4 +1,5 @@
-// A newcomer's path: from the start page to a saved cohort, which has the size that was shown, and to one of its members.
+// A newcomer's path: from the start page to a saved cohort, which has the size that was shown, and to the reason why a
+// person is a member.
 
 import { KEY, expect, expectTotal, test } from './console';
 
@@ -67,6 +68,11 @@ test('from the start page to a saved cohort and a member', async ({ page, api })
   await expect(page.getByRole('heading', { name, level: 1 })).toBeVisible();
   await expect(page.getByRole('link', { name: 'Paying, bought often, not surveyed' })).toBeVisible();
   expect(new URL(page.url()).pathname).toBe('/people');
+  await page.locator('.memberships li', { hasText: 'Paying, bought often' }).getByRole('button', { name: 'Why?' }).click();
+  await expect(page.locator('.findings .holds')).toHaveCount(3);
+  await expect(page.locator('.findings .fails')).toHaveCount(0);
+  await expect(page.locator('.findings')).toContainText(/found: (pro|enterprise)/);
+  await expect(page.locator('.findings')).toContainText('no event');
 
   await page.goBack();
   await expect(page.getByRole('heading', { name: 'Paying, bought often, not surveyed' })).toBeVisible();

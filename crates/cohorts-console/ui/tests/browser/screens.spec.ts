@@ -18,7 +18,7 @@ const SCREENS: [string, string, (page: Page) => Promise<void>][] = [
   ['an unknown cohort', '/cohorts/999999', async (page) => expect(page.getByText('There is no such cohort')).toBeVisible()],
   ['a new cohort', '/cohorts/new', addOfEach],
   ['a cohort in the builder', '/cohorts/6/edit', async (page) => expect(page.getByTestId('total')).not.toHaveText('–')],
-  ['a query', '/queries/new', async (page) => expect(page.getByLabel('Query')).toBeVisible()],
+  ['a query', '/queries/new', async (page) => expect(page.getByLabel('Query', { exact: true })).toBeVisible()],
   ['a file', '/lists/new', dropFile],
   ['people', '/people', async (page) => expect(page.locator('.big-row a').first()).toBeVisible()],
   ['a person', '/people', openPerson],

@@ -109,7 +109,7 @@ test('titles say where the reader is, and back leads there', async ({ console: p
   await expect(page).toHaveTitle(/^Cohorts · /);
   await page.getByRole('link', { name: 'Paying customers' }).click();
   await expect(page).toHaveTitle(/^Paying customers · /);
-  await page.getByRole('link', { name: 'Criteria' }).click();
+  await page.getByRole('link', { name: 'Criteria', exact: true }).click();
   await expect(page.getByText('Persons who match')).toBeVisible();
   await page.goBack();
   await expect(page.getByRole('table')).toBeVisible();

@@ -183,7 +183,8 @@ impl Random {
         json!({"properties": {"type": "AND", "values": [tree, all]}})
     }
 
-    fn query(&mut self) -> Value {
+    /// A query that refers to cohorts up to `cohorts`.
+    fn query(&mut self, cohorts: i64) -> Value {
         let queries = [
             "SELECT person_id FROM events WHERE event = 'e' AND timestamp >= now() - INTERVAL {n} HOUR
              GROUP BY person_id HAVING count() >= {k}",
@@ -198,13 +199,22 @@ impl Random {
              AND toDateTime(properties.d) > now() - INTERVAL {n} HOUR",
             "SELECT person_id FROM events WHERE event = 'f'
              AND toDateTime(person.properties.d) < now() - INTERVAL {k} DAY",
-            "SELECT person_id FROM cohort_people WHERE cohort_id IN (1, 3)",
+            "SELECT person_id FROM cohort_people WHERE cohort_id IN (1, {c})",
+            "SELECT person_id FROM events WHERE event = 'e' AND person_id NOT IN COHORT {c}
+             GROUP BY person_id HAVING uniq(properties.p) >= {k}",
+            "SELECT person_id FROM events WHERE timestamp > now() - INTERVAL {n} HOUR
+             GROUP BY person_id HAVING sum(properties.p) > {k}",
+            "SELECT person_id FROM events WHERE event = 'f' AND timestamp >= today() - INTERVAL {k} DAY
+             GROUP BY person_id HAVING avg(properties.q) <= 1.5 OR max(timestamp) < now() - INTERVAL {n} HOUR",
+            "SELECT person_id FROM events WHERE timestamp < now() - INTERVAL {n} HOUR
+             GROUP BY person_id HAVING count(DISTINCT properties.q) = {k} OR sum(properties.q) BETWEEN 1 AND {k}",
             "SELECT id FROM persons EXCEPT SELECT person_id FROM events
              WHERE timestamp BETWEEN now() - INTERVAL {n} HOUR AND now()",
         ];
         let text = self.one_of(&queries);
         let text = text.replace("{n}", &self.within(1, 60).to_string());
         let text = text.replace("{k}", &self.within(1, 3).to_string());
+        let text = text.replace("{c}", &self.within(1, cohorts).to_string());
         json!({"kind": "HogQLQuery", "query": text})
     }
 
@@ -272,8 +282,10 @@ impl History {
             world.actions.insert(id, history.random.action());
         }
         for id in [3, 4] {
-            world.filters.insert(id, history.random.filter(id - 1));
+            world.dynamic.insert(id, history.random.filter(id - 1));
         }
+        world.dynamic.insert(5, history.random.query(4));
+        world.dynamic.insert(6, history.random.filter(5));
         history
     }
 
@@ -336,11 +348,16 @@ impl History {
 
     /// Changes a definition or a setting.
     fn edit(&mut self) -> Edits {
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 => drop(self.world.actions.insert(1, self.random.action())),
-            1 => drop(self.world.filters.insert(3, self.random.filter(2))),
-            2 => drop(self.world.filters.insert(4, self.random.filter(3))),
-            3 => {
+            1 => drop(self.world.dynamic.insert(3, self.random.filter(2))),
+            2 => drop(self.world.dynamic.insert(4, self.random.filter(3))),
+            // A filter becomes the definition, or a query.
+            3 if self.random.is_one_in(2) => {
+                drop(self.world.dynamic.insert(5, self.random.filter(4)));
+            }
+            3 => drop(self.world.dynamic.insert(5, self.random.query(4))),
+            4 => {
                 let zones = ["UTC", "America/New_York", "Europe/Berlin"];
                 self.settings.time_zone = self.random.one_of(&zones).to_owned();
             }
@@ -377,9 +394,9 @@ impl History {
 
     fn definition(&mut self) -> Definition {
         if self.random.is_one_in(5) {
-            return Definition::Query(self.random.query());
+            return Definition::Query(self.random.query(6));
         }
-        let filter = self.random.filter(4);
+        let filter = self.random.filter(6);
         Definition::Filter(Filter::parse(&filter).unwrap())
     }
 

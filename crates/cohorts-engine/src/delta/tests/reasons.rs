@@ -11,7 +11,7 @@ fn world() -> World {
     let mut world = World::of(&[json!({"plan": "pro"}), json!({})]);
     world.upload(1, [0]);
     world
-        .filters
+        .dynamic
         .insert(2, all_of(json!([person("plan", "is_set", json!(null))])));
     world.actions.insert(1, json!([{"event": "e"}]));
     world
@@ -67,7 +67,7 @@ fn an_action_of_a_referenced_cohort_counts() {
         "performed_event",
         json!({"key": 1, "event_type": "actions"}),
     );
-    world.filters.insert(3, all_of(json!([action])));
+    world.dynamic.insert(3, all_of(json!([action])));
     let mut follower = follow(&world, cohort(3));
     world.actions.insert(1, json!([{"event": "f"}]));
     check(&mut follower, &world, &settings("UTC"), FullReason::Action);
@@ -77,11 +77,11 @@ fn an_action_of_a_referenced_cohort_counts() {
 fn an_edited_referenced_cohort_needs_a_full_evaluation() {
     let mut world = world();
     let either = json!({"properties": {"type": "OR", "values": [cohort(2)]}});
-    world.filters.insert(3, either);
+    world.dynamic.insert(3, either);
     let mut follower = follow(&world, cohort(3));
     assert!(follower.members.contains(0));
     let unset = person("plan", "is_not_set", json!(null));
-    world.filters.insert(2, all_of(json!([unset])));
+    world.dynamic.insert(2, all_of(json!([unset])));
     check(
         &mut follower,
         &world,
@@ -110,7 +110,7 @@ fn a_deleted_restored_or_converted_reference_needs_a_full_evaluation() {
         FullReason::Reference,
     );
     world.lists.remove(&1);
-    world.filters.insert(1, all_of(json!([cohort(2)])));
+    world.dynamic.insert(1, all_of(json!([cohort(2)])));
     check(
         &mut follower,
         &world,
@@ -123,13 +123,13 @@ fn a_deleted_restored_or_converted_reference_needs_a_full_evaluation() {
 fn a_referenced_cohort_that_fails_or_recovers_needs_a_full_evaluation() {
     let mut world = world();
     let mut follower = follow(&world, cohort(2));
-    let recovered = world.filters[&2].clone();
+    let recovered = world.dynamic[&2].clone();
     // No calendar reaches so far back.
     let failing = behavior(
         "performed_event",
         json!({"time_value": 20_000, "time_interval": "year"}),
     );
-    world.filters.insert(2, all_of(json!([failing])));
+    world.dynamic.insert(2, all_of(json!([failing])));
     check(
         &mut follower,
         &world,
@@ -137,7 +137,7 @@ fn a_referenced_cohort_that_fails_or_recovers_needs_a_full_evaluation() {
         FullReason::Reference,
     );
     assert!(follower.members.is_empty());
-    world.filters.insert(2, recovered);
+    world.dynamic.insert(2, recovered);
     check(
         &mut follower,
         &world,
@@ -152,7 +152,7 @@ fn a_referenced_cohort_that_recovers_as_time_passes_needs_a_full_evaluation() {
     let mut world = world();
     let window = json!({"time_value": 12_024, "time_interval": "year"});
     let inner = behavior("performed_event_multiple", window);
-    world.filters.insert(2, all_of(json!([inner])));
+    world.dynamic.insert(2, all_of(json!([inner])));
     world.event(0, "e", now() - 1_000 * HOUR, json!({}));
     // The window begins before the first day of the calendar, and later on its third day.
     let early = crate::cases::micros("2025-01-01T12:00:00Z");

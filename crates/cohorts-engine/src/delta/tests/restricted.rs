@@ -44,7 +44,7 @@ fn restricted_evaluation_finds_the_members_among_the_set() {
         world.actions.insert(id, random.action());
     }
     for id in [3, 4] {
-        world.filters.insert(id, random.filter(id - 1));
+        world.dynamic.insert(id, random.filter(id - 1));
     }
     let at = settings("UTC").moment(now()).unwrap();
     for nth in 0..60 {

@@ -471,9 +471,9 @@ fn what_touches_a_referenced_cohort_touches_the_referring_one() {
     let mut world = persons(4);
     world.upload(1, [0]);
     let inner = all_of(json!([behavior("performed_event_multiple", json!({}))]));
-    world.filters.insert(2, inner);
+    world.dynamic.insert(2, inner);
     let either = json!({"properties": {"type": "OR", "values": [cohort(1), cohort(2)]}});
-    world.filters.insert(3, either);
+    world.dynamic.insert(3, either);
     world.event(1, "e", now() - 7 * DAY + HOUR, json!({}));
     let mut outer = follow(&world, json!([cohort(3)]));
     assert_eq!(Vec::from_iter(&outer.members), [0, 1]);

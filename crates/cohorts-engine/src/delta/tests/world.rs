@@ -17,8 +17,10 @@ use crate::delta::{
 use crate::eval::tests::naive::{self, NaiveEvent, NaivePerson, Population};
 use crate::{
     Action, EventBlock, EventQuery, Filter, Interrupt, LeafCache, PropertyBlock,
-    PropertyBlockBuilder, Reference, Source, TimeSpan, TimesBlock,
+    PropertyBlockBuilder, Reference, Source, TimeSpan, TimesBlock, plan_query,
 };
+
+use super::settings;
 
 /// Writes of one kind: sequence numbers and persons.
 type Writes = Vec<(i64, u32)>;
@@ -39,7 +41,8 @@ pub struct World {
     changes: Writes,
     /// All versions of the members of static cohorts.
     pub lists: BTreeMap<i64, Vec<RoaringBitmap>>,
-    pub filters: BTreeMap<i64, Value>,
+    /// The filters and queries of dynamic cohorts.
+    pub dynamic: BTreeMap<i64, Value>,
     pub actions: BTreeMap<i64, Value>,
     /// The blocks of events since the last write, by name and properties.
     blocks: RefCell<HashMap<(String, Vec<String>), Blocks>>,
@@ -177,11 +180,18 @@ impl World {
             let members = versions.last().unwrap().iter();
             (*id, members.filter_map(position).collect())
         });
-        let filters = self.filters.iter();
+        // The naive evaluator has no queries.
+        let at = settings(zone).moment(now).unwrap();
+        let queries = self.dynamic.iter().filter(|(_, query)| is_query(query));
+        let queries = queries.map(|(id, query)| {
+            let Ok(members) = plan_query(query, &at).unwrap().evaluate(self);
+            (*id, members.iter().filter_map(position).collect())
+        });
+        let filters = self.dynamic.iter().filter(|(_, filter)| !is_query(filter));
         let population = Population {
             persons: self.persons.values().map(naive_person).collect(),
             events: events.collect(),
-            lists: lists.collect(),
+            lists: lists.chain(queries).collect(),
             filters: filters
                 .map(|(id, filter)| (*id, for_naive(filter)))
                 .collect(),
@@ -201,6 +211,10 @@ fn resolved(redirects: &BTreeMap<u32, u32>, ordinal: u32) -> u32 {
         ordinal = *next;
     }
     ordinal
+}
+
+fn is_query(definition: &Value) -> bool {
+    definition.get("kind").is_some()
 }
 
 /// A person with the creation time and the distinct ids as properties.
@@ -294,8 +308,11 @@ impl Source for World {
             let members = Arc::new(versions.last().unwrap().clone());
             return Ok(Some(Reference::Members(members)));
         }
-        let filter = self.filters.get(&id);
-        Ok(filter.map(|filter| Reference::Filter(Filter::parse(filter).unwrap())))
+        let definition = self.dynamic.get(&id);
+        Ok(definition.map(|definition| match is_query(definition) {
+            true => Reference::Query(definition.clone()),
+            false => Reference::Filter(Filter::parse(definition).unwrap()),
+        }))
     }
 
     fn action(&self, id: i64) -> Result<Option<Action>, Infallible> {

@@ -107,6 +107,23 @@ impl BlockScan<'_> {
         from_sorted(&ordinals)
     }
 
+    /// The rows that are hits.
+    pub fn rows(&self) -> Vec<usize> {
+        let mut rows = Vec::new();
+        for start in (0..self.block.rows()).step_by(BATCH_ROWS) {
+            let batch = start..self.block.rows().min(start + BATCH_ROWS);
+            let mut marks = [0; BATCH_ROWS];
+            for selection in &self.selections {
+                selection.mark(1, &batch, &mut marks);
+            }
+            let is_hit = |row: &usize| {
+                marks[row - start] != 0 && self.range.contains(self.block.row(*row).1)
+            };
+            rows.extend(batch.filter(is_hit));
+        }
+        rows
+    }
+
     fn rows_of(&self, ordinals: &OrdinalRange) -> RowRange {
         let before = |ordinal: usize| self.block.rows_before(ordinal);
         before(ordinals.start)..before(ordinals.end)

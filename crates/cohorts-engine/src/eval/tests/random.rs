@@ -10,7 +10,8 @@ use super::naive::{self, NaiveEvent, NaivePerson, Population};
 use crate::cases::{self, Project};
 use crate::{Action, Filter, LeafCache, Reference, plan};
 
-fn project(population: &Population) -> Project {
+/// A population as a project.
+pub(crate) fn project(population: &Population) -> Project {
     let ordinal = |person: &usize| *person as u32;
     let lists = population.lists.iter().map(|(id, list)| {
         let members = list.iter().map(ordinal).collect();
@@ -71,7 +72,8 @@ fn population(now: i64) -> impl Strategy<Value = Population> + use<> {
     })
 }
 
-fn setting() -> impl Strategy<Value = (ZonedMoment, Population, serde_json::Value)> {
+/// A moment, a population and a filter.
+pub(crate) fn setting() -> impl Strategy<Value = (ZonedMoment, Population, serde_json::Value)> {
     moment().prop_flat_map(|at| (Just(at), population(at.0), filters()))
 }
 

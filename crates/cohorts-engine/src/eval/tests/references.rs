@@ -103,6 +103,53 @@ fn a_chain_of_any_length_gives_the_members_of_its_last_cohort() {
     assert_eq!(project.members(&filters, &now()).unwrap(), [1]);
 }
 
+fn add_query(project: &mut Project, id: i64, text: &str) {
+    let query = json!({"kind": "HogQLQuery", "query": text});
+    project.cohorts.insert(id, Reference::Query(query));
+}
+
+#[test]
+fn a_dynamic_cohort_by_query_is_evaluated_as_a_reference() {
+    let mut project = persons(&[json!({"x": 1}), json!({"x": 2}), json!({})]);
+    add_query(
+        &mut project,
+        1,
+        "SELECT id FROM persons WHERE properties.x >= 1",
+    );
+    add(&mut project, 2, json!([in_cohort(1, false)]));
+    add_query(
+        &mut project,
+        3,
+        "SELECT person_id FROM cohort_people WHERE cohort_id = 2 \
+         EXCEPT SELECT id FROM persons WHERE properties.x = 2",
+    );
+    check(&project, in_cohort(1, false), &[0, 1]);
+    check(&project, in_cohort(2, false), &[0, 1]);
+    check(&project, in_cohort(3, false), &[0]);
+    // A query that cannot be planned is a missing cohort.
+    add_query(&mut project, 1, "SELECT id FROM people");
+    check(&project, in_cohort(2, false), &[]);
+}
+
+#[test]
+fn a_loop_through_a_query_is_a_missing_cohort() {
+    let mut project = persons(&[json!({"x": 1}), json!({})]);
+    add(&mut project, 1, json!([in_cohort(2, false)]));
+    add_query(
+        &mut project,
+        2,
+        "SELECT id FROM persons UNION SELECT person_id FROM cohort_people WHERE cohort_id = 1",
+    );
+    add_query(
+        &mut project,
+        3,
+        "SELECT id FROM persons WHERE id NOT IN COHORT 2",
+    );
+    for id in 1..4 {
+        check(&project, in_cohort(id, false), &[]);
+    }
+}
+
 #[test]
 fn members_do_not_depend_on_the_order_of_references() {
     let project = chain(40);

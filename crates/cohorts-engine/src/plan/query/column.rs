@@ -25,12 +25,20 @@ pub(super) struct SelectScope {
     pub alias: Option<String>,
 }
 
-/// An aggregate over the events of one person: their number, first instant or last instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An aggregate over the events of one person.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Aggregate {
     Count,
+    /// The first instant.
     First,
+    /// The last instant.
     Last,
+    /// The sum of the numbers of a property.
+    Sum(String),
+    /// The average of the numbers of a property.
+    Average(String),
+    /// The number of different values of a property.
+    Distinct(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +88,15 @@ impl fmt::Display for SqlColumn {
             SqlColumn::Aggregate(Aggregate::Count) => "count()",
             SqlColumn::Aggregate(Aggregate::First) => "min(timestamp)",
             SqlColumn::Aggregate(Aggregate::Last) => "max(timestamp)",
+            SqlColumn::Aggregate(Aggregate::Sum(key)) => {
+                return write!(f, "the sum of the event property '{key}'");
+            }
+            SqlColumn::Aggregate(Aggregate::Average(key)) => {
+                return write!(f, "the average of the event property '{key}'");
+            }
+            SqlColumn::Aggregate(Aggregate::Distinct(key)) => {
+                return write!(f, "the number of values of the event property '{key}'");
+            }
         })
     }
 }
@@ -182,7 +199,9 @@ impl SqlColumn {
         self.is_property()
             || matches!(
                 self,
-                SqlColumn::Event | SqlColumn::CohortId | SqlColumn::Aggregate(Aggregate::Count)
+                SqlColumn::Event
+                    | SqlColumn::CohortId
+                    | SqlColumn::Aggregate(Aggregate::Count | Aggregate::Distinct(_))
             )
     }
 
@@ -192,7 +211,8 @@ impl SqlColumn {
             SqlColumn::PersonProperty(_) | SqlColumn::EventProperty(_) => true,
             SqlColumn::Event => value.is_string(),
             SqlColumn::CohortId => value.is_i64() || value.is_string(),
-            SqlColumn::Aggregate(Aggregate::Count) => value.is_i64(),
+            SqlColumn::Aggregate(Aggregate::Count | Aggregate::Distinct(_)) => value.is_i64(),
+            SqlColumn::Aggregate(Aggregate::Sum(_) | Aggregate::Average(_)) => value.is_number(),
             _ => false,
         }
     }

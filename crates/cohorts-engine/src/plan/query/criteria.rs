@@ -12,6 +12,7 @@ use crate::condition::Condition;
 use crate::parse::event_name;
 use crate::plan::{Criterion, GroupTest, Planner, RowTest, Tree};
 use crate::predicate::Comparison;
+use crate::value::Number;
 
 /// Converts a test of a person to a tree.
 pub(super) fn persons(
@@ -115,14 +116,29 @@ pub(super) fn group(test: &ColumnTest) -> Result<Condition<GroupTest>, FilterErr
     let SqlColumn::Aggregate(aggregate) = &test.column else {
         return Err(refusal());
     };
-    let count = |comparison, number: &Value| match number.as_i64() {
-        Some(number) => Ok(GroupTest::Count(comparison, number)),
-        None => Err(refusal()),
+    let compare = |comparison, value: &Value| {
+        let decimal = || Number::of(value).map(Number::to_decimal);
+        let test = match aggregate {
+            Aggregate::Count => value
+                .as_i64()
+                .map(|number| GroupTest::Count(comparison, number)),
+            Aggregate::Distinct(key) => value
+                .as_i64()
+                .map(|number| GroupTest::Distinct(key.clone(), comparison, number)),
+            Aggregate::Sum(key) => {
+                decimal().map(|number| GroupTest::Sum(key.clone(), comparison, number))
+            }
+            Aggregate::Average(key) => {
+                decimal().map(|number| GroupTest::Average(key.clone(), comparison, number))
+            }
+            Aggregate::First | Aggregate::Last => None,
+        };
+        test.ok_or_else(refusal)
     };
     let test = match (aggregate, &test.check) {
-        (Aggregate::Count, Check::Compares(comparison, number)) => count(*comparison, number)?,
-        (Aggregate::Count, Check::OneOf(numbers)) => {
-            let is_equal = |number| Ok(Condition::Test(count(Comparison::Equal, number)?));
+        (_, Check::Compares(comparison, number)) => compare(*comparison, number)?,
+        (_, Check::OneOf(numbers)) => {
+            let is_equal = |number| Ok(Condition::Test(compare(Comparison::Equal, number)?));
             let tests = numbers.iter().map(is_equal);
             return Ok(Condition::Any(tests.collect::<Result<_, FilterError>>()?));
         }

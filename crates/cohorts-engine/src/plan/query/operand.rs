@@ -2,8 +2,8 @@
 
 use serde_json::{Number, Value};
 use sqlparser::ast::{
-    self, BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    UnaryOperator,
+    self, BinaryOperator, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, UnaryOperator,
 };
 
 use super::column::{Aggregate, SelectScope, SqlColumn};
@@ -61,11 +61,8 @@ impl Operand {
         let name = function.name.to_string().to_lowercase();
         let refusal = || unsupported(format!("the function {function}"));
         if name == "count" {
-            return if counts_rows(function) {
-                Ok(Operand::Column(SqlColumn::Aggregate(Aggregate::Count)))
-            } else {
-                Err(refusal())
-            };
+            let aggregate = counted(function, scope, at)?.ok_or_else(refusal)?;
+            return Ok(Operand::Column(SqlColumn::Aggregate(aggregate)));
         }
         let arguments = arguments(function).ok_or_else(refusal)?;
         if let Some(value) = instant::current(&name, arguments.len(), at)? {
@@ -74,12 +71,22 @@ impl Operand {
         let [argument] = arguments.as_slice() else {
             return Err(refusal());
         };
+        let aggregate = |aggregate: Option<Aggregate>| {
+            let column =
+                aggregate.map(|aggregate| Operand::Column(SqlColumn::Aggregate(aggregate)));
+            column.ok_or_else(refusal)
+        };
         Ok(match (name.as_str(), Operand::read(argument, scope, at)?) {
             ("min", Operand::Column(SqlColumn::Timestamp)) => {
                 Operand::Column(SqlColumn::Aggregate(Aggregate::First))
             }
             ("max", Operand::Column(SqlColumn::Timestamp)) => {
                 Operand::Column(SqlColumn::Aggregate(Aggregate::Last))
+            }
+            ("sum", operand) => aggregate(operand.event_property().map(Aggregate::Sum))?,
+            ("avg", operand) => aggregate(operand.event_property().map(Aggregate::Average))?,
+            ("uniq", Operand::Column(SqlColumn::EventProperty(key))) => {
+                aggregate(Some(Aggregate::Distinct(key)))?
             }
             ("tostring", Operand::Column(column)) if column.is_property() => {
                 Operand::Column(column)
@@ -134,27 +141,38 @@ fn negative(number: &Number) -> Result<Operand, FilterError> {
     }
 }
 
-/// Whether a call is `count()` or `count(*)` without modifiers.
-fn counts_rows(function: &Function) -> bool {
-    match &function.args {
-        FunctionArguments::List(list) => {
-            let is_count_all = matches!(
-                list.args.as_slice(),
-                [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]
-            );
-            is_count_all && is_plain(function)
-        }
-        _ => false,
+/// The aggregate of `count()`, `count(*)` or `count(DISTINCT properties.x)`; `None` for other calls.
+fn counted(
+    function: &Function,
+    scope: &SelectScope,
+    at: &Moment,
+) -> Result<Option<Aggregate>, FilterError> {
+    let FunctionArguments::List(list) = &function.args else {
+        return Ok(None);
+    };
+    if !is_plain(function) {
+        return Ok(None);
     }
+    Ok(match (&list.duplicate_treatment, list.args.as_slice()) {
+        (None, [] | [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)]) => Some(Aggregate::Count),
+        (
+            Some(DuplicateTreatment::Distinct),
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))],
+        ) => match Operand::read(expr, scope, at)? {
+            Operand::Column(SqlColumn::EventProperty(key)) => Some(Aggregate::Distinct(key)),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
+/// Whether a call has no modifiers, except DISTINCT.
 fn is_plain(function: &Function) -> bool {
     let list = match &function.args {
         FunctionArguments::List(list) => list,
         _ => return false,
     };
-    list.duplicate_treatment.is_none()
-        && list.clauses.is_empty()
+    list.clauses.is_empty()
         && matches!(function.parameters, FunctionArguments::None)
         && function.within_group.is_empty()
         && function.filter.is_none()
@@ -172,10 +190,20 @@ pub(super) fn arguments(function: &Function) -> Option<Vec<&Expr>> {
         &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref expr)) => Some(expr),
         _ => None,
     };
-    is_plain(function).then(|| list.args.iter().map(plain).collect())?
+    let is_plain = is_plain(function) && list.duplicate_treatment.is_none();
+    is_plain.then(|| list.args.iter().map(plain).collect())?
 }
 
 impl Operand {
+    /// The event property of `properties.x` or `toFloat(properties.x)`.
+    fn event_property(self) -> Option<String> {
+        match self {
+            Operand::Column(SqlColumn::EventProperty(key))
+            | Operand::Float(SqlColumn::EventProperty(key)) => Some(key),
+            _ => None,
+        }
+    }
+
     pub fn is_column(&self) -> bool {
         matches!(
             self,

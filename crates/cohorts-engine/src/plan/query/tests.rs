@@ -1,5 +1,6 @@
 //! Queries: what is planned, and what is refused by name.
 
+mod aggregates;
 mod projection;
 mod twin;
 

@@ -38,6 +38,7 @@ fn checked(
     let project = row.project();
     let has_type = !matches!(body.cohort_type, Patch::Absent);
     let has_filters = !matches!(body.filters, Patch::Absent);
+    let has_query = !matches!(body.query, Patch::Absent);
     let mut checked = definition::changed(&row.definition, body)?;
     if let Some(cohorts) = &checked.query_cohorts {
         references::check_query(conn, project, cohorts)?;
@@ -53,7 +54,12 @@ fn checked(
         references::check_unused(conn, project, row.id())?;
     }
     references.check(conn, row.id(), definition)?;
-    if has_filters {
+    let was_by_query = row.definition.live_query().is_some();
+    let is_by_query = definition.live_query().is_some();
+    if was_by_query && !is_by_query && !definition.is_static && !has_type {
+        definition.cohort_type = None;
+    }
+    if has_filters || has_query || was_by_query != is_by_query {
         definition.cohort_type = kinds::stored(conn, project, definition)?;
     }
     Ok(checked)

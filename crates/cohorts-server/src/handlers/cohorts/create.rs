@@ -79,7 +79,7 @@ pub fn create(
     let mut members = None;
     if definition.is_static {
         members = listed.members(conn, project)?;
-    } else if references::has_references(&definition) {
+    } else if !definition.cohort_references().is_empty() {
         references.parse_ahead(conn)?;
         // The referenced cohorts are calculated with it, so their rows are locked too.
         projects::lock(conn, project)?;

@@ -53,13 +53,11 @@ pub fn check_fields(before: &str) -> Result<(), Error> {
     let is_static = fields
         .get("is_static")
         .is_some_and(|flag| flag.as_str() == "true");
+    let query = fields.get("query").filter(|query| !query.is_null());
     if let Some(filters) = fields.get("filters") {
-        read_filters(filters, is_static)?;
+        read_filters(filters, is_static || query.is_some())?;
     }
-    match fields.get("query") {
-        Some(query) if !query.is_null() => read_query(query).map(drop),
-        _ => Ok(()),
-    }
+    query.map_or(Ok(()), |query| read_query(query).map(drop))
 }
 
 /// The definition of a new cohort.
@@ -74,12 +72,9 @@ pub fn new(body: CohortCreate) -> Result<CheckedDefinition, Error> {
     };
     let filters = match body.filters {
         None => None,
-        Some(filters) => read_filters(&filters, is_static)?,
+        Some(filters) => read_filters(&filters, is_static || body.query.is_some())?,
     };
     let query = body.query.as_ref().map(read_query).transpose()?;
-    if query.is_some() {
-        check_query_allowed(filters.as_ref(), is_static)?;
-    }
     let (query, query_cohorts) = query.unzip();
     let mut definition = Definition::default();
     definition.name = body.name;
@@ -90,10 +85,22 @@ pub fn new(body: CohortCreate) -> Result<CheckedDefinition, Error> {
     definition.cohort_type = body.cohort_type.filter(|text| !text.is_empty());
     definition.set_groups(groups);
     definition.set_parsed_filters(filters);
+    let has_criteria = definition.has_criteria() || (!is_static && !is_by_query(&definition));
+    if definition.query.is_some() && has_criteria {
+        return Err(query_and_filters());
+    }
     Ok(CheckedDefinition {
         definition,
         query_cohorts,
     })
+}
+
+fn is_by_query(definition: &Definition) -> bool {
+    definition.live_query().is_some()
+}
+
+fn query_and_filters() -> Error {
+    Error::whole("Cannot set both query and filters at the same time.")
 }
 
 /// The definition of a cohort after a change. Absent fields keep their values.
@@ -116,8 +123,18 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<CheckedDefini
     if let Some(is_static) = body.is_static.value() {
         after.is_static = is_static;
     }
-    change_filters(&mut after, body.filters)?;
+    let sends_groups = after.groups() != before.groups() && after.groups().0 != "[]";
+    let has_query = match &body.query {
+        Patch::Absent => is_by_query(&after),
+        Patch::Null => false,
+        Patch::Value(_) => true,
+    };
+    let sends_filters = change_filters(&mut after, body.filters, has_query)?;
     let query_cohorts = change_query(&mut after, body.query)?;
+    let sends_criteria = sends_filters || sends_groups;
+    if !after.is_static {
+        replace_definition(&mut after, sends_criteria, query_cohorts.is_some())?;
+    }
     if let Some(cohort_type) = body.cohort_type.change() {
         after.cohort_type = cohort_type.filter(|text| !text.is_empty());
     }
@@ -127,19 +144,43 @@ pub fn changed(before: &Definition, body: PatchedCohort) -> Result<CheckedDefini
     })
 }
 
-fn change_filters(definition: &mut Definition, filters: Patch<RawJson>) -> Result<(), Error> {
+/// Keeps one definition of a dynamic cohort: a query replaces the criteria, and criteria replace the query.
+fn replace_definition(
+    definition: &mut Definition,
+    sends_criteria: bool,
+    sends_query: bool,
+) -> Result<(), Error> {
+    match (sends_criteria, sends_query) {
+        (true, true) => return Err(query_and_filters()),
+        (true, false) => definition.query = None,
+        (false, true) => {
+            definition.set_filters(None);
+            definition.set_groups(JsonText("[]".to_owned()));
+        }
+        (false, false) => {}
+    }
+    Ok(())
+}
+
+/// Returns whether the new filters have criteria.
+fn change_filters(
+    definition: &mut Definition,
+    filters: Patch<RawJson>,
+    has_query: bool,
+) -> Result<bool, Error> {
     match filters {
         Patch::Absent => {}
-        Patch::Null if definition.is_static => definition.set_filters(None),
+        Patch::Null if definition.is_static || has_query => definition.set_filters(None),
         Patch::Null => {
             Filter::parse(&Value::Null).map_err(invalid_filters)?;
         }
         Patch::Value(filters) => {
-            let filters = read_filters(&filters, definition.is_static)?;
+            let filters = read_filters(&filters, definition.is_static || has_query)?;
             definition.set_parsed_filters(filters);
+            return Ok(definition.has_criteria());
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Returns the cohorts that a new query reads.
@@ -161,11 +202,11 @@ fn change_query(
     }
 }
 
-/// The filters to store. A static cohort needs no criteria: a tree without criteria is then stored as it was sent, and
-/// any other value counts as absent.
-fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<ParsedFilters>, Error> {
+/// The filters to store. A static cohort and a cohort by query need no criteria: a tree without criteria is then stored as
+/// it was sent, and any other value counts as absent.
+fn read_filters(filters: &RawJson, may_be_absent: bool) -> Result<Option<ParsedFilters>, Error> {
     let value = read_json(filters.as_str(), "properties").map_err(invalid_filters)?;
-    if is_static && !has_criteria(&value) {
+    if may_be_absent && !has_criteria(&value) {
         check_test_accounts(&value).map_err(invalid_filters)?;
         let filter = Filter::parse_stored(&value).ok();
         let filter = filter.filter(|_| value["properties"]["values"].is_array());
@@ -179,21 +220,6 @@ fn read_filters(filters: &RawJson, is_static: bool) -> Result<Option<ParsedFilte
         json: JsonText::of(&normalised),
         filter,
     }))
-}
-
-/// Whether a new cohort can have a query. The order of the checks is PostHog's.
-fn check_query_allowed(filters: Option<&ParsedFilters>, is_static: bool) -> Result<(), Error> {
-    if filters.is_some_and(|filters| !filters.filter.is_empty()) {
-        return Err(Error::whole(
-            "Cannot set both query and filters at the same time.",
-        ));
-    }
-    if is_static {
-        return Ok(());
-    }
-    Err(Error::whole(
-        "Cannot create a dynamic cohort with a query. Set is_static to true.",
-    ))
 }
 
 /// The query to store and the cohorts that it reads. Fails if the query cannot be calculated.

@@ -8,7 +8,7 @@ use cohorts_store::{Conn, ProjectId, actions, cohorts};
 use super::references::References;
 use crate::error::Error;
 
-/// Refuses a type other than the one that the criteria need.
+/// Refuses a type other than the one that the criteria or the query need.
 pub fn check(
     conn: &mut Conn,
     references: &mut References,
@@ -36,13 +36,17 @@ pub fn check(
     ))
 }
 
-/// The type to store when the criteria of a dynamic cohort are set: `realtime` if the criteria can be updated event by
-/// event, otherwise none. A static cohort, and one without criteria, keeps its type.
+/// The type to store when the criteria or the query of a dynamic cohort are set: `analytical` for a query, `realtime` if
+/// the criteria can be updated event by event, otherwise none. A static cohort, and one that selects no members, keeps
+/// its type.
 pub fn stored(
     conn: &mut Conn,
     project: ProjectId,
     definition: &Definition,
 ) -> Result<Option<String>, Error> {
+    if definition.live_query().is_some() {
+        return Ok(Some(Kind::Analytical.as_str().to_owned()));
+    }
     if definition.is_static || !definition.has_criteria() {
         return Ok(definition.cohort_type.clone());
     }
@@ -70,14 +74,20 @@ fn required(
     references: &mut References,
     definition: &Definition,
 ) -> Result<Option<Kind>, Error> {
+    if definition.live_query().is_some() {
+        return Ok(Some(Kind::Analytical));
+    }
     let Ok(filter) = definition.filter() else {
         return Ok(None);
     };
-    let cohorts = references.definitions(conn, filter)?;
+    let direct = filter.cohort_references().into_iter().collect();
+    let cohorts = references.definitions(conn, direct)?;
     Ok(required_kind(filter, |id| {
         let definition = cohorts.get(&id)?;
         if definition.is_static {
             Some(ReferencedCohort::Kind(Kind::Static))
+        } else if definition.live_query().is_some() {
+            Some(ReferencedCohort::Kind(Kind::Analytical))
         } else {
             definition
                 .filter()

@@ -7,7 +7,7 @@ use cohorts_api::types::{Cohort, CohortListItem, CohortListItemSearchMatchType, 
 use cohorts_api::{CohortsListQuery, RawJson};
 use cohorts_store::cohorts::{self, CohortFilter, NameMatch};
 use cohorts_store::pages::RowSize;
-use cohorts_store::{Conn, ProjectId};
+use cohorts_store::{Conn, ProjectId, live};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -46,7 +46,7 @@ struct Dependencies {
     cohorts: Vec<i64>,
 }
 
-/// The dynamic cohorts with a behavioral criterion, and those that depend on one of them.
+/// The dynamic cohorts with a behavioral criterion or a query, and those that depend on one of them.
 pub fn behavioral(conn: &mut Conn, project: ProjectId) -> Result<Vec<i64>, Error> {
     let (behavioral, mut others): (Vec<_>, Vec<_>) = dependencies(conn, project)?
         .into_iter()
@@ -74,7 +74,13 @@ fn dependencies(conn: &mut Conn, project: ProjectId) -> Result<Vec<Dependencies>
         let taken = fitting(candidates, &sizes, PIECE_BYTES).max(1);
         let (next, later) = rest.split_at(taken);
         for (id, definition) in cohorts::definitions(conn, project, next)? {
-            if let Ok(filter) = definition.filter() {
+            if definition.live_query().is_some() {
+                all.push(Dependencies {
+                    id,
+                    is_behavioral: true,
+                    cohorts: Vec::new(),
+                });
+            } else if let Ok(filter) = definition.filter() {
                 all.push(Dependencies {
                     id,
                     is_behavioral: filter.has_behavioral(),
@@ -103,7 +109,10 @@ impl ListRows for CohortListRows {
     }
 
     fn rows(&self, conn: &mut Conn, ids: &[i64]) -> Result<Vec<CohortListItem>, Error> {
-        let rows = cohorts::by_ids(conn, self.project, ids)?.into_iter();
+        let mut rows = cohorts::by_ids(conn, self.project, ids)?;
+        let cohorts = rows.iter_mut().map(|(cohort, _)| cohort);
+        live::set_times(conn, self.project, cohorts)?;
+        let rows = rows.into_iter();
         let name_match = self.name_match.get().copied();
         Ok(rows
             .map(|row| item(present::cohort(row), self.is_basic, name_match))

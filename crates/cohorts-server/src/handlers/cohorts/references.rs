@@ -1,12 +1,11 @@
-//! References between cohorts: the criteria of one refer to the members of another.
+//! References between cohorts: the criteria or the query of one refer to the members of another.
 //!
 //! A request reads the references of a project once, and parses each filter once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use cohorts_engine::Filter;
 use cohorts_store::definition::Definition;
-use cohorts_store::{CohortId, Conn, ProjectId, cohorts, queue};
+use cohorts_store::{CohortId, Conn, JsonText, ProjectId, cohorts, queue};
 
 use crate::error::Error;
 
@@ -21,7 +20,7 @@ pub struct References {
     is_read: bool,
 }
 
-/// A definition with the ids of the cohorts that its criteria refer to.
+/// A definition with the ids of the cohorts that it refers to.
 struct ReferringDefinition {
     definition: Definition,
     references: Vec<i64>,
@@ -30,7 +29,7 @@ struct ReferringDefinition {
 impl From<Definition> for ReferringDefinition {
     fn from(definition: Definition) -> Self {
         Self {
-            references: references(&definition).into_iter().collect(),
+            references: definition.cohort_references().into_iter().collect(),
             definition,
         }
     }
@@ -75,7 +74,7 @@ impl References {
         id: CohortId,
         definition: &Definition,
     ) -> Result<(), Error> {
-        let direct = references(definition);
+        let direct = definition.cohort_references();
         if direct.is_empty() {
             return Ok(());
         }
@@ -96,13 +95,12 @@ impl References {
         Ok(())
     }
 
-    /// The definitions of all existing cohorts that a filter refers to, directly or through other cohorts, by id.
+    /// The definitions of all existing cohorts that `direct` are or refer to, directly or through other cohorts, by id.
     pub fn definitions(
         &mut self,
         conn: &mut Conn,
-        filter: &Filter,
+        direct: BTreeSet<i64>,
     ) -> Result<BTreeMap<i64, &Definition>, Error> {
-        let direct = filter.cohort_references().into_iter().collect();
         let reachable = self.reachable(conn, direct)?;
         let definition = |id| Some((id, &self.cohorts.get(&id)?.definition));
         Ok(reachable.into_iter().filter_map(definition).collect())
@@ -143,7 +141,7 @@ impl References {
         id: CohortId,
         definition: &Definition,
     ) -> Result<(), Error> {
-        let mut ids = self.reachable(conn, references(definition))?;
+        let mut ids = self.reachable(conn, definition.cohort_references())?;
         ids.retain(|id| self.cohorts.get(id).is_some_and(is_live_and_dynamic));
         ids.extend(self.dependents(id));
         Ok(queue::request_calculations(conn, &Vec::from_iter(ids))?)
@@ -188,18 +186,6 @@ pub fn check_query(conn: &mut Conn, project: ProjectId, cohorts: &[i64]) -> Resu
     }
 }
 
-pub fn has_references(definition: &Definition) -> bool {
-    !references(definition).is_empty()
-}
-
-/// The cohorts that the criteria refer to. The criteria of a static cohort are not evaluated again, so they do not count.
-fn references(definition: &Definition) -> BTreeSet<i64> {
-    match definition.filter() {
-        Ok(filter) if !definition.is_static => filter.cohort_references().into_iter().collect(),
-        _ => BTreeSet::new(),
-    }
-}
-
 /// Removes cohorts without references to remaining ones until none is left, or until only loops are left.
 fn has_loop(graph: &BTreeMap<i64, &[i64]>) -> bool {
     let mut referring: HashMap<i64, Vec<i64>> = HashMap::new();
@@ -233,20 +219,27 @@ pub fn referring_cohorts(
     project: ProjectId,
     id: CohortId,
 ) -> Result<Vec<(i64, String)>, Error> {
-    let candidates = cohorts::referring(conn, project)?;
-    // Most filters do not contain the number, so they are not parsed.
-    let number = id.0.to_string();
-    let referring = candidates.into_iter().filter(|cohort| {
-        let may_refer = cohort.id != id.0 && cohort.filters.0.contains(&number);
-        may_refer
-            && Filter::parse_stored(&cohort.filters.parse())
-                .is_ok_and(|filter| filter.cohort_references().contains(&id.0))
-    });
-    let named = referring.map(|cohort| {
-        let name = cohort.name.filter(|name| !name.is_empty());
-        (cohort.id, name.unwrap_or("Unnamed".to_owned()))
+    let candidates = cohorts::referring(conn, project)?.into_iter();
+    let referring =
+        candidates.filter(|(other, definition)| *other != id.0 && refers(definition, id));
+    let named = referring.map(|(other, definition)| {
+        let name = definition.into_row().name.filter(|name| !name.is_empty());
+        (other, name.unwrap_or("Unnamed".to_owned()))
     });
     Ok(named.collect())
+}
+
+/// Whether the criteria of a cohort, or the query of a dynamic one, refer to the cohort `id`.
+fn refers(definition: &Definition, id: CohortId) -> bool {
+    // Most texts do not contain the number, so they are not parsed.
+    let number = id.0.to_string();
+    let names = |text: Option<&JsonText>| text.is_some_and(|text| text.0.contains(&number));
+    let in_filters = || {
+        let filter = definition.filter();
+        filter.is_ok_and(|filter| filter.cohort_references().contains(&id.0))
+    };
+    (names(definition.filters()) && in_filters())
+        || (names(definition.query.as_ref()) && definition.cohort_references().contains(&id.0))
 }
 
 /// Refuses to delete a cohort that other cohorts refer to.
@@ -274,7 +267,7 @@ pub fn check_unused(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result
 #[cfg(test)]
 mod tests {
     use cohorts_store::testing::TestDatabase;
-    use cohorts_store::{JsonText, Store, keys, projects};
+    use cohorts_store::{Store, keys, projects};
     use serde_json::json;
 
     use super::*;

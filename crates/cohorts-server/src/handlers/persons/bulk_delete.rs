@@ -118,6 +118,6 @@ impl Service {
                 delete::delete_all(conn, &caller, &part)
             })
         };
-        self.read(project, delete).await
+        self.write(project, delete).await
     }
 }

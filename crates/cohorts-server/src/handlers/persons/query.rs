@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use cohorts_engine::{Filter, LeafCache, Plan, plan, stored_name};
-use cohorts_store::{CohortId, Conn, ProjectId, cohorts, members, persons};
+use cohorts_store::{CohortId, Conn, ProjectId, changes, cohorts, members, persons};
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
@@ -28,6 +28,8 @@ const READ_LIMIT: Duration = Duration::from_secs(20);
 pub struct PersonQuery {
     pub project: ProjectId,
     source: PersonSource,
+    /// The time in the past at which the members are read; `None` for now.
+    as_of: Option<DateTime<Utc>>,
     distinct_id: Option<String>,
     email: Option<String>,
     /// Whether the page has the number of all persons.
@@ -66,6 +68,7 @@ impl PersonQuery {
         Self {
             project: caller.project.id(),
             source,
+            as_of: None,
             distinct_id: None,
             email: None,
             has_total: false,
@@ -94,6 +97,14 @@ impl PersonQuery {
             search: search_term(parameters.search),
             ..self
         })
+    }
+
+    /// Reads the members as published at a time of the past.
+    pub fn at(self, as_of: Option<DateTime<Utc>>) -> Result<Self, Error> {
+        if as_of.is_some_and(|time| time > Utc::now()) {
+            return Err(Error::field("as_of", "Must not be in the future."));
+        }
+        Ok(Self { as_of, ..self })
     }
 
     pub fn with_total(self, has_total: bool) -> Self {
@@ -194,13 +205,17 @@ impl PersonQuery {
         let Some((cohort, _)) = cohorts::find(conn, self.project, id)? else {
             return Ok(None);
         };
-        let version = cohort.member_version;
-        Ok(Some(members::read(
-            conn,
-            self.project.shard_key(),
-            id,
-            version,
-        )?))
+        let members = match self.as_of {
+            Some(time) => {
+                let members = changes::persons_as_of(conn, self.project, id, time)?;
+                members.ok_or(Error::AsOfExpired)?
+            }
+            None => {
+                let version = cohort.member_version;
+                members::read(conn, self.project.shard_key(), id, version)?
+            }
+        };
+        Ok(Some(members))
     }
 }
 

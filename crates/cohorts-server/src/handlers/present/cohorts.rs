@@ -43,6 +43,7 @@ pub fn cohort((row, creator): CohortWithCreator) -> Cohort {
         experiment_set: Vec::new(),
         search_match_type: None,
         upload: None,
+        compared: None,
     }
 }
 

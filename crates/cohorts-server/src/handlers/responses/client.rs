@@ -66,6 +66,11 @@ impl Client {
         Ok(())
     }
 
+    /// Returns when the client has disconnected.
+    pub async fn gone(&self) {
+        self.slices.closed().await;
+    }
+
     /// Ends the response. Without this call, the connection is cut.
     pub fn complete(self) {
         self.is_complete.store(true, Ordering::Release);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::index::background::LoadProgress;
+use crate::index::stop::StopFlag;
 
 fn plan_of(leaf: &Value) -> cohorts_engine::Plan {
     let filters = json!({"properties": {"type": "OR", "values": [leaf]}});
@@ -52,4 +53,20 @@ fn a_request_without_time_begins_a_load_that_the_next_request_finds() {
     fixture.change("delete from events");
     assert_eq!(read(Duration::from_secs(60)).unwrap().len(), 100);
     assert_eq!(store.caches.index.builds(), 1);
+}
+
+#[test]
+fn a_stopped_reader_ends_at_its_next_interruption_point() {
+    let fixture = Fixture::with_events(20, 10);
+    let plan = plan_of(&did_x_since(1));
+    let (cache, stop) = (IndexCache::default(), StopFlag::default());
+    let limit = Duration::from_secs(60);
+    let conn = &mut *fixture.conn();
+    let result = Snapshot::read(conn, &cache, fixture.project, limit, |snapshot| {
+        let snapshot = snapshot.with_stop(&stop);
+        snapshot.evaluate(&plan, &LeafCache::default())?;
+        stop.set();
+        snapshot.evaluate(&plan, &LeafCache::default())
+    });
+    assert!(matches!(result, Err(IndexError::Stopped)), "{result:?}");
 }

@@ -40,9 +40,107 @@ enum TwinColumn {
 #[derive(Clone, Debug)]
 enum TwinQuery {
     Persons(TwinTest),
-    /// Events, with the smallest number of them for a person.
-    Events(TwinTest, usize),
+    /// Events, with a test of those of a person.
+    Events(TwinTest, TwinGroup),
     SetOperation(&'static str, Box<TwinQuery>, Box<TwinQuery>),
+}
+
+/// A test of the events of a person. Bounds of sums and averages are hundredths.
+#[derive(Clone, Debug)]
+enum TwinGroup {
+    Any,
+    Count(usize),
+    Sum(&'static str, &'static str, i128),
+    Average(&'static str, &'static str, i128),
+    Distinct(&'static str, usize),
+}
+
+impl TwinGroup {
+    fn sql(&self) -> String {
+        let decimal = |hundredths: &i128| {
+            let sign = if *hundredths < 0 { "-" } else { "" };
+            let digits = hundredths.abs();
+            format!("{sign}{}.{:02}", digits / 100, digits % 100)
+        };
+        let having = match self {
+            TwinGroup::Any => return String::new(),
+            TwinGroup::Count(min) => format!("count() >= {min}"),
+            TwinGroup::Sum(key, operator, bound) => {
+                format!("sum(properties.{key}) {operator} {}", decimal(bound))
+            }
+            TwinGroup::Average(key, operator, bound) => {
+                format!("avg(properties.{key}) {operator} {}", decimal(bound))
+            }
+            TwinGroup::Distinct(key, number) if number % 2 == 0 => {
+                format!("uniq(properties.{key}) = {number}")
+            }
+            TwinGroup::Distinct(key, number) => {
+                format!("count(DISTINCT properties.{key}) = {number}")
+            }
+        };
+        format!(" GROUP BY person_id HAVING {having}")
+    }
+
+    fn holds(&self, events: &[&Event]) -> bool {
+        let values = |key: &str| -> Vec<String> {
+            let values = events.iter().map(|event| &event.properties[key]);
+            let values = values.filter(|value| !value.is_null());
+            values.map(plain).collect()
+        };
+        let hundredths = |key: &str| -> Vec<i128> {
+            let values = values(key).into_iter();
+            values.filter_map(|text| hundredths_of(&text)).collect()
+        };
+        let compare = |a: i128, operator: &str, b: i128| match operator {
+            ">" => a > b,
+            "<=" => a <= b,
+            "=" => a == b,
+            _ => a != b,
+        };
+        match self {
+            TwinGroup::Any => !events.is_empty(),
+            TwinGroup::Count(min) => events.len() >= *min,
+            _ if events.is_empty() => false,
+            TwinGroup::Sum(key, operator, bound) => match hundredths(key) {
+                numbers if numbers.is_empty() => *operator == "!=",
+                numbers => compare(numbers.iter().sum(), operator, *bound),
+            },
+            TwinGroup::Average(key, operator, bound) => match hundredths(key) {
+                numbers if numbers.is_empty() => *operator == "!=",
+                numbers => {
+                    let bound = bound * numbers.len() as i128;
+                    compare(numbers.iter().sum(), operator, bound)
+                }
+            },
+            TwinGroup::Distinct(key, number) => BTreeSet::from_iter(values(key)).len() == *number,
+        }
+    }
+}
+
+/// The hundredths of a decimal with up to two digits after the point.
+fn hundredths_of(text: &str) -> Option<i128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits: i128 = format!("{whole}{fraction:0<2}").parse().ok()?;
+    Some(digits)
+}
+
+fn group() -> impl Strategy<Value = TwinGroup> {
+    let key = || select(vec!["p", "q"]);
+    let operator = || select(vec![">", "<=", "=", "!="]);
+    // Often the sum of a few of the values.
+    let bound = || {
+        let bounds = vec![
+            10_i128, 20, 30, 100, 110, 700, 710, 800, 1_400, -240, 35, 470,
+        ];
+        select(bounds)
+    };
+    prop_oneof![
+        2 => Just(TwinGroup::Any),
+        2 => (1..4_usize).prop_map(TwinGroup::Count),
+        2 => (key(), operator(), bound()).prop_map(|(key, operator, bound)| TwinGroup::Sum(key, operator, bound)),
+        2 => (key(), operator(), bound()).prop_map(|(key, operator, bound)| TwinGroup::Average(key, operator, bound)),
+        1 => (key(), 0..4_usize).prop_map(|(key, number)| TwinGroup::Distinct(key, number)),
+    ]
 }
 
 /// A row of a person or of an event.
@@ -148,16 +246,11 @@ impl TwinQuery {
             TwinQuery::Persons(test) => {
                 format!("SELECT id FROM persons WHERE {}", test.sql("created_at"))
             }
-            TwinQuery::Events(test, min) => {
-                let group = match min {
-                    1 => String::new(),
-                    min => format!(" GROUP BY person_id HAVING count() >= {min}"),
-                };
-                format!(
-                    "SELECT person_id FROM events WHERE {}{group}",
-                    test.sql("timestamp")
-                )
-            }
+            TwinQuery::Events(test, group) => format!(
+                "SELECT person_id FROM events WHERE {}{}",
+                test.sql("timestamp"),
+                group.sql()
+            ),
             TwinQuery::SetOperation(operator, left, right) => {
                 format!("({}) {operator} ({})", left.sql(), right.sql())
             }
@@ -179,7 +272,7 @@ impl TwinQuery {
                 };
                 all.filter(|person| test.holds(&row(*person))).collect()
             }
-            TwinQuery::Events(test, min) => {
+            TwinQuery::Events(test, group) => {
                 let row = |event: &Event| {
                     test.holds(&TwinRow {
                         properties: &event.properties,
@@ -188,13 +281,13 @@ impl TwinQuery {
                         time: event.time,
                     })
                 };
-                let count = |person: u32| {
+                let chosen = |person: u32| -> Vec<&Event> {
                     let events = project.events.iter();
                     events
                         .filter(|event| event.person == person && row(event))
-                        .count()
+                        .collect()
                 };
-                all.filter(|person| count(*person) >= *min).collect()
+                all.filter(|person| group.holds(&chosen(*person))).collect()
             }
             TwinQuery::SetOperation(operator, left, right) => {
                 let (left, right) = (left.members(project), right.members(project));
@@ -216,6 +309,9 @@ fn value() -> impl Strategy<Value = Value> {
         json!(1),
         json!(7),
         json!("7"),
+        json!(0.1),
+        json!("0.20"),
+        json!(-2.4),
         json!(true),
     ])
 }
@@ -263,7 +359,7 @@ fn query() -> impl Strategy<Value = TwinQuery> {
     ];
     let select_query = prop_oneof![
         test(person_columns).prop_map(TwinQuery::Persons),
-        (test(event_columns), 1..4_usize).prop_map(|(test, min)| TwinQuery::Events(test, min)),
+        (test(event_columns), group()).prop_map(|(test, group)| TwinQuery::Events(test, group)),
     ];
     select_query.prop_recursive(2, 4, 2, |inner| {
         let operators = select(vec!["UNION", "UNION ALL", "INTERSECT", "EXCEPT"]);
