@@ -30,6 +30,8 @@ pub struct Config {
     pub calculate: bool,
     /// Whether SIGINT and SIGTERM end the service.
     pub handle_signals: bool,
+    /// Whether the service shows the console.
+    pub console: bool,
     /// The origin of links in responses.
     pub origin: Origin,
     /// Where the address of a client is found.
@@ -116,6 +118,7 @@ impl Config {
             database,
             calculate: true,
             handle_signals: true,
+            console: true,
             origin: Origin::Request,
             peer_source: PeerSource::Connection,
             rate_limit: None,
@@ -264,7 +267,7 @@ pub struct ListenArgs {
     pub listen: SocketAddr,
 }
 
-/// The flags for clients: links and limits.
+/// The flags for clients: links, limits and the console.
 #[derive(Args, Clone, Debug)]
 pub struct CallersArgs {
     /// Base URL of links in responses [default: taken from the Host header]
@@ -294,6 +297,18 @@ pub struct CallersArgs {
         value_parser = BoolishValueParser::new(),
     )]
     rate_limit: bool,
+    /// Do not serve the console, the web page at `/`
+    #[arg(
+        long,
+        env = "COHORTS_NO_CONSOLE",
+        num_args = 0..=1,
+        default_value = "off",
+        default_missing_value = "on",
+        value_name = "on|off",
+        hide_possible_values = true,
+        value_parser = BoolishValueParser::new(),
+    )]
+    no_console: bool,
 }
 
 /// The flags for resources and TLS.
@@ -406,6 +421,7 @@ impl CallersArgs {
             PeerSource::Connection
         };
         config.rate_limit = self.rate_limit.then(RateLimit::default);
+        config.console = !self.no_console;
     }
 }
 

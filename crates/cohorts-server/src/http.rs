@@ -29,6 +29,7 @@ use crate::path_compat;
 use readiness::Readiness;
 
 mod body_wait;
+mod console;
 mod endpoints;
 mod protection;
 mod readiness;
@@ -50,6 +51,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub fn routes(
     service: &Service,
     page: Page,
+    with_console: bool,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
     let readiness = web::Data::new(Readiness::new(&service.store));
@@ -77,8 +79,11 @@ pub fn routes(
                 web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
             )
             .configure(|config| page.configure(config))
-            .configure(configure::<Service>)
-            .configure(unknown_path::<Service>);
+            .configure(configure::<Service>);
+        if with_console {
+            config.configure(console::configure);
+        }
+        config.configure(unknown_path::<Service>);
     }
 }
 
@@ -182,7 +187,7 @@ pub fn start(
 ) -> anyhow::Result<(ServerHandle, JoinHandle<io::Result<()>>)> {
     let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
     let (sender, receiver) = mpsc::channel();
-    let handle_signals = config.handle_signals;
+    let (handle_signals, with_console) = (config.handle_signals, config.console);
     let run = move || {
         rt::System::new().block_on(async move {
             let changes = service.changes.clone();
@@ -191,7 +196,9 @@ pub fn start(
                     .clone()
                     .poll(cohorts_store::Store::clone(&service.store)),
             );
-            let server = server(service, page, listener, tls, handle_signals)?;
+            let routes = routes(&service, page, with_console);
+            drop(service);
+            let server = server(routes, listener, tls, handle_signals)?;
             if handle_signals {
                 rt::spawn(async move {
                     terminated().await;
@@ -225,14 +232,11 @@ async fn terminated() {
 }
 
 fn server(
-    service: Service,
-    page: Page,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
     tls: Option<ServerConfig>,
     handle_signals: bool,
 ) -> io::Result<Server> {
-    let routes = routes(&service, page);
-    drop(service);
     let app = move || {
         App::new()
             .wrap(cross_origin())
