@@ -161,6 +161,11 @@ impl GroupCommit {
         Ok(acknowledgement.await.map_err(closed)??)
     }
 
+    /// Whether the queues take no more requests, because the service is stopping.
+    pub fn is_closed(&self) -> bool {
+        self.shared.queues.lock().is_closed
+    }
+
     fn push(
         &self,
         project: ProjectId,
@@ -417,6 +422,11 @@ impl Writers {
             group_commit,
             threads,
         })
+    }
+
+    /// The queues of these threads.
+    pub fn group_commit(&self) -> GroupCommit {
+        self.group_commit.clone()
     }
 
     /// Commits the pending requests, and ends the threads.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
 use super::{Committed, Item};
 use crate::index::IndexedStore;
+use crate::kill_points::KillPoint;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +148,7 @@ impl<'a> WriteBatch<'a> {
             changes,
             written,
         } = result?;
+        KillPoint::CaptureCommitted.reached();
         let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
             let owner = (*owner)?;
@@ -226,6 +228,7 @@ impl<'a> WriteBatch<'a> {
             self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;
         }
+        KillPoint::CaptureWritten.reached();
         Ok(BatchResult {
             items: next.unwrap_or(self.items.len()),
             added: rows.len(),
