@@ -1,7 +1,8 @@
-//! Clients of the API: the generated one, SDKs, published programs, and a browser.
+//! Clients of the API: the generated one, SDKs, published programs, a browser, and libraries that verify webhooks.
 
 mod browser;
 mod changes;
 mod other;
 mod rust;
 mod sdk;
+mod webhooks;

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cohorts_server::postgres::Ephemeral;
-use cohorts_server::{Config, Data, Database, Server, commands};
+use cohorts_server::{Config, Data, Database, SecretKey, SecretKeySource, Server, commands};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder};
 
@@ -76,9 +76,16 @@ fn config_for(database: Database) -> Config {
     let mut config = Config::new(([127, 0, 0, 1], 0).into(), database);
     config.calculate = false;
     config.handle_signals = false;
+    config.webhooks.send = false;
+    config.webhooks.secret_key = SecretKeySource::Key(secret_key());
     // All tests are one client.
     config.wrong_keys_per_minute = u32::MAX;
     config
+}
+
+/// The key that encrypts the secrets of webhooks.
+fn secret_key() -> SecretKey {
+    SecretKey::parse(&"01".repeat(32)).expect("a key")
 }
 
 /// The server that tests share.

@@ -36,3 +36,4 @@ mod service;
 mod tidy;
 mod twin;
 mod uploads;
+mod webhooks;

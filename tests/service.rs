@@ -2,6 +2,7 @@
 
 mod bodies;
 mod browser_protection;
+mod console;
 mod details;
 mod form_json;
 mod health;

@@ -138,6 +138,31 @@ fn explanation_follows_other_cohorts() {
 }
 
 #[test]
+fn explanation_of_a_dynamic_cohort_by_query_is_one_criterion() {
+    let project = with_ana();
+    let text =
+        "SELECT person_id FROM events WHERE event = 'paid' GROUP BY person_id HAVING count() >= 2";
+    let query = json!({"kind": "HogQLQuery", "query": text});
+    let cohort = project.cohort(json!({"query": query}));
+    let ana = explain(&project, cohort, "ana");
+    assert_eq!(ana["member"], true);
+    let [criterion] = &ana["criteria"].as_array().expect("criteria")[..] else {
+        panic!("{ana}");
+    };
+    assert_eq!(
+        (&criterion["path"], &criterion["holds"]),
+        (&json!("query"), &json!(true))
+    );
+    assert_eq!(criterion["found"]["count"], 2);
+    let body = json!({"query": {"kind": "HogQLQuery", "query": text.replace("2", "3")}});
+    let dry = project.patch(&format!("cohorts/{cohort}/?dry_run=true"), body);
+    assert_eq!(
+        dry.json()["compared"],
+        json!({"entering": 0, "leaving": 1, "staying": 0})
+    );
+}
+
+#[test]
 fn explanation_of_a_static_cohort_tells_when_and_why_the_person_was_added() {
     let project = with_ana();
     let cohort = project

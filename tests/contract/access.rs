@@ -20,11 +20,13 @@ enum Discloses {
     /// Distinct ids, e-mail addresses and ids of persons.
     IdsAndAddresses,
     Activity,
+    /// URLs that receive changes of members.
+    Webhooks,
     Project,
     User,
 }
 
-use Discloses::{Activity, Definitions, IdsAndAddresses, Persons};
+use Discloses::{Activity, Definitions, IdsAndAddresses, Persons, Webhooks};
 
 impl Discloses {
     /// The operation must require at least one of these scopes.
@@ -34,6 +36,7 @@ impl Discloses {
             Self::Definitions => &["cohort:read", "cohort:write", "action:read", "action:write"],
             Self::Persons | Self::IdsAndAddresses => &["person:read"],
             Self::Activity => &["activity_log:read"],
+            Self::Webhooks => &["webhook:read", "webhook:write"],
             Self::Project => &["project:read"],
             Self::User => &["user:read"],
         }
@@ -42,7 +45,7 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 52] = [
+const DISCLOSURES: [(&str, Discloses); 62] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -89,6 +92,17 @@ const DISCLOSURES: [(&str, Discloses); 52] = [
     ("persons_destroy", Discloses::None),
     ("persons_update_property_create", Discloses::None),
     ("persons_delete_property_create", Discloses::None),
+    ("webhooks_list", Webhooks),
+    ("webhooks_create", Webhooks),
+    ("webhooks_activity_retrieve", Activity),
+    ("webhooks_retrieve", Webhooks),
+    ("webhooks_partial_update", Webhooks),
+    ("webhooks_destroy", Discloses::None),
+    // The response of a receiver can repeat what it was sent.
+    ("webhooks_deliveries", Persons),
+    ("webhooks_test", Persons),
+    ("webhooks_replay", Webhooks),
+    ("webhooks_rotate_secret", Webhooks),
     ("projects_list", Discloses::Project),
     ("projects_retrieve", Discloses::Project),
     ("users_retrieve", Discloses::User),
@@ -129,7 +143,12 @@ fn every_operation_requires_the_scope_of_the_data_that_it_discloses() {
 fn a_key_without_person_read_learns_nothing_of_persons() {
     let project = Project::new();
     let cohort = project.cohort(json!({}));
-    let key = project.key_with(&["cohort:write", "action:write", "activity_log:read"]);
+    let key = project.key_with(&[
+        "cohort:write",
+        "action:write",
+        "webhook:write",
+        "activity_log:read",
+    ]);
     for (id, discloses) in DISCLOSURES {
         if matches!(discloses, Persons | IdsAndAddresses) {
             let answer = ask(&spec::operation(id), project.id, cohort, Some(&key));

@@ -159,6 +159,7 @@ struct World {
     static_cohort: i64,
     upload: i64,
     action: i64,
+    webhook: i64,
 }
 
 impl World {
@@ -174,6 +175,7 @@ impl World {
             static_cohort,
             upload: answer["upload"]["id"].as_i64().expect("an upload"),
             action: id_of(&project.post("actions/", steps)),
+            webhook: id_of(&project.post("webhooks/", json!({"url": "https://unknown.invalid/"}))),
             project,
         }
     }
@@ -183,6 +185,7 @@ impl World {
         let is_in_path = parameter["in"] == "path";
         let id = match parameter["name"].as_str()? {
             "id" if is_in_path && operation.id.starts_with("actions_") => self.action,
+            "id" if is_in_path && operation.id.starts_with("webhooks_") => self.webhook,
             "id" if is_in_path && operation.tag() == "members" => self.static_cohort,
             "id" if is_in_path => self.cohort,
             "upload_id" => self.upload,

@@ -15,6 +15,7 @@ const UNKNOWN: i64 = 999_999_999;
 pub struct Objects {
     cohorts: Vec<i64>,
     action: i64,
+    webhook: i64,
     upload: i64,
     person: String,
 }
@@ -24,6 +25,7 @@ impl Objects {
         Self {
             cohorts: vec![UNKNOWN],
             action: UNKNOWN,
+            webhook: UNKNOWN,
             upload: UNKNOWN,
             person: UNKNOWN_PERSON.to_owned(),
         }
@@ -38,6 +40,7 @@ impl Objects {
         Self {
             cohorts: vec![uploaded, dynamic],
             action: id_of(&project.post("actions/", steps)),
+            webhook: id_of(&project.post("webhooks/", json!({"url": "https://unknown.invalid/"}))),
             upload: cohort["upload"]["id"].as_i64().expect("an upload"),
             person: project.person("d1"),
         }
@@ -60,6 +63,9 @@ impl Objects {
         if operation.id.starts_with("actions_") {
             return vec![path.replace("{id}", &self.action.to_string())];
         }
+        if operation.id.starts_with("webhooks_") {
+            return vec![path.replace("{id}", &self.webhook.to_string())];
+        }
         let path_of = |cohort: &i64| path.replace("{id}", &cohort.to_string());
         let with_person = |path: String| match operation.id {
             "cohorts_explain_retrieve" => format!("{path}?person_id={}", self.person),
@@ -78,6 +84,8 @@ impl Objects {
             "key": "plan",
             "value": "changed",
             "$unset": "plan",
+            "from": "2026-03-02T08:00:00Z",
+            "description": "changed",
         })
     }
 
@@ -86,6 +94,9 @@ impl Objects {
         let mut paths = vec![
             format!("actions/{}/", self.action),
             format!("persons/{}/", self.person),
+            format!("webhooks/{}/", self.webhook),
+            format!("webhooks/{}/deliveries/", self.webhook),
+            "webhooks/activity/".to_owned(),
             "cohorts/".to_owned(),
             "cohorts/activity/".to_owned(),
         ];

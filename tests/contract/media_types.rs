@@ -104,6 +104,21 @@ const ROWS: &[(&str, &str, Check)] = &[
         assert_eq!(p.patch(&path, json!({"name": "b"})).status, 200);
         assert_eq!(p.get(&path).json()["name"], "b");
     }),
+    ("webhooks_create", JSON, |p| {
+        let body = json!({"url": "https://hooks.example.org/a"});
+        let webhook = p.post("webhooks/", body).json();
+        assert_eq!(webhook["url"], "https://hooks.example.org/a");
+    }),
+    ("webhooks_partial_update", JSON, |p| {
+        let path = webhook(p);
+        assert_eq!(p.patch(&path, json!({"enabled": false})).status, 200);
+        assert_eq!(p.get(&path).json()["enabled"], false);
+    }),
+    ("webhooks_replay", JSON, |p| {
+        let path = format!("{}replay/", webhook(p));
+        let replayed = p.post(&path, json!({"from": "2026-03-02T08:00:00Z"}));
+        assert_eq!(replayed.status, 200, "{}", replayed.text);
+    }),
     ("capture_batch", JSON, |p| captured(p, "/batch/", JSON)),
     ("capture_batch", TEXT, |p| captured(p, "/batch/", TEXT)),
     ("capture_batch", FORM, |p| captured(p, "/batch/", FORM)),
@@ -144,6 +159,12 @@ fn file() -> Form {
 fn static_cohort(project: &Project) -> i64 {
     project.persons([("d1", json!({}))]);
     project.cohort(json!({"is_static": true}))
+}
+
+/// The path of a new webhook.
+fn webhook(project: &Project) -> String {
+    let body = json!({"url": "https://hooks.example.org/"});
+    format!("webhooks/{}/", id_of(&project.post("webhooks/", body)))
 }
 
 /// Changes a property of a person with two properties, and returns the properties.

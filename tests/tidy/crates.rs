@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::sources::{Source, names, read, sources};
 
 /// Each package of the workspace, and the packages of the workspace that it may depend on.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("crates/cohorts-engine", &[]),
     ("crates/cohorts-api", &[]),
     ("crates/cohorts-client", &[]),
+    ("crates/cohorts-console", &[]),
     ("crates/cohorts-postgres", &[]),
     ("crates/openapi-actix", &[]),
     (
@@ -19,6 +20,7 @@ const CRATES: [(&str, &[&str]); 9] = [
         "crates/cohorts-server",
         &[
             "cohorts-api",
+            "cohorts-console",
             "cohorts-engine",
             "cohorts-postgres",
             "cohorts-store",

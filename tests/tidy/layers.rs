@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 14] = [
     &["handlers"],
     &["background"],
     &["upkeep", "config"],
-    &["admin", "path_compat", "rate_limit"],
+    &["admin", "path_compat", "rate_limit", "webhooks"],
     &["auth", "feed"],
     &["blocking"],
     &["error"],

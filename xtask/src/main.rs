@@ -5,8 +5,9 @@
 use std::process::{Command, ExitCode};
 
 /// The tasks, each with its program. The program's name is also the feature that it needs.
-const TASKS: [(&str, &str); 5] = [
+const TASKS: [(&str, &str); 6] = [
     ("codegen", "codegen"),
+    ("console", "console"),
     ("contract-changes", "changes"),
     ("bench", "load"),
     ("soak", "load"),
@@ -21,7 +22,9 @@ fn main() -> ExitCode {
         .find(|(name, _)| Some(*name) == task)
         .map(|(_, program)| *program);
     let Some(program) = program else {
-        eprintln!("usage: cargo xtask codegen|contract-changes|bench|soak|contention [--help]");
+        eprintln!(
+            "usage: cargo xtask codegen|console|contract-changes|bench|soak|contention [--help]"
+        );
         return ExitCode::FAILURE;
     };
     let status = Command::new(env!("CARGO"))

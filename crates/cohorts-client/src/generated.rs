@@ -126,7 +126,7 @@ pub mod types {
         /// Name of the field; null for a change to the list of members.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub field: ::std::option::Option<::std::string::String>,
-        /// The kind of object that changed; always `Cohort`.
+        /// The kind of object that changed; always `Cohort` in the log of cohorts.
         #[serde(rename = "type")]
         pub type_: ActivityChangeType,
     }
@@ -195,7 +195,7 @@ pub mod types {
             Ok(value.into())
         }
     }
-    /// The kind of object that changed; always `Cohort`.
+    /// The kind of object that changed; always `Cohort` in the log of cohorts.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -210,6 +210,8 @@ pub mod types {
     pub enum ActivityChangeType {
         /// The value `Cohort`.
         Cohort,
+        /// The value `Webhook`.
+        Webhook,
         /// A value that this version of the document does not list.
         #[serde(untagged)]
         Other(::std::string::String),
@@ -219,6 +221,7 @@ pub mod types {
         pub fn as_str(&self) -> &str {
             match self {
                 Self::Cohort => "Cohort",
+                Self::Webhook => "Webhook",
                 Self::Other(value) => value,
             }
         }
@@ -232,6 +235,7 @@ pub mod types {
         fn from(value: &str) -> Self {
             match value {
                 "Cohort" => Self::Cohort,
+                "Webhook" => Self::Webhook,
                 _ => Self::Other(value.to_owned()),
             }
         }
@@ -255,7 +259,7 @@ pub mod types {
         /// The fields that changed; null if there are none.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub changes: ::std::option::Option<::std::vec::Vec<ActivityChange>>,
-        /// Name of the cohort at the time of the change.
+        /// Name of the cohort at the time of the change; description of the webhook.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub name: ::std::option::Option<::std::string::String>,
         /// Always null. Present only for PostHog's clients.
@@ -273,35 +277,41 @@ pub mod types {
         )]
         pub type_: ::std::option::Option<::std::string::String>,
     }
-    /// A change to a cohort.
+    /// A change to a cohort or a webhook.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ActivityEntry {
         /// The kind of change. Later versions can have more kinds.
-        /// - `created`: The cohort was created.
-        /// - `updated`: Fields of the cohort changed.
-        /// - `deleted`: The cohort was deleted.
+        /// - `created`: The cohort or the webhook was created.
+        /// - `updated`: Fields changed.
+        /// - `deleted`: The cohort or the webhook was deleted.
         /// - `restored`: The deletion of the cohort was undone.
         /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
         /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+        /// - `secret_rotated`: The secret of the webhook was replaced.
+        /// - `replayed`: The position of the webhook was set back or forward.
+        /// - `paused`: The service paused the webhook.
         pub activity: ActivityEntryActivity,
         /// Time of the change.
         pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
         /// The details of a change.
         pub detail: ActivityDetail,
-        /// ID of the cohort, as text.
+        /// ID of the cohort or the webhook, as text.
         pub item_id: ::std::string::String,
-        /// The kind of object that changed; always `Cohort`.
+        /// The kind of object that changed; always `Cohort` in the log of cohorts.
         pub scope: ActivityEntryScope,
         /// The user who made the change.
         pub user: ActivityUser,
     }
     /// The kind of change. Later versions can have more kinds.
-    /// - `created`: The cohort was created.
-    /// - `updated`: Fields of the cohort changed.
-    /// - `deleted`: The cohort was deleted.
+    /// - `created`: The cohort or the webhook was created.
+    /// - `updated`: Fields changed.
+    /// - `deleted`: The cohort or the webhook was deleted.
     /// - `restored`: The deletion of the cohort was undone.
     /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
     /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    /// - `secret_rotated`: The secret of the webhook was replaced.
+    /// - `replayed`: The position of the webhook was set back or forward.
+    /// - `paused`: The service paused the webhook.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -332,6 +342,15 @@ pub mod types {
         /// The value `person_removed_manually`.
         #[serde(rename = "person_removed_manually")]
         PersonRemovedManually,
+        /// The value `secret_rotated`.
+        #[serde(rename = "secret_rotated")]
+        SecretRotated,
+        /// The value `replayed`.
+        #[serde(rename = "replayed")]
+        Replayed,
+        /// The value `paused`.
+        #[serde(rename = "paused")]
+        Paused,
         /// A value that this version of the document does not list.
         #[serde(untagged)]
         Other(::std::string::String),
@@ -346,6 +365,9 @@ pub mod types {
                 Self::Restored => "restored",
                 Self::PersonsAddedManually => "persons_added_manually",
                 Self::PersonRemovedManually => "person_removed_manually",
+                Self::SecretRotated => "secret_rotated",
+                Self::Replayed => "replayed",
+                Self::Paused => "paused",
                 Self::Other(value) => value,
             }
         }
@@ -364,6 +386,9 @@ pub mod types {
                 "restored" => Self::Restored,
                 "persons_added_manually" => Self::PersonsAddedManually,
                 "person_removed_manually" => Self::PersonRemovedManually,
+                "secret_rotated" => Self::SecretRotated,
+                "replayed" => Self::Replayed,
+                "paused" => Self::Paused,
                 _ => Self::Other(value.to_owned()),
             }
         }
@@ -381,7 +406,7 @@ pub mod types {
             Ok(value.into())
         }
     }
-    /// The kind of object that changed; always `Cohort`.
+    /// The kind of object that changed; always `Cohort` in the log of cohorts.
     #[derive(
         ::serde::Deserialize,
         ::serde::Serialize,
@@ -396,6 +421,8 @@ pub mod types {
     pub enum ActivityEntryScope {
         /// The value `Cohort`.
         Cohort,
+        /// The value `Webhook`.
+        Webhook,
         /// A value that this version of the document does not list.
         #[serde(untagged)]
         Other(::std::string::String),
@@ -405,6 +432,7 @@ pub mod types {
         pub fn as_str(&self) -> &str {
             match self {
                 Self::Cohort => "Cohort",
+                Self::Webhook => "Webhook",
                 Self::Other(value) => value,
             }
         }
@@ -418,6 +446,7 @@ pub mod types {
         fn from(value: &str) -> Self {
             match value {
                 "Cohort" => Self::Cohort,
+                "Webhook" => Self::Webhook,
                 _ => Self::Other(value.to_owned()),
             }
         }
@@ -4482,6 +4511,28 @@ pub mod types {
             value.parse()
         }
     }
+    /// The fields of a webhook to change. Absent fields keep their values. Unknown fields are ignored.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct PatchedWebhook {
+        /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_ids: ::std::option::Option<crate::Nullable<::serde_json::Value>>,
+        /// A text for the users of the webhook. May be empty.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// False pauses the webhook; true continues it.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub enabled: ::std::option::Option<bool>,
+        /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub url: ::std::option::Option<::std::string::String>,
+    }
+    impl PatchedWebhook {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::PatchedWebhook {
+            Default::default()
+        }
+    }
     /// A person of the project. Some operations of PostHog's API omit the fields that are not required.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct Person {
@@ -6367,6 +6418,335 @@ pub mod types {
         pub role_at_organization: ::std::option::Option<::std::string::String>,
         /// UUID of the user.
         pub uuid: ::uuid::Uuid,
+    }
+    /// Extension of this service; not part of PostHog's API.
+    /// A URL to which the service sends the changes of members.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct Webhook {
+        /// IDs of the cohorts; null for all cohorts of the project, also future ones.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+        /// Time of creation.
+        pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// User who created the webhook; null if unknown.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub created_by: ::std::option::Option<UserBasic>,
+        /// A text for the users of the webhook. May be empty.
+        pub description: ::std::string::String,
+        /// Whether messages are sent.
+        pub enabled: bool,
+        /// Time of the first failed attempt since the last success; null if the last attempt succeeded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub failing_since: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// ID of the webhook.
+        pub id: i64,
+        /// Time of the next attempt after a failure; null if the last attempt succeeded.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next_attempt_at: ::std::option::Option<
+            ::chrono::DateTime<::chrono::offset::Utc>,
+        >,
+        /// The reason as text for a reader, with a remedy.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub paused_detail: ::std::option::Option<::std::string::String>,
+        /// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+        /// - `failing`: No attempt succeeded for three days.
+        /// - `key_revoked`: The key of the webhook is revoked or has expired.
+        /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub paused_reason: ::std::option::Option<WebhookPausedReason>,
+        /// The secret that signs the messages. Present only in the responses of a creation and of a rotation.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub secret: ::std::option::Option<::std::string::String>,
+        /// The URL that receives the messages.
+        pub url: ::std::string::String,
+    }
+    /// The fields of a new webhook. Unknown fields are ignored.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookCreate {
+        /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+        /// A text for the users of the webhook. May be empty.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub description: ::std::option::Option<::std::string::String>,
+        /// Whether messages are sent. A webhook that is not enabled also begins with the changes after its creation.
+        #[serde(default = "defaults::default_bool::<true>")]
+        pub enabled: bool,
+        /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+        pub url: ::std::string::String,
+    }
+    impl WebhookCreate {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::WebhookCreate {
+            Default::default()
+        }
+    }
+    /// Extension of this service; not part of PostHog's API.
+    /// An attempt to deliver a message.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookDelivery {
+        /// Number of the attempt; the first is 1.
+        pub attempt: i64,
+        /// Number of changes in the message.
+        pub changes: i64,
+        /// The position after the changes; null for a test.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub cursor: ::std::option::Option<::std::string::String>,
+        /// Duration of the attempt in milliseconds.
+        pub duration_ms: i64,
+        /// Why the message was not accepted; null if it was.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub error: ::std::option::Option<::std::string::String>,
+        /// The position before the changes, for `replay/`; null for a test.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub from_cursor: ::std::option::Option<::std::string::String>,
+        /// ID of the delivery.
+        pub id: i64,
+        /// The header `webhook-id`; the same in all attempts of a message.
+        pub message_id: ::std::string::String,
+        /// The first 1,024 bytes of the response as text; null if there was none.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub response_body: ::std::option::Option<::std::string::String>,
+        /// The status of the response; null if there was none.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub response_status: ::std::option::Option<i64>,
+        /// Time of the attempt.
+        pub started_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+        pub status: WebhookDeliveryStatus,
+        /// The kind of message. Later versions can have more kinds.
+        #[serde(rename = "type")]
+        pub type_: WebhookDeliveryType,
+    }
+    /// A page of deliveries.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookDeliveryPage {
+        /// Total number of rows on all pages.
+        pub count: i64,
+        /// URL of the next page, without the key; null on the last page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        /// URL of the previous page; null on the first page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        /// The rows of this page.
+        pub results: ::std::vec::Vec<WebhookDelivery>,
+    }
+    /// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum WebhookDeliveryStatus {
+        /// The value `delivered`.
+        #[serde(rename = "delivered")]
+        Delivered,
+        /// The value `failed`.
+        #[serde(rename = "failed")]
+        Failed,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl WebhookDeliveryStatus {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Delivered => "delivered",
+                Self::Failed => "failed",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for WebhookDeliveryStatus {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for WebhookDeliveryStatus {
+        fn from(value: &str) -> Self {
+            match value {
+                "delivered" => Self::Delivered,
+                "failed" => Self::Failed,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for WebhookDeliveryStatus {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for WebhookDeliveryStatus {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The kind of message. Later versions can have more kinds.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum WebhookDeliveryType {
+        /// The value `cohort.changes`.
+        #[serde(rename = "cohort.changes")]
+        CohortChanges,
+        /// The value `webhook.test`.
+        #[serde(rename = "webhook.test")]
+        WebhookTest,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl WebhookDeliveryType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::CohortChanges => "cohort.changes",
+                Self::WebhookTest => "webhook.test",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for WebhookDeliveryType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for WebhookDeliveryType {
+        fn from(value: &str) -> Self {
+            match value {
+                "cohort.changes" => Self::CohortChanges,
+                "webhook.test" => Self::WebhookTest,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for WebhookDeliveryType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for WebhookDeliveryType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// A page of webhooks.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookPage {
+        /// Total number of rows on all pages.
+        pub count: i64,
+        /// URL of the next page, without the key; null on the last page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        /// URL of the previous page; null on the first page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        /// The rows of this page.
+        pub results: ::std::vec::Vec<Webhook>,
+    }
+    /// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+    /// - `failing`: No attempt succeeded for three days.
+    /// - `key_revoked`: The key of the webhook is revoked or has expired.
+    /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum WebhookPausedReason {
+        /// The value `failing`.
+        #[serde(rename = "failing")]
+        Failing,
+        /// The value `key_revoked`.
+        #[serde(rename = "key_revoked")]
+        KeyRevoked,
+        /// The value `changes_expired`.
+        #[serde(rename = "changes_expired")]
+        ChangesExpired,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl WebhookPausedReason {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::Failing => "failing",
+                Self::KeyRevoked => "key_revoked",
+                Self::ChangesExpired => "changes_expired",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for WebhookPausedReason {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for WebhookPausedReason {
+        fn from(value: &str) -> Self {
+            match value {
+                "failing" => Self::Failing,
+                "key_revoked" => Self::KeyRevoked,
+                "changes_expired" => Self::ChangesExpired,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for WebhookPausedReason {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for WebhookPausedReason {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The position from which changes are sent again.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct WebhookReplay {
+        /// A time, after which the changes were published; or a `cursor` of a message, of a delivery or of the feed.
+        pub from: ::std::string::String,
+    }
+    impl WebhookReplay {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::WebhookReplay {
+            Default::default()
+        }
     }
     /// Types for composing complex structures.
     pub mod builder {
@@ -9016,6 +9396,115 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`PatchedWebhook`](super::PatchedWebhook).
+        #[derive(Clone, Debug)]
+        pub struct PatchedWebhook {
+            cohort_ids: ::std::result::Result<
+                ::std::option::Option<crate::Nullable<::serde_json::Value>>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            enabled: ::std::result::Result<
+                ::std::option::Option<bool>,
+                ::std::string::String,
+            >,
+            url: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for PatchedWebhook {
+            fn default() -> Self {
+                Self {
+                    cohort_ids: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    enabled: Ok(Default::default()),
+                    url: Ok(Default::default()),
+                }
+            }
+        }
+        impl PatchedWebhook {
+            /// Sets `cohort_ids`. IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+            pub fn cohort_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<crate::Nullable<::serde_json::Value>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_ids: {e}")
+                    });
+                self
+            }
+            /// Sets `description`. A text for the users of the webhook. May be empty.
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            /// Sets `enabled`. False pauses the webhook; true continues it.
+            pub fn enabled<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<bool>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.enabled = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for enabled: {e}")
+                    });
+                self
+            }
+            /// Sets `url`. The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+            pub fn url<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.url = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for url: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<PatchedWebhook> for super::PatchedWebhook {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: PatchedWebhook,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_ids: value.cohort_ids?,
+                    description: value.description?,
+                    enabled: value.enabled?,
+                    url: value.url?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::PatchedWebhook> for PatchedWebhook {
+            fn from(value: super::PatchedWebhook) -> Self {
+                Self {
+                    cohort_ids: Ok(value.cohort_ids),
+                    description: Ok(value.description),
+                    enabled: Ok(value.enabled),
+                    url: Ok(value.url),
+                }
+            }
+        }
         /// Builder of [`PersonDateLeaf`](super::PersonDateLeaf).
         #[derive(Clone, Debug)]
         pub struct PersonDateLeaf {
@@ -10488,6 +10977,153 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`WebhookCreate`](super::WebhookCreate).
+        #[derive(Clone, Debug)]
+        pub struct WebhookCreate {
+            cohort_ids: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<i64>>,
+                ::std::string::String,
+            >,
+            description: ::std::result::Result<
+                ::std::option::Option<::std::string::String>,
+                ::std::string::String,
+            >,
+            enabled: ::std::result::Result<bool, ::std::string::String>,
+            url: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for WebhookCreate {
+            fn default() -> Self {
+                Self {
+                    cohort_ids: Ok(Default::default()),
+                    description: Ok(Default::default()),
+                    enabled: Ok(super::defaults::default_bool::<true>()),
+                    url: Err("no value supplied for url".to_string()),
+                }
+            }
+        }
+        impl WebhookCreate {
+            /// Sets `cohort_ids`. IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+            pub fn cohort_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::vec::Vec<i64>>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_ids: {e}")
+                    });
+                self
+            }
+            /// Sets `description`. A text for the users of the webhook. May be empty.
+            pub fn description<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::string::String>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.description = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for description: {e}")
+                    });
+                self
+            }
+            /// Sets `enabled`. Whether messages are sent. A webhook that is not enabled also begins with the changes after its creation.
+            pub fn enabled<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<bool>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.enabled = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for enabled: {e}")
+                    });
+                self
+            }
+            /// Sets `url`. The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+            pub fn url<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.url = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for url: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<WebhookCreate> for super::WebhookCreate {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: WebhookCreate,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_ids: value.cohort_ids?,
+                    description: value.description?,
+                    enabled: value.enabled?,
+                    url: value.url?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::WebhookCreate> for WebhookCreate {
+            fn from(value: super::WebhookCreate) -> Self {
+                Self {
+                    cohort_ids: Ok(value.cohort_ids),
+                    description: Ok(value.description),
+                    enabled: Ok(value.enabled),
+                    url: Ok(value.url),
+                }
+            }
+        }
+        /// Builder of [`WebhookReplay`](super::WebhookReplay).
+        #[derive(Clone, Debug)]
+        pub struct WebhookReplay {
+            from: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for WebhookReplay {
+            fn default() -> Self {
+                Self {
+                    from: Err("no value supplied for from".to_string()),
+                }
+            }
+        }
+        impl WebhookReplay {
+            /// Sets `from`. A time, after which the changes were published; or a `cursor` of a message, of a delivery or of the feed.
+            pub fn from<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.from = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for from: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<WebhookReplay> for super::WebhookReplay {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: WebhookReplay,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { from: value.from? })
+            }
+        }
+        impl ::std::convert::From<super::WebhookReplay> for WebhookReplay {
+            fn from(value: super::WebhookReplay) -> Self {
+                Self { from: Ok(value.from) }
+            }
+        }
+    }
+    /// Generation of default values for serde.
+    pub mod defaults {
+        pub(super) fn default_bool<const V: bool>() -> bool {
+            V
+        }
     }
     /// Error types.
     pub mod error {
@@ -11806,6 +12442,256 @@ impl Client {
         &self,
     ) -> builder::PersonsDeletePropertyCreate<'_> {
         builder::PersonsDeletePropertyCreate::new(self)
+    }
+    /// List the webhooks of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest webhook first.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    /// - `offset`: Number of rows to skip.
+    /// ```text
+    /// let response = client.webhooks_list()
+    ///     .project_id(project_id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_list(&self) -> builder::WebhooksList<'_> {
+        builder::WebhooksList::new(self)
+    }
+    /// Create a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The service sends the changes of members to the URL, from the creation of the webhook on.
+    /// The response contains the secret, which is not shown again.
+    /// A project has at most 100 webhooks.
+    ///
+    /// **Messages.** Each message is a POST with a JSON body, by the specification Standard Webhooks (https://www.standardwebhooks.com):
+    /// `{"type": "cohort.changes", "timestamp": "…", "data": {"webhook_id": 1, "project_id": 1, "results": […], "cursor": "…"}}`.
+    /// `results` has the rows of the feed of changes in the order of publication, at most 1,000 of them and at most 1 MiB.
+    /// `cursor` is the position after the last row. The feed and `replay/` accept it.
+    ///
+    /// **Signature.** The header `webhook-id` is the ID of the message; it is the same in all attempts.
+    /// `webhook-timestamp` is the time of the attempt in seconds since 1970. `webhook-signature` is a list of signatures, separated by spaces.
+    /// Each signature is `v1,` followed by the base64 of the HMAC-SHA256 of `{webhook-id}.{webhook-timestamp}.{body}`.
+    /// The key of the HMAC is the base64-decoded text after `whsec_` of the secret.
+    /// A receiver refuses a message without a valid signature, or with a time that differs from its own by more than five minutes.
+    ///
+    /// **Attempts.** A response with a status from 200 to 299 within 10 seconds accepts the message. The service follows no redirects.
+    /// After any other outcome the service sends the message again after 1, 2, 4, 8 … seconds, at most an hour apart.
+    /// After three days without success it pauses the webhook with `paused_reason` `failing`.
+    /// Each message is delivered at least once. A receiver ignores a message with an ID that it has processed.
+    /// The messages of a webhook arrive in order: the next one is sent after the previous one is accepted.
+    ///
+    /// **Addresses.** The URL begins with `https://` and contains no user name or password.
+    /// The host must have a public address: not a loopback, private, shared, link-local, multicast or reserved one.
+    /// The operator of the service can allow other addresses with `serve --webhook-allow`, where `http://` is possible too.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.webhooks_create()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_create(&self) -> builder::WebhooksCreate<'_> {
+        builder::WebhooksCreate::new(self)
+    }
+    /// List the changes to the webhooks of a project
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest change first. A page past the end is empty. Of a URL, a change shows the scheme and the host only.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/activity/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `limit`: Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
+    /// - `page`: Number of the page. The first page is 1.
+    /// ```text
+    /// let response = client.webhooks_activity_retrieve()
+    ///     .project_id(project_id)
+    ///     .limit(limit)
+    ///     .page(page)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_activity_retrieve(&self) -> builder::WebhooksActivityRetrieve<'_> {
+        builder::WebhooksActivityRetrieve::new(self)
+    }
+    /// Get a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_retrieve()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_retrieve(&self) -> builder::WebhooksRetrieve<'_> {
+        builder::WebhooksRetrieve::new(self)
+    }
+    /// Delete a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Deletes the webhook and the list of its deliveries. A message that is being sent may still arrive.
+    ///
+    ///
+    /// Sends a `DELETE` request to `/api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_destroy()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_destroy(&self) -> builder::WebhooksDestroy<'_> {
+        builder::WebhooksDestroy::new(self)
+    }
+    /// Update some fields of a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Only the fields in the body change.
+    /// `{"enabled": false}` pauses the webhook: its position is stored, and no message is sent.
+    /// `{"enabled": true}` continues from the position and clears `paused_reason`. The webhook then belongs to the key of this request.
+    ///
+    ///
+    /// Sends a `PATCH` request to `/api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// - `body`
+    /// ```text
+    /// let response = client.webhooks_partial_update()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_partial_update(&self) -> builder::WebhooksPartialUpdate<'_> {
+        builder::WebhooksPartialUpdate::new(self)
+    }
+    /// List the deliveries of a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest attempt first. The last 1,000 attempts of a webhook are stored, without the bodies of the messages.
+    /// A response can repeat data of persons, so the scope `person:read` is needed too.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/deliveries/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// - `limit`: Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    /// - `offset`: Number of rows to skip.
+    /// ```text
+    /// let response = client.webhooks_deliveries()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_deliveries(&self) -> builder::WebhooksDeliveries<'_> {
+        builder::WebhooksDeliveries::new(self)
+    }
+    /// Send a test message to a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Sends one message of the type `webhook.test` with empty `data`, also if the webhook is paused, and returns its outcome.
+    /// A failure is not repeated and does not change the webhook.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/test/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_test()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_test(&self) -> builder::WebhooksTest<'_> {
+        builder::WebhooksTest::new(self)
+    }
+    /// Send changes again from an earlier position
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Sets the position of the webhook to a time or a cursor. All changes after it are sent again, with new message IDs.
+    /// A position that the change log does not reach gives 400.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/replay/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// - `body`
+    /// ```text
+    /// let response = client.webhooks_replay()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_replay(&self) -> builder::WebhooksReplay<'_> {
+        builder::WebhooksReplay::new(self)
+    }
+    /// Replace the secret of a webhook
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the webhook with its new secret, which is not shown again.
+    /// For 24 hours messages have two signatures, one by each secret. A second rotation in this time ends the oldest secret.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/rotate_secret/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the webhook.
+    /// ```text
+    /// let response = client.webhooks_rotate_secret()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn webhooks_rotate_secret(&self) -> builder::WebhooksRotateSecret<'_> {
+        builder::WebhooksRotateSecret::new(self)
     }
     /// List the projects that the key can access
     ///
@@ -17947,6 +18833,1123 @@ pub mod builder {
             }
         }
     }
+    /// Builder for [`Client::webhooks_list`]
+    ///
+    /// [`Client::webhooks_list`]: super::Client::webhooks_list
+    #[derive(Debug, Clone)]
+    pub struct WebhooksList<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> WebhooksList<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of rows to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::WebhookPage>, Error<types::Error>> {
+            let Self { client, project_id, limit, offset } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_create`]
+    ///
+    /// [`Client::webhooks_create`]: super::Client::webhooks_create
+    #[derive(Debug, Clone)]
+    pub struct WebhooksCreate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::WebhookCreate, String>,
+    }
+    impl<'a> WebhooksCreate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::WebhookCreate>,
+            <V as std::convert::TryInto<types::WebhookCreate>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `WebhookCreate` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::WebhookCreate,
+            ) -> types::builder::WebhookCreate,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::WebhookCreate::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                201u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_activity_retrieve`]
+    ///
+    /// [`Client::webhooks_activity_retrieve`]: super::Client::webhooks_activity_retrieve
+    #[derive(Debug, Clone)]
+    pub struct WebhooksActivityRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        limit: Result<Option<i64>, String>,
+        page: Result<Option<i64>, String>,
+    }
+    impl<'a> WebhooksActivityRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                limit: Ok(None),
+                page: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `page`. Number of the page. The first page is 1.
+        pub fn page<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.page = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for page failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/activity/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ActivityPage>, Error<types::Error>> {
+            let Self { client, project_id, limit, page } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let page = page.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/activity/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("page", &page))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_activity_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_retrieve`]
+    ///
+    /// [`Client::webhooks_retrieve`]: super::Client::webhooks_retrieve
+    #[derive(Debug, Clone)]
+    pub struct WebhooksRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_destroy`]
+    ///
+    /// [`Client::webhooks_destroy`]: super::Client::webhooks_destroy
+    #[derive(Debug, Clone)]
+    pub struct WebhooksDestroy<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksDestroy<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `DELETE` request to `/api/projects/{project_id}/webhooks/{id}/`
+        pub async fn send(self) -> Result<ResponseValue<()>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .delete(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_destroy",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                204u16 => Ok(ResponseValue::empty(response)),
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_partial_update`]
+    ///
+    /// [`Client::webhooks_partial_update`]: super::Client::webhooks_partial_update
+    #[derive(Debug, Clone)]
+    pub struct WebhooksPartialUpdate<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::PatchedWebhook, String>,
+    }
+    impl<'a> WebhooksPartialUpdate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PatchedWebhook>,
+            <V as std::convert::TryInto<
+                types::PatchedWebhook,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `PatchedWebhook` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::PatchedWebhook,
+            ) -> types::builder::PatchedWebhook,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `PATCH` request to `/api/projects/{project_id}/webhooks/{id}/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::PatchedWebhook::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .patch(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_partial_update",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_deliveries`]
+    ///
+    /// [`Client::webhooks_deliveries`]: super::Client::webhooks_deliveries
+    #[derive(Debug, Clone)]
+    pub struct WebhooksDeliveries<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+    }
+    impl<'a> WebhooksDeliveries<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `limit`. Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of rows to skip.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/webhooks/{id}/deliveries/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::WebhookDeliveryPage>, Error<types::Error>> {
+            let Self { client, project_id, id, limit, offset } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/deliveries/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_deliveries",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_test`]
+    ///
+    /// [`Client::webhooks_test`]: super::Client::webhooks_test
+    #[derive(Debug, Clone)]
+    pub struct WebhooksTest<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksTest<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/test/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::WebhookDelivery>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/test/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_test",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_replay`]
+    ///
+    /// [`Client::webhooks_replay`]: super::Client::webhooks_replay
+    #[derive(Debug, Clone)]
+    pub struct WebhooksReplay<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::WebhookReplay, String>,
+    }
+    impl<'a> WebhooksReplay<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::WebhookReplay>,
+            <V as std::convert::TryInto<types::WebhookReplay>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `WebhookReplay` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::WebhookReplay,
+            ) -> types::builder::WebhookReplay,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/replay/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::WebhookReplay::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/replay/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_replay",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::webhooks_rotate_secret`]
+    ///
+    /// [`Client::webhooks_rotate_secret`]: super::Client::webhooks_rotate_secret
+    #[derive(Debug, Clone)]
+    pub struct WebhooksRotateSecret<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+    }
+    impl<'a> WebhooksRotateSecret<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the webhook.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/rotate_secret/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
+            let Self { client, project_id, id } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/webhooks/{}/rotate_secret/", client.baseurl,
+                encode_path(& project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "webhooks_rotate_secret",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
     /// Builder for [`Client::projects_list`]
     ///
     /// [`Client::projects_list`]: super::Client::projects_list
@@ -19301,6 +21304,54 @@ pub mod builder {
                     async move {
                         let page = page.await?.into_inner();
                         Ok((page.results, page.next))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> WebhooksList<'a> {
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
+        ///
+        /// `limit` is the size of a page. The stream ends after the first error.
+        ///
+        /// List the webhooks of a project.
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::Webhook, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> WebhooksDeliveries<'a> {
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
+        ///
+        /// `limit` is the size of a page. The stream ends after the first error.
+        ///
+        /// List the deliveries of a webhook.
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::WebhookDelivery, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
                     }
                 },
             )

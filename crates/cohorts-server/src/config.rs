@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use ipnet::IpNet;
 
 use cohorts_postgres::Options;
 
@@ -16,6 +17,7 @@ use crate::logging::LogFormat;
 use crate::origin::Origin;
 use crate::peer::PeerSource;
 use crate::rate_limit::RateLimit;
+use crate::webhooks::{RetryPolicy, SecretKey, SecretKeySource, WebhookSettings};
 
 /// The settings of a service.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub calculate: bool,
     /// Whether SIGINT and SIGTERM end the service.
     pub handle_signals: bool,
+    /// Whether the service shows the console.
+    pub console: bool,
     /// The origin of links in responses.
     pub origin: Origin,
     /// Where the address of a client is found.
@@ -50,6 +54,8 @@ pub struct Config {
     pub change_retention: HistoryRetention,
     /// The most bytes of the change log; `None` for a tenth of the data.
     pub change_limit: Option<u64>,
+    /// The settings of webhooks.
+    pub webhooks: WebhookSettings,
     /// Certificate and key for TLS; `None` for plain HTTP.
     pub tls: Option<Tls>,
     /// Slower requests are logged as warnings.
@@ -104,10 +110,17 @@ impl Config {
     /// A service with the default settings: it calculates, ends on signals, trusts no proxy, and has no rate limit.
     pub fn new(listen: SocketAddr, database: Database) -> Self {
         Self {
+            webhooks: WebhookSettings {
+                send: true,
+                allow: Vec::new(),
+                secret_key: database.secret_key(),
+                retry: RetryPolicy::default(),
+            },
             listen,
             database,
             calculate: true,
             handle_signals: true,
+            console: true,
             origin: Origin::Request,
             peer_source: PeerSource::Connection,
             rate_limit: None,
@@ -141,6 +154,36 @@ pub enum Database {
     Url(String),
     /// A Postgres that the program starts.
     Private(Options),
+}
+
+impl Database {
+    /// Where the key that encrypts secrets is, unless the environment has it.
+    fn secret_key(&self) -> SecretKeySource {
+        match self {
+            Self::Url(_) => SecretKeySource::Missing,
+            Self::Private(options) => SecretKeySource::File(options.data_dir.join(SECRET_KEY_FILE)),
+        }
+    }
+}
+
+/// The file of the key in the data directory.
+const SECRET_KEY_FILE: &str = "secret.key";
+
+/// The flags for the secrets of webhooks.
+#[derive(Args, Clone, Debug)]
+pub struct SecretArgs {
+    /// Key that encrypts the secrets of webhooks: 32 bytes in base64 [default: secret.key in the data directory, created
+    /// when needed; with --database-url there is no default]
+    #[arg(long, value_name = "KEY", env = "COHORTS_SECRET_KEY", hide_env_values = true, value_parser = SecretKey::parse)]
+    secret_key: Option<SecretKey>,
+}
+
+impl SecretArgs {
+    /// Where the key is.
+    pub fn source(&self, database: &Database) -> SecretKeySource {
+        let key = self.secret_key.map(SecretKeySource::Key);
+        key.unwrap_or_else(|| database.secret_key())
+    }
 }
 
 /// The flags for the database. Every command has them.
@@ -227,7 +270,7 @@ pub struct ListenArgs {
     pub listen: SocketAddr,
 }
 
-/// The flags for clients: links and limits.
+/// The flags for clients: links, limits and the console.
 #[derive(Args, Clone, Debug)]
 pub struct CallersArgs {
     /// Base URL of links in responses [default: taken from the Host header]
@@ -257,6 +300,18 @@ pub struct CallersArgs {
         value_parser = BoolishValueParser::new(),
     )]
     rate_limit: bool,
+    /// Do not serve the console, the web page at `/`
+    #[arg(
+        long,
+        env = "COHORTS_NO_CONSOLE",
+        num_args = 0..=1,
+        default_value = "off",
+        default_missing_value = "on",
+        value_name = "on|off",
+        hide_possible_values = true,
+        value_parser = BoolishValueParser::new(),
+    )]
+    no_console: bool,
 }
 
 /// The flags for resources and TLS.
@@ -296,6 +351,14 @@ pub struct WorkArgs {
     /// The most MiB of the change log [default: a tenth of the data, at least 256]
     #[arg(long, value_name = "MIB", env = "COHORTS_CHANGE_LIMIT")]
     change_limit: Option<u32>,
+    /// Network that webhooks may call although it is not public, such as 10.1.0.0/16, also without TLS; may be repeated
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "COHORTS_WEBHOOK_ALLOW",
+        value_delimiter = ','
+    )]
+    webhook_allow: Vec<IpNet>,
     /// Log requests slower than this many milliseconds as warnings
     #[arg(
         long,
@@ -336,6 +399,7 @@ impl WorkArgs {
         config.history_retention = self.history_retention;
         config.change_retention = self.change_retention;
         config.change_limit = self.change_limit.map(|limit| u64::from(limit) << 20);
+        config.webhooks.allow = self.webhook_allow;
         config.slow = Duration::from_millis(self.slow_ms);
         let files = self.tls_cert.zip(self.tls_key);
         config.tls = files.map(|(cert, key)| Tls { cert, key });
@@ -364,6 +428,7 @@ impl CallersArgs {
             PeerSource::Connection
         };
         config.rate_limit = self.rate_limit.then(RateLimit::default);
+        config.console = !self.no_console;
     }
 }
 

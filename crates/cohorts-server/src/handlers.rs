@@ -40,12 +40,15 @@ mod present;
 mod projects;
 mod responses;
 mod uploads;
+mod webhooks;
 
 pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
+pub use changes::Waited;
 pub use cohorts::{MembershipQuestion, static_from_file};
 use links::Links;
 pub use lookup::PersonId;
+pub use webhooks::WebhookTools;
 
 /// The state that all handlers share. Clones share everything.
 #[derive(Clone)]
@@ -59,6 +62,7 @@ pub struct Service {
     pub memory: RequestMemory,
     pub shares: WorkShares,
     pub upload_disk: UploadDisk,
+    pub webhooks: WebhookTools,
     /// The beginning of links in responses.
     pub origin: Origin,
     /// Where the address of a client is found.

@@ -15,7 +15,7 @@ use actix_web::dev::{Server, ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::{Compat, Next, from_fn};
 use actix_web::rt::signal::unix::{SignalKind, signal};
-use actix_web::{App, Error as ActixError, HttpServer, rt, web};
+use actix_web::{App, Error as ActixError, HttpMessage, HttpServer, rt, web};
 use anyhow::bail;
 use cohorts_api::{Limits, OPERATIONS, configure, unknown_path};
 use rustls::ServerConfig;
@@ -23,12 +23,13 @@ use rustls::ServerConfig;
 use crate::client_socket;
 use crate::config::Config;
 use crate::error::ErrorCode;
-use crate::handlers::Service;
+use crate::handlers::{Service, Waited};
 use crate::logging::{self, RequestId};
 use crate::path_compat;
 use readiness::Readiness;
 
 mod body_wait;
+mod console;
 mod endpoints;
 mod protection;
 mod readiness;
@@ -50,6 +51,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub fn routes(
     service: &Service,
     page: Page,
+    with_console: bool,
 ) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
     let service = service.clone();
     let readiness = web::Data::new(Readiness::new(&service.store));
@@ -77,8 +79,11 @@ pub fn routes(
                 web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
             )
             .configure(|config| page.configure(config))
-            .configure(configure::<Service>)
-            .configure(unknown_path::<Service>);
+            .configure(configure::<Service>);
+        if with_console {
+            config.configure(console::configure);
+        }
+        config.configure(unknown_path::<Service>);
     }
 }
 
@@ -124,7 +129,7 @@ async fn respond(
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let duration = start.elapsed();
+    let duration = start.elapsed().saturating_sub(waited(&response));
     if let Some(service) = &service {
         count(service, &response, duration);
     }
@@ -132,6 +137,14 @@ async fn respond(
         service.is_some_and(|service| duration.saturating_sub(wait.total()) >= service.slow);
     log(&response, duration, is_slow);
     Ok(response)
+}
+
+/// How long the request has waited for a change.
+fn waited<B>(response: &ServiceResponse<B>) -> Duration {
+    let extensions = response.request().extensions();
+    extensions
+        .get::<Waited>()
+        .map_or(Duration::ZERO, |waited| waited.0)
 }
 
 fn count<B>(service: &Service, response: &ServiceResponse<B>, duration: Duration) {
@@ -174,7 +187,7 @@ pub fn start(
 ) -> anyhow::Result<(ServerHandle, JoinHandle<io::Result<()>>)> {
     let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
     let (sender, receiver) = mpsc::channel();
-    let handle_signals = config.handle_signals;
+    let (handle_signals, with_console) = (config.handle_signals, config.console);
     let run = move || {
         rt::System::new().block_on(async move {
             let changes = service.changes.clone();
@@ -183,7 +196,9 @@ pub fn start(
                     .clone()
                     .poll(cohorts_store::Store::clone(&service.store)),
             );
-            let server = server(service, page, listener, tls, handle_signals)?;
+            let routes = routes(&service, page, with_console);
+            drop(service);
+            let server = server(routes, listener, tls, handle_signals)?;
             if handle_signals {
                 rt::spawn(async move {
                     terminated().await;
@@ -217,14 +232,11 @@ async fn terminated() {
 }
 
 fn server(
-    service: Service,
-    page: Page,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     listener: TcpListener,
     tls: Option<ServerConfig>,
     handle_signals: bool,
 ) -> io::Result<Server> {
-    let routes = routes(&service, page);
-    drop(service);
     let app = move || {
         App::new()
             .wrap(cross_origin())

@@ -63,8 +63,8 @@ pub fn commit(
     commit_with(store, project, items, None)
 }
 
-/// As [`commit`], for a batch of many thousand items that no request waits for. Two connections write half of the events
-/// each, so one half may be visible before the other; the log head moves when both are. The events of each write of the
+/// As [`commit`], for a batch of many thousand items that no request waits for. On plain Postgres, two connections write half
+/// of the events each, so one half may be visible before the other; the log head moves when both are. The events of each write of the
 /// log are added to `written`.
 pub fn commit_in_halves(
     store: &IndexedStore,
@@ -233,7 +233,7 @@ pub fn create_persons(
 #[cfg(test)]
 mod tests {
     use cohorts_store::projects;
-    use cohorts_store::testing::TestDatabase;
+    use cohorts_store::testing::{TestDatabase, pretend_distributed, transactions_of_events};
 
     use super::*;
 
@@ -306,5 +306,100 @@ mod tests {
         assert_eq!(written.collect::<Vec<_>>(), [(1, true, 2), (2, true, 0)]);
         let second = [item(3, 1), item(4, 2), item(5, 2)];
         assert_eq!(commit(&store, project, &second).unwrap().added, 1);
+    }
+
+    fn project_of(store: &IndexedStore) -> ProjectId {
+        let conn = &mut *store.connection().unwrap();
+        projects::create(conn, "P", "UTC", "phc_x").unwrap().id()
+    }
+
+    #[test]
+    fn a_commit_of_one_event_takes_few_statements() {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
+        let project = project_of(&store);
+        let statements = |items: &[Item]| {
+            let before = store.statements.get();
+            commit(&store, project, items).unwrap();
+            store.statements.get() - before
+        };
+        let least = |counts: [u64; 3]| counts.into_iter().min().unwrap();
+        let same = || set(0, "plan", "a");
+        commit(&store, project, &[same()]).unwrap();
+        // The log head, the project, the event with the person, and the new event; BEGIN and COMMIT. A slow test may add the
+        // test of an idle connection.
+        assert_eq!(least([(); 3].map(|()| statements(&[same()]))), 6);
+        let changes = ["b", "c", "d"].map(|plan| statements(&[set(0, "plan", plan)]));
+        assert_eq!(least(changes), 7);
+        let repeated = [same()];
+        assert_eq!(least([(); 3].map(|()| statements(&repeated))), 5);
+        let text = r#"{"event": "x", "distinct_id": "p0"}"#;
+        let plain = || Item::read(text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap();
+        assert_eq!(least([(); 3].map(|()| statements(&[plain()]))), 6);
+    }
+
+    #[test]
+    fn a_repeated_event_does_not_undo_a_later_one() {
+        let database = TestDatabase::create();
+        let store = IndexedStore::new(database.open());
+        let project = project_of(&store);
+        let first = [set(0, "plan", "a")];
+        let added = [&first, &[set(0, "plan", "b")], &first]
+            .map(|items| commit(&store, project, items).unwrap().added);
+        assert_eq!(added, [1, 1, 0]);
+        let conn = &mut *store.connection().unwrap();
+        let persons = persons::by_ordinals(conn, project.shard_key(), &[0]).unwrap();
+        assert_eq!(persons[0].properties.0, r#"{"plan": "b"}"#);
+    }
+
+    #[test]
+    fn a_write_notices_the_merges_of_this_and_of_another_process() {
+        let database = TestDatabase::create();
+        let stores = [(); 2].map(|()| IndexedStore::new(database.open()));
+        let project = project_of(&stores[0]);
+        let item = |event: &str, id: String, alias: String| {
+            let text = format!(
+                r#"{{"event": "{event}", "distinct_id": "{id}", "properties": {{"alias": "{alias}"}}}}"#
+            );
+            Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
+        };
+        for (nth, store) in stores.iter().enumerate() {
+            let id = |name: &str| format!("{name}{nth}");
+            let ordinal_of_event = |name: &str| {
+                let mut written = Vec::new();
+                let items = [item("x", id(name), String::new())];
+                commit_in_halves(&stores[0], project, &items, &mut written).unwrap();
+                written[0].events[0].1
+            };
+            let merge = |into: &str, from: &str| item("$merge_dangerously", id(into), id(from));
+            let survivor = ordinal_of_event("user");
+            ordinal_of_event("other");
+            commit(&stores[0], project, &[merge("other", "spare")]).unwrap();
+            assert_ne!(ordinal_of_event("spare"), survivor);
+            commit(store, project, &[merge("user", "other")]).unwrap();
+            assert_eq!(
+                ordinal_of_event("spare"),
+                survivor,
+                "merged by process {nth}"
+            );
+        }
+    }
+
+    #[test]
+    fn on_a_distributed_postgres_one_transaction_writes_a_batch() {
+        for (is_distributed, transactions) in [(false, 2), (true, 1)] {
+            let database = TestDatabase::create();
+            let store = IndexedStore::new(database.open());
+            let project = project_of(&store);
+            let conn = &mut *store.connection().unwrap();
+            if is_distributed {
+                pretend_distributed(conn);
+            }
+            let items: Vec<Item> = (0..10).map(|person| set(person, "a", "b")).collect();
+            let mut written = Vec::new();
+            commit_in_halves(&store, project, &items, &mut written).unwrap();
+            assert_eq!(written[0].events.len(), 10);
+            assert_eq!(transactions_of_events(conn), transactions);
+        }
     }
 }

@@ -37,6 +37,7 @@ mod rate_limit;
 mod shares;
 mod signals;
 mod upkeep;
+mod webhooks;
 
 pub use admin::{Admin, CreatedKey, CreatedProject, Days, EventRetention, KeyGrant, ListedKey};
 pub use cohorts_postgres as postgres;
@@ -48,19 +49,21 @@ pub use logging::log_to_stderr;
 pub use origin::Origin;
 pub use peer::PeerSource;
 pub use rate_limit::RateLimit;
+pub use webhooks::{RetryPolicy, SecretKey, SecretKeySource, WebhookSettings};
 
 use background::{WorkerSignal, Workers};
 use calculation::Calculator;
 use cohorts_postgres::Postgres;
 use cohorts_store::{Lane, ProjectId, Store};
 use feed::ChangeWatch;
-use handlers::{RequestMemory, Service, UploadDisk, WorkShares};
+use handlers::{RequestMemory, Service, UploadDisk, WebhookTools, WorkShares};
 use http::{Offer, Page};
 use index::IndexedStore;
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
 use rate_limit::{RateLimiter, WrongKeys};
 use upkeep::{ChangeLimits, HistoryLimits};
+use webhooks::{AddressRules, HttpsClient, Secrets, Sender, SenderParts, TlsRoots};
 
 /// The open database, which every command needs. Dropping it stops a private Postgres that it started.
 pub struct Data {
@@ -121,6 +124,7 @@ pub struct Server {
     http: JoinHandle<std::io::Result<()>>,
     workers: Option<Workers>,
     writers: Writers,
+    sender: Option<Sender>,
 }
 
 impl Server {
@@ -162,7 +166,16 @@ impl Server {
         let writers = Writers::start(&data.store, &metrics, group_commit.clone());
         let writers = writers.context("the group-commit threads cannot be started")?;
         let changes = ChangeWatch::new(data.store.signals.changes.clone());
+        let webhooks = WebhookTools {
+            secrets: Secrets::new(config.webhooks.secret_key.clone()),
+            client: HttpsClient::new(
+                AddressRules::new(config.webhooks.allow.clone()),
+                &TlsRoots::System,
+            ),
+        };
+        let sender = start_sender(&data, &webhooks, &metrics, &config.webhooks)?;
         let service = Service {
+            webhooks,
             store: data.store.in_lane(Lane::Requests),
             signal,
             changes: changes.clone(),
@@ -192,6 +205,7 @@ impl Server {
             http,
             workers,
             writers,
+            sender,
         })
     }
 
@@ -234,12 +248,37 @@ impl Server {
             Ok(ended) => ended.context("the HTTP server failed")?,
             Err(_) => bail!("the HTTP server ended in a panic"),
         }
+        if let Some(sender) = self.sender {
+            sender.stop();
+        }
         self.writers.stop();
         if let Some(workers) = self.workers {
             workers.join();
         }
         Ok(())
     }
+}
+
+/// Starts to send the messages of webhooks, if this process sends them.
+fn start_sender(
+    data: &Data,
+    tools: &WebhookTools,
+    metrics: &Metrics,
+    settings: &WebhookSettings,
+) -> anyhow::Result<Option<Sender>> {
+    if !settings.send {
+        return Ok(None);
+    }
+    let sender = Sender::start(SenderParts {
+        store: Store::clone(&data.store.in_lane(Lane::Background)),
+        secrets: tools.secrets.clone(),
+        client: tools.client.clone(),
+        retry: settings.retry,
+        metrics: metrics.clone(),
+        changes: data.store.signals.changes.clone(),
+    });
+    let sender = sender.context("the thread of webhooks cannot be started")?;
+    Ok(Some(sender))
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -6,7 +6,9 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use cohorts_server::commands::{
     demo, distribute, doctor, explain, import, keys, projects, purge, serve,
 };
-use cohorts_server::config::{CallersArgs, DatabaseArgs, ListenArgs, LogArgs, WorkArgs};
+use cohorts_server::config::{
+    CallersArgs, DatabaseArgs, ListenArgs, LogArgs, SecretArgs, WorkArgs,
+};
 use cohorts_server::{Config, Data, Days, EventRetention, KeyGrant, log_to_stderr};
 
 /// Segments are large and short-lived, so the allocator must return memory to the system; see `DECISIONS.md`.
@@ -33,6 +35,8 @@ enum Command {
         callers: CallersArgs,
         #[command(flatten)]
         work: WorkArgs,
+        #[command(flatten)]
+        secret: SecretArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -65,6 +69,8 @@ enum Command {
         /// Fix member counts and rebuild damaged segments
         #[arg(long)]
         repair: bool,
+        #[command(flatten)]
+        secret: SecretArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -291,11 +297,13 @@ fn run(command: Command) -> anyhow::Result<()> {
             listen,
             callers,
             work,
+            secret,
             database,
         } => {
             let mut config = Config::new(listen.listen, database.database()?);
             callers.apply(&mut config);
             work.apply(&mut config);
+            config.webhooks.secret_key = secret.source(&config.database);
             serve::run(&config)
         }
         Command::Demo {
@@ -314,7 +322,14 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             demo::run(demo::Size { persons, events }, then, config)
         }
-        Command::Doctor { repair, database } => doctor::run(&open(&database)?, repair),
+        Command::Doctor {
+            repair,
+            secret,
+            database,
+        } => {
+            let secret_key = secret.source(&database.database()?);
+            doctor::run(&open(&database)?, &secret_key, repair)
+        }
         Command::Explain {
             project,
             cohort,

@@ -43,6 +43,7 @@ pub struct Metrics {
     touched_persons: IntCounter,
     event_to_member: Histogram,
     expiry_lag: Histogram,
+    webhook_deliveries: IntCounterVec,
     errors: IntCounterVec,
     /// Held while the metrics are written as text.
     exposing: Arc<Mutex<()>>,
@@ -208,13 +209,20 @@ impl Metrics {
                 "cohorts_expiry_lag_seconds",
                 "Time from the instant at which time alone changes a cohort to the publication.",
             )?)?,
+            webhook_deliveries: IntCounterVec::new(
+                Opts::new(
+                    "cohorts_webhook_deliveries_total",
+                    "Attempts to deliver messages of webhooks, by result.",
+                ),
+                &["result"],
+            )?,
             errors: IntCounterVec::new(
                 Opts::new("cohorts_errors_total", "Error responses, by code."),
                 &["code"],
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 27] = [
+        let collectors: [Box<dyn Collector>; 28] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -241,6 +249,7 @@ impl Metrics {
             Box::new(metrics.touched_persons.clone()),
             Box::new(metrics.event_to_member.clone()),
             Box::new(metrics.expiry_lag.clone()),
+            Box::new(metrics.webhook_deliveries.clone()),
             Box::new(metrics.errors.clone()),
         ];
         for collector in collectors {
@@ -319,6 +328,12 @@ impl Metrics {
     /// Records the time from the instant of an expiry to the publication of the members.
     pub fn expired(&self, lag: Duration) {
         self.expiry_lag.observe(lag.as_secs_f64());
+    }
+
+    /// Counts an attempt to deliver a message of a webhook.
+    pub fn webhook_delivery(&self, is_delivered: bool) {
+        let result = if is_delivered { "delivered" } else { "failed" };
+        self.webhook_deliveries.with_label_values(&[result]).inc();
     }
 
     pub fn failed(&self, code: &str) {

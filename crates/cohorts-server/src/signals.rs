@@ -1,4 +1,4 @@
-//! Signals between the threads of this process: what was written, and whose members have changed.
+//! Signals between the threads of this process: what was written, and which members have changed.
 //!
 //! A signal is a hint for speed. It may come without a change, and a change in another process may come without a signal
 //! for some seconds, so a receiver always compares with what the database has.
@@ -143,7 +143,7 @@ impl WriteSignal {
         self.0.changed.notify_all();
     }
 
-    /// Waits for a project whose pass is due, and marks it as running. A write waits for `delay`. Returns `None` after
+    /// Waits for a project with a pass that is due, and marks it as running. A write waits for `delay`. Returns `None` after
     /// [`Self::close`].
     pub fn next(&self, delay: Duration) -> Option<Wake> {
         let mut waiting = self.0.waiting.lock();

@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::erasures::EventDays;
+use crate::persons::Person;
 use crate::scan::{DAY_MICROS, start_of_day};
-use crate::schema::{events, log_heads};
+use crate::schema::{events, log_heads, persons};
 use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
 
 /// A new row of `events`.
@@ -62,6 +63,9 @@ pub fn identity(name: &str, distinct_id: &str) -> i64 {
 ///
 /// Fails if the database fails, or if an event is in the log.
 pub fn append(conn: &mut Conn, events: &[NewEvent<'_>]) -> Result<usize> {
+    if events.is_empty() {
+        return Ok(0);
+    }
     if events.len() <= FEW_ROWS {
         let rows = diesel::insert_into(events::table).values(events);
         return Ok(rows.execute(conn)?);
@@ -146,29 +150,6 @@ pub fn count_of_name(
         .get_result(conn)?)
 }
 
-/// The names of events with sequence numbers above `after`; `None` if there are more than `limit` events.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn names_since(
-    conn: &mut Conn,
-    shard_key: ShardKey,
-    after: i64,
-    limit: i64,
-) -> Result<Option<HashSet<String>>> {
-    if are_more_between(conn, shard_key, (after, i64::MAX), limit)? {
-        return Ok(None);
-    }
-    let names: Vec<String> = events::table
-        .filter(events::shard_key.eq(shard_key.0))
-        .filter(events::seq.gt(after))
-        .select(events::event)
-        .distinct()
-        .load(conn)?;
-    Ok(Some(names.into_iter().collect()))
-}
-
 #[derive(QueryableByName)]
 struct CountRow {
     #[diesel(sql_type = sql_types::BigInt)]
@@ -212,6 +193,11 @@ impl EventKey {
 ///
 /// Fails if the database fails.
 pub fn known(conn: &mut Conn, shard_key: ShardKey, keys: &[EventKey]) -> Result<HashSet<EventKey>> {
+    if let [key] = keys {
+        let found = with_key(shard_key.0, key.uuid, key.identity).select(events::uuid);
+        let found: Option<Uuid> = found.first(conn).optional()?;
+        return Ok(found.map(|_| *key).into_iter().collect());
+    }
     let mut keys = keys.to_vec();
     keys.sort_unstable();
     let ranges = keys.chunks(RANGE);
@@ -240,6 +226,35 @@ pub fn known(conn: &mut Conn, shard_key: ShardKey, keys: &[EventKey]) -> Result<
         .bind::<sql_types::Array<sql_types::BigInt>, _>(identities)
         .load(conn)?;
     Ok(rows.into_iter().map(KnownRow::key).collect())
+}
+
+/// The person of an ordinal, and whether the event of a key is in the log, in one statement; `None` without a person.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn known_with_person(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    key: EventKey,
+    ordinal: i64,
+) -> Result<Option<(bool, Person)>> {
+    let is_known = dsl::exists(with_key(shard_key.0, key.uuid, key.identity));
+    Ok(persons::table
+        .find((shard_key.0, ordinal))
+        .select((is_known, Person::as_select()))
+        .first(conn)
+        .optional()?)
+}
+
+#[dsl::auto_type(no_type_alias)]
+fn with_key(shard_key: i64, uuid: Uuid, identity: i64) -> _ {
+    events::table.filter(
+        events::shard_key
+            .eq(shard_key)
+            .and(events::uuid.eq(uuid))
+            .and(events::identity.eq(identity)),
+    )
 }
 
 #[derive(QueryableByName)]

@@ -59,6 +59,7 @@ pub mod testing;
 pub mod tombstones;
 pub mod uncertain;
 pub mod uploads;
+pub mod webhooks;
 
 pub use error::{Result, StoreError, StoreError as Error};
 pub use json::JsonText;

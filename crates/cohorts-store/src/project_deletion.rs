@@ -15,7 +15,7 @@ use crate::schema::{
 };
 use crate::{
     Conn, ProjectId, Result, ShardKey, columns, events, keys as key_rows, rankings, segments,
-    transaction,
+    transaction, webhooks,
 };
 
 #[cfg(test)]
@@ -131,6 +131,7 @@ enum Part {
     Checkpoints,
     Cohorts,
     Actions,
+    Webhooks,
     Project,
 }
 
@@ -193,7 +194,7 @@ pub(crate) static COHORT_SIZES: NumberedTable =
 
 /// Members and changes are deleted again after the cohorts, because an edit of a static cohort may have written some
 /// meanwhile.
-const PARTS: [Part; 19] = [
+const PARTS: [Part; 20] = [
     Part::Numbered(&EVENTS),
     Part::Numbered(&PERSONS),
     Part::Numbered(&DISTINCT_IDS),
@@ -208,6 +209,7 @@ const PARTS: [Part; 19] = [
     Part::Checkpoints,
     Part::Cohorts,
     Part::Actions,
+    Part::Webhooks,
     Part::Numbered(&MEMBER_CHUNKS),
     Part::Numbered(&MEMBER_CHANGES),
     Part::ChangeSlices,
@@ -282,6 +284,10 @@ impl ProjectDeletion {
             }
             Part::Cohorts => delete_cohorts(conn, self.project)?,
             Part::Actions => ("action", delete_actions(conn, self.project)?),
+            Part::Webhooks => {
+                let count = webhooks::delete_next(conn, self.project, STEP)?;
+                ("webhook", count)
+            }
             Part::Project => ("project", delete_project(conn, self.project)?),
         };
         Ok((count > 0).then_some(DeletedRows { name, count }))

@@ -1,5 +1,9 @@
 //! The tables, as diesel's query builder sees them. The order of columns is the order of the migrations.
 
+mod webhook_tables;
+
+pub use webhook_tables::{webhook_activities, webhook_deliveries, webhooks};
+
 diesel::table! {
     actions (id) {
         id -> Int8,
@@ -394,4 +398,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     projects,
     teammates,
     uploads,
+    webhook_activities,
+    webhook_deliveries,
+    webhooks,
 );

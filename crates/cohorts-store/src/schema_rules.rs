@@ -12,7 +12,7 @@ use crate::migrate::INVALID_INDEXES;
 use crate::testing::TestDatabase;
 use crate::{Conn, Store};
 
-const CONTROL: [&str; 11] = [
+const CONTROL: [&str; 14] = [
     "__diesel_schema_migrations",
     "actions",
     "activities",
@@ -24,6 +24,9 @@ const CONTROL: [&str; 11] = [
     "projects",
     "teammates",
     "uploads",
+    "webhook_activities",
+    "webhook_deliveries",
+    "webhooks",
 ];
 pub(crate) const PERSON: [&str; 18] = [
     "change_heads",

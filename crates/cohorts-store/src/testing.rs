@@ -6,9 +6,13 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cohorts_postgres::Ephemeral;
+use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
+use diesel::dsl;
+use diesel::sql_types::BigInt;
 
-use crate::Store;
 use crate::migrate::migrate;
+use crate::{Conn, Store};
 
 const TEMPLATE: &str = "template_of_tests";
 
@@ -62,6 +66,27 @@ impl Drop for TestDatabase {
             CLUSTER.drop_database(&self.name);
         }
     }
+}
+
+/// Lists the extension of a distributed Postgres in the catalogue, without the extension.
+///
+/// # Panics
+///
+/// If the database fails.
+pub fn pretend_distributed(conn: &mut Conn) {
+    let row = "insert into pg_extension select 4294967295, 'citus', extowner, extnamespace, false, '13.2', null, null \
+        from pg_extension where extname = 'plpgsql'";
+    conn.batch_execute(row).expect("a row of the catalogue");
+}
+
+/// How many transactions have written the rows of `events`.
+///
+/// # Panics
+///
+/// If the database fails.
+pub fn transactions_of_events(conn: &mut Conn) -> i64 {
+    let count = dsl::sql::<BigInt>("select count(distinct xmin::text) from events");
+    count.get_result(conn).expect("a count")
 }
 
 #[cfg(test)]

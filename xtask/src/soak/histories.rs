@@ -1,6 +1,6 @@
 //! Runs random histories with kills at commit points: a test of the server, built with optimisation.
 //!
-//! The test is `crates/cohorts-server/tests/processes/histories.rs`, a few histories of which run with the other tests.
+//! The test is in `crates/cohorts-server/tests/processes/histories.rs`. A few of its histories run with the other tests.
 
 use std::path::Path;
 use std::process::Command;

@@ -370,6 +370,96 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
     },
     Operation {
+        id: "webhooks_list",
+        tag: "webhooks",
+        method: "GET",
+        path: "/api/projects/{project_id}/webhooks/",
+        scopes: &["webhook:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "webhooks_create",
+        tag: "webhooks",
+        method: "POST",
+        path: "/api/projects/{project_id}/webhooks/",
+        scopes: &["webhook:write", "cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
+        id: "webhooks_activity_retrieve",
+        tag: "webhooks",
+        method: "GET",
+        path: "/api/projects/{project_id}/webhooks/activity/",
+        scopes: &["activity_log:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "webhooks_retrieve",
+        tag: "webhooks",
+        method: "GET",
+        path: "/api/projects/{project_id}/webhooks/{id}/",
+        scopes: &["webhook:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "webhooks_partial_update",
+        tag: "webhooks",
+        method: "PATCH",
+        path: "/api/projects/{project_id}/webhooks/{id}/",
+        scopes: &["webhook:write", "cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
+        id: "webhooks_destroy",
+        tag: "webhooks",
+        method: "DELETE",
+        path: "/api/projects/{project_id}/webhooks/{id}/",
+        scopes: &["webhook:write"],
+        parameter_scopes: &[],
+        statuses: &[204, 401, 403, 404, 429, 5],
+    },
+    Operation {
+        id: "webhooks_deliveries",
+        tag: "webhooks",
+        method: "GET",
+        path: "/api/projects/{project_id}/webhooks/{id}/deliveries/",
+        scopes: &["webhook:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "webhooks_test",
+        tag: "webhooks",
+        method: "POST",
+        path: "/api/projects/{project_id}/webhooks/{id}/test/",
+        scopes: &["webhook:write", "cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "webhooks_replay",
+        tag: "webhooks",
+        method: "POST",
+        path: "/api/projects/{project_id}/webhooks/{id}/replay/",
+        scopes: &["webhook:write", "cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
+        id: "webhooks_rotate_secret",
+        tag: "webhooks",
+        method: "POST",
+        path: "/api/projects/{project_id}/webhooks/{id}/rotate_secret/",
+        scopes: &["webhook:write", "cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
         id: "projects_list",
         tag: "projects",
         method: "GET",
@@ -1187,6 +1277,188 @@ pub trait PersonsApi: Api {
         caller: Self::Caller,
         request: PersonsDeletePropertyCreateRequest,
     ) -> impl Future<Output = Result<PersonsDeletePropertyCreateResponse, Self::Error>>;
+}
+
+/// Messages about persons who enter and leave cohorts, sent to a URL.
+pub trait WebhooksApi: Api {
+    /// List the webhooks of a project.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest webhook first.
+    ///
+    /// `GET /api/projects/{project_id}/webhooks/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn webhooks_list(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksListRequest,
+    ) -> impl Future<Output = Result<WebhooksListResponse, Self::Error>>;
+    /// Create a webhook.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// The service sends the changes of members to the URL, from the creation of the webhook on.
+    /// The response contains the secret, which is not shown again.
+    /// A project has at most 100 webhooks.
+    ///
+    /// **Messages.** Each message is a POST with a JSON body, by the specification Standard Webhooks (https://www.standardwebhooks.com):
+    /// `{"type": "cohort.changes", "timestamp": "…", "data": {"webhook_id": 1, "project_id": 1, "results": […], "cursor": "…"}}`.
+    /// `results` has the rows of the feed of changes in the order of publication, at most 1,000 of them and at most 1 MiB.
+    /// `cursor` is the position after the last row. The feed and `replay/` accept it.
+    ///
+    /// **Signature.** The header `webhook-id` is the ID of the message; it is the same in all attempts.
+    /// `webhook-timestamp` is the time of the attempt in seconds since 1970. `webhook-signature` is a list of signatures, separated by spaces.
+    /// Each signature is `v1,` followed by the base64 of the HMAC-SHA256 of `{webhook-id}.{webhook-timestamp}.{body}`.
+    /// The key of the HMAC is the base64-decoded text after `whsec_` of the secret.
+    /// A receiver refuses a message without a valid signature, or with a time that differs from its own by more than five minutes.
+    ///
+    /// **Attempts.** A response with a status from 200 to 299 within 10 seconds accepts the message. The service follows no redirects.
+    /// After any other outcome the service sends the message again after 1, 2, 4, 8 … seconds, at most an hour apart.
+    /// After three days without success it pauses the webhook with `paused_reason` `failing`.
+    /// Each message is delivered at least once. A receiver ignores a message with an ID that it has processed.
+    /// The messages of a webhook arrive in order: the next one is sent after the previous one is accepted.
+    ///
+    /// **Addresses.** The URL begins with `https://` and contains no user name or password.
+    /// The host must have a public address: not a loopback, private, shared, link-local, multicast or reserved one.
+    /// The operator of the service can allow other addresses with `serve --webhook-allow`, where `http://` is possible too.
+    ///
+    /// `POST /api/projects/{project_id}/webhooks/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn webhooks_create(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksCreateRequest,
+    ) -> impl Future<Output = Result<WebhooksCreateResponse, Self::Error>>;
+    /// List the changes to the webhooks of a project.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest change first. A page past the end is empty. Of a URL, a change shows the scheme and the host only.
+    ///
+    /// `GET /api/projects/{project_id}/webhooks/activity/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn webhooks_activity_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksActivityRetrieveRequest,
+    ) -> impl Future<Output = Result<WebhooksActivityRetrieveResponse, Self::Error>>;
+    /// Get a webhook.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    ///
+    /// `GET /api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    fn webhooks_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksRetrieveRequest,
+    ) -> impl Future<Output = Result<WebhooksRetrieveResponse, Self::Error>>;
+    /// Update some fields of a webhook.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Only the fields in the body change.
+    /// `{"enabled": false}` pauses the webhook: its position is stored, and no message is sent.
+    /// `{"enabled": true}` continues from the position and clears `paused_reason`. The webhook then belongs to the key of this request.
+    ///
+    /// `PATCH /api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn webhooks_partial_update(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksPartialUpdateRequest,
+    ) -> impl Future<Output = Result<WebhooksPartialUpdateResponse, Self::Error>>;
+    /// Delete a webhook.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Deletes the webhook and the list of its deliveries. A message that is being sent may still arrive.
+    ///
+    /// `DELETE /api/projects/{project_id}/webhooks/{id}/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 401, 403, 404, 429 or a server error.
+    fn webhooks_destroy(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksDestroyRequest,
+    ) -> impl Future<Output = Result<WebhooksDestroyResponse, Self::Error>>;
+    /// List the deliveries of a webhook.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the newest attempt first. The last 1,000 attempts of a webhook are stored, without the bodies of the messages.
+    /// A response can repeat data of persons, so the scope `person:read` is needed too.
+    ///
+    /// `GET /api/projects/{project_id}/webhooks/{id}/deliveries/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn webhooks_deliveries(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksDeliveriesRequest,
+    ) -> impl Future<Output = Result<WebhooksDeliveriesResponse, Self::Error>>;
+    /// Send a test message to a webhook.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Sends one message of the type `webhook.test` with empty `data`, also if the webhook is paused, and returns its outcome.
+    /// A failure is not repeated and does not change the webhook.
+    ///
+    /// `POST /api/projects/{project_id}/webhooks/{id}/test/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    fn webhooks_test(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksTestRequest,
+    ) -> impl Future<Output = Result<WebhooksTestResponse, Self::Error>>;
+    /// Send changes again from an earlier position.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Sets the position of the webhook to a time or a cursor. All changes after it are sent again, with new message IDs.
+    /// A position that the change log does not reach gives 400.
+    ///
+    /// `POST /api/projects/{project_id}/webhooks/{id}/replay/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn webhooks_replay(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksReplayRequest,
+    ) -> impl Future<Output = Result<WebhooksReplayResponse, Self::Error>>;
+    /// Replace the secret of a webhook.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the webhook with its new secret, which is not shown again.
+    /// For 24 hours messages have two signatures, one by each secret. A second rotation in this time ends the oldest secret.
+    ///
+    /// `POST /api/projects/{project_id}/webhooks/{id}/rotate_secret/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    fn webhooks_rotate_secret(
+        &self,
+        caller: Self::Caller,
+        request: WebhooksRotateSecretRequest,
+    ) -> impl Future<Output = Result<WebhooksRotateSecretResponse, Self::Error>>;
 }
 
 /// The projects that a key can access, and the user who owns the key.
@@ -4311,6 +4583,612 @@ impl PersonsDeletePropertyCreateResponse {
     }
 }
 
+/// The path parameters of `webhooks_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksListPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl WebhooksListPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `webhooks_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksListQuery {
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    pub limit: i64,
+    /// Number of rows to skip.
+    pub offset: i64,
+}
+
+impl WebhooksListQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+        })
+    }
+}
+
+/// The request of `webhooks_list`.
+#[derive(Debug, Clone)]
+pub struct WebhooksListRequest {
+    /// The parameters of the path.
+    pub path: WebhooksListPath,
+    /// The parameters of the query.
+    pub query: WebhooksListQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksListRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksListPath::read(&request)?,
+            query: WebhooksListQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_list`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksListResponse {
+    /// A page of webhooks.
+    Status200(ResponseBody),
+}
+
+impl WebhooksListResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksCreatePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl WebhooksCreatePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The request of `webhooks_create`.
+#[derive(Debug, Clone)]
+pub struct WebhooksCreateRequest {
+    /// The parameters of the path.
+    pub path: WebhooksCreatePath,
+    /// The fields of the body.
+    pub body: types::WebhookCreate,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksCreateRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksCreatePath::read(&request)?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: WEBHOOK_CREATE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_create`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksCreateResponse {
+    /// The new webhook, with its secret.
+    Status201(types::Webhook),
+}
+
+impl WebhooksCreateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status201(body) => json_response(201, &body),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_activity_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksActivityRetrievePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl WebhooksActivityRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `webhooks_activity_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksActivityRetrieveQuery {
+    /// Maximum number of changes on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other changes.
+    pub limit: i64,
+    /// Number of the page. The first page is 1.
+    pub page: i64,
+}
+
+impl WebhooksActivityRetrieveQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(10),
+            page: query.integer("page", Some(1), None)?.unwrap_or(1),
+        })
+    }
+}
+
+/// The request of `webhooks_activity_retrieve`.
+#[derive(Debug, Clone)]
+pub struct WebhooksActivityRetrieveRequest {
+    /// The parameters of the path.
+    pub path: WebhooksActivityRetrievePath,
+    /// The parameters of the query.
+    pub query: WebhooksActivityRetrieveQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksActivityRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksActivityRetrievePath::read(&request)?,
+            query: WebhooksActivityRetrieveQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_activity_retrieve`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksActivityRetrieveResponse {
+    /// A page of changes.
+    Status200(ResponseBody),
+}
+
+impl WebhooksActivityRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksRetrievePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the webhook.
+    pub id: i64,
+}
+
+impl WebhooksRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `webhooks_retrieve`.
+#[derive(Debug, Clone)]
+pub struct WebhooksRetrieveRequest {
+    /// The parameters of the path.
+    pub path: WebhooksRetrievePath,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksRetrievePath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_retrieve`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksRetrieveResponse {
+    /// The webhook.
+    Status200(types::Webhook),
+}
+
+impl WebhooksRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_partial_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksPartialUpdatePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the webhook.
+    pub id: i64,
+}
+
+impl WebhooksPartialUpdatePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `webhooks_partial_update`.
+#[derive(Debug, Clone)]
+pub struct WebhooksPartialUpdateRequest {
+    /// The parameters of the path.
+    pub path: WebhooksPartialUpdatePath,
+    /// The fields of the body.
+    pub body: types::PatchedWebhook,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksPartialUpdateRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksPartialUpdatePath::read(&request)?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: PATCHED_WEBHOOK_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_partial_update`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksPartialUpdateResponse {
+    /// The updated webhook.
+    Status200(types::Webhook),
+}
+
+impl WebhooksPartialUpdateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_destroy`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksDestroyPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the webhook.
+    pub id: i64,
+}
+
+impl WebhooksDestroyPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `webhooks_destroy`.
+#[derive(Debug, Clone)]
+pub struct WebhooksDestroyRequest {
+    /// The parameters of the path.
+    pub path: WebhooksDestroyPath,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksDestroyRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksDestroyPath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_destroy`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksDestroyResponse {
+    /// The webhook is deleted.
+    Status204,
+}
+
+impl WebhooksDestroyResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status204 => empty_response(204),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_deliveries`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksDeliveriesPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the webhook.
+    pub id: i64,
+}
+
+impl WebhooksDeliveriesPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The query parameters of `webhooks_deliveries`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksDeliveriesQuery {
+    /// Maximum number of rows on a page. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    pub limit: i64,
+    /// Number of rows to skip.
+    pub offset: i64,
+}
+
+impl WebhooksDeliveriesQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            offset: query.integer("offset", Some(0), None)?.unwrap_or(0),
+        })
+    }
+}
+
+/// The request of `webhooks_deliveries`.
+#[derive(Debug, Clone)]
+pub struct WebhooksDeliveriesRequest {
+    /// The parameters of the path.
+    pub path: WebhooksDeliveriesPath,
+    /// The parameters of the query.
+    pub query: WebhooksDeliveriesQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksDeliveriesRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksDeliveriesPath::read(&request)?,
+            query: WebhooksDeliveriesQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_deliveries`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksDeliveriesResponse {
+    /// A page of deliveries.
+    Status200(ResponseBody),
+}
+
+impl WebhooksDeliveriesResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => body.respond(200, "application/json"),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_test`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksTestPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the webhook.
+    pub id: i64,
+}
+
+impl WebhooksTestPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `webhooks_test`.
+#[derive(Debug, Clone)]
+pub struct WebhooksTestRequest {
+    /// The parameters of the path.
+    pub path: WebhooksTestPath,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksTestRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksTestPath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_test`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksTestResponse {
+    /// The outcome of the delivery.
+    Status200(types::WebhookDelivery),
+}
+
+impl WebhooksTestResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_replay`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksReplayPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the webhook.
+    pub id: i64,
+}
+
+impl WebhooksReplayPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `webhooks_replay`.
+#[derive(Debug, Clone)]
+pub struct WebhooksReplayRequest {
+    /// The parameters of the path.
+    pub path: WebhooksReplayPath,
+    /// The fields of the body.
+    pub body: types::WebhookReplay,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksReplayRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksReplayPath::read(&request)?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: WEBHOOK_REPLAY_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_replay`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksReplayResponse {
+    /// The webhook at its new position.
+    Status200(types::Webhook),
+}
+
+impl WebhooksReplayResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `webhooks_rotate_secret`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksRotateSecretPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the webhook.
+    pub id: i64,
+}
+
+impl WebhooksRotateSecretPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `webhooks_rotate_secret`.
+#[derive(Debug, Clone)]
+pub struct WebhooksRotateSecretRequest {
+    /// The parameters of the path.
+    pub path: WebhooksRotateSecretPath,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl WebhooksRotateSecretRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: WebhooksRotateSecretPath::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `webhooks_rotate_secret`, except errors with a body.
+#[derive(Debug)]
+pub enum WebhooksRotateSecretResponse {
+    /// The webhook with its new secret.
+    Status200(types::Webhook),
+}
+
+impl WebhooksRotateSecretResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
 /// The query parameters of `projects_list`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProjectsListQuery {
@@ -5409,11 +6287,108 @@ static PERSON_PROPERTY_TO_DELETE_FIELDS: &[Field] = &[
     },
 ];
 
+static WEBHOOK_CREATE_FIELDS: &[Field] = &[
+    Field {
+        name: "url",
+        required: true,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(2000),
+        },
+    },
+    Field {
+        name: "cohort_ids",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Integer {
+                minimum: None,
+                maximum: None,
+            },
+            nullable: false,
+            max_items: Some(100),
+        },
+    },
+    Field {
+        name: "description",
+        required: false,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(1000),
+        },
+    },
+    Field {
+        name: "enabled",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+];
+
+static PATCHED_WEBHOOK_FIELDS: &[Field] = &[
+    Field {
+        name: "url",
+        required: false,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(2000),
+        },
+    },
+    Field {
+        name: "cohort_ids",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Integer {
+                minimum: None,
+                maximum: None,
+            },
+            nullable: false,
+            max_items: Some(100),
+        },
+    },
+    Field {
+        name: "description",
+        required: false,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(1000),
+        },
+    },
+    Field {
+        name: "enabled",
+        required: false,
+        nullable: false,
+        kind: Kind::Boolean,
+    },
+];
+
+static WEBHOOK_REPLAY_FIELDS: &[Field] = &[
+    Field {
+        name: "from",
+        required: true,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 1,
+            max_length: Some(1000),
+        },
+    },
+];
+
 /// Adds the routes of all operations. The trailing slash of a path is optional.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
     A: CohortsApi + ActivityApi + ChangesApi + MembersApi + ActionsApi + PersonsApi
-        + ProjectsApi + CaptureApi,
+        + WebhooksApi + ProjectsApi + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
     let routes = [
@@ -6727,6 +7702,266 @@ where
                 routes,
             ),
         );
+    let paths = [
+        "/api/projects/{project_id}/webhooks/",
+        "/api/projects/{project_id}/webhooks",
+    ];
+    let routes = [
+        web::get().to(route_webhooks_list::<A>),
+        web::head().to(route_webhooks_list::<A>),
+        web::post().to(route_webhooks_create::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, POST, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/webhooks/",
+                        scopes: &["webhook:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "",
+                        path: "/api/projects/{project_id}/webhooks/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/webhooks/activity/",
+        "/api/projects/{project_id}/webhooks/activity",
+    ];
+    let routes = [
+        web::get().to(route_webhooks_activity_retrieve::<A>),
+        web::head().to(route_webhooks_activity_retrieve::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/webhooks/activity/",
+                        scopes: &["activity_log:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "",
+                        path: "/api/projects/{project_id}/webhooks/activity/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/webhooks/{id}/",
+        "/api/projects/{project_id}/webhooks/{id}",
+    ];
+    let routes = [
+        web::get().to(route_webhooks_retrieve::<A>),
+        web::head().to(route_webhooks_retrieve::<A>),
+        web::patch().to(route_webhooks_partial_update::<A>),
+        web::delete().to(route_webhooks_destroy::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, PATCH, DELETE, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/webhooks/{id}/",
+                        scopes: &["webhook:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "",
+                        path: "/api/projects/{project_id}/webhooks/{id}/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/webhooks/{id}/deliveries/",
+        "/api/projects/{project_id}/webhooks/{id}/deliveries",
+    ];
+    let routes = [
+        web::get().to(route_webhooks_deliveries::<A>),
+        web::head().to(route_webhooks_deliveries::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/webhooks/{id}/deliveries/",
+                        scopes: &["webhook:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "",
+                        path: "/api/projects/{project_id}/webhooks/{id}/deliveries/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/webhooks/{id}/replay/",
+        "/api/projects/{project_id}/webhooks/{id}/replay",
+    ];
+    let routes = [web::post().to(route_webhooks_replay::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/webhooks/{id}/replay/",
+                        scopes: &["webhook:read", "cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "",
+                        path: "/api/projects/{project_id}/webhooks/{id}/replay/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/webhooks/{id}/rotate_secret/",
+        "/api/projects/{project_id}/webhooks/{id}/rotate_secret",
+    ];
+    let routes = [web::post().to(route_webhooks_rotate_secret::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/webhooks/{id}/rotate_secret/",
+                        scopes: &["webhook:read", "cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "",
+                        path: "/api/projects/{project_id}/webhooks/{id}/rotate_secret/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/webhooks/{id}/test/",
+        "/api/projects/{project_id}/webhooks/{id}/test",
+    ];
+    let routes = [web::post().to(route_webhooks_test::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/webhooks/{id}/test/",
+                        scopes: &["webhook:read", "cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "webhooks",
+                        method: "",
+                        path: "/api/projects/{project_id}/webhooks/{id}/test/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
     let paths = ["/api/users/@me/", "/api/users/@me"];
     let routes = [
         web::get().to(route_users_retrieve::<A>),
@@ -7610,12 +8845,206 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_projects_list<A: ProjectsApi>(
+async fn route_webhooks_list<A: WebhooksApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[40];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = WebhooksListRequest::read(request).map_err(reject)?;
+        Ok(<A as WebhooksApi>::webhooks_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_create<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[41];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = WebhooksCreateRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as WebhooksApi>::webhooks_create(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_activity_retrieve<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[42];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = WebhooksActivityRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as WebhooksApi>::webhooks_activity_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_retrieve<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[43];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = WebhooksRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as WebhooksApi>::webhooks_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_partial_update<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[44];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = WebhooksPartialUpdateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(
+            <A as WebhooksApi>::webhooks_partial_update(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_destroy<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[45];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = WebhooksDestroyRequest::read(request).map_err(reject)?;
+        Ok(<A as WebhooksApi>::webhooks_destroy(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_deliveries<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[46];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = WebhooksDeliveriesRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as WebhooksApi>::webhooks_deliveries(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_test<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[47];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = WebhooksTestRequest::read(request).map_err(reject)?;
+        Ok(<A as WebhooksApi>::webhooks_test(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_replay<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[48];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = WebhooksReplayRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as WebhooksApi>::webhooks_replay(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_rotate_secret<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[49];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = WebhooksRotateSecretRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as WebhooksApi>::webhooks_rotate_secret(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_projects_list<A: ProjectsApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[50];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7632,7 +9061,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[41];
+    let operation = &OPERATIONS[51];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7653,7 +9082,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[42];
+    let operation = &OPERATIONS[52];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7670,7 +9099,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[43];
+    let operation = &OPERATIONS[53];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7687,7 +9116,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[54];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7704,7 +9133,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[45];
+    let operation = &OPERATIONS[55];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7721,7 +9150,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[46];
+    let operation = &OPERATIONS[56];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7738,7 +9167,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[47];
+    let operation = &OPERATIONS[57];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7755,7 +9184,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[48];
+    let operation = &OPERATIONS[58];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7772,7 +9201,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[49];
+    let operation = &OPERATIONS[59];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7789,7 +9218,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[50];
+    let operation = &OPERATIONS[60];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7805,7 +9234,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[51];
+    let operation = &OPERATIONS[61];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -7885,6 +9314,20 @@ pub mod prelude {
             PersonsDestroyResponse, PersonsUpdatePropertyCreateRequest,
             PersonsUpdatePropertyCreateResponse, PersonsDeletePropertyCreateRequest,
             PersonsDeletePropertyCreateResponse,
+        };
+    }
+    /// The trait of the tag `webhooks`, and the requests and responses of its operations.
+    pub mod webhooks {
+        pub use super::super::{
+            WebhooksApi, WebhooksListRequest, WebhooksListResponse,
+            WebhooksCreateRequest, WebhooksCreateResponse,
+            WebhooksActivityRetrieveRequest, WebhooksActivityRetrieveResponse,
+            WebhooksRetrieveRequest, WebhooksRetrieveResponse,
+            WebhooksPartialUpdateRequest, WebhooksPartialUpdateResponse,
+            WebhooksDestroyRequest, WebhooksDestroyResponse, WebhooksDeliveriesRequest,
+            WebhooksDeliveriesResponse, WebhooksTestRequest, WebhooksTestResponse,
+            WebhooksReplayRequest, WebhooksReplayResponse, WebhooksRotateSecretRequest,
+            WebhooksRotateSecretResponse,
         };
     }
     /// The trait of the tag `projects`, and the requests and responses of its operations.

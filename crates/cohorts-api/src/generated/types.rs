@@ -71,7 +71,7 @@ pub struct ActivityDetail {
     pub trigger: ::std::option::Option<
         ::serde_json::Map<::std::string::String, ::serde_json::Value>,
     >,
-    /// Name of the cohort at the time of the change.
+    /// Name of the cohort at the time of the change; description of the webhook.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub name: ::std::option::Option<::std::string::String>,
     /// Always null. Present only for PostHog's clients.
@@ -82,22 +82,25 @@ pub struct ActivityDetail {
     pub type_: ::std::option::Option<::std::string::String>,
 }
 
-/// A change to a cohort.
+/// A change to a cohort or a webhook.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct ActivityEntry {
     /// The user who made the change.
     pub user: ActivityUser,
     /// The kind of change. Later versions can have more kinds.
-    /// - `created`: The cohort was created.
-    /// - `updated`: Fields of the cohort changed.
-    /// - `deleted`: The cohort was deleted.
+    /// - `created`: The cohort or the webhook was created.
+    /// - `updated`: Fields changed.
+    /// - `deleted`: The cohort or the webhook was deleted.
     /// - `restored`: The deletion of the cohort was undone.
     /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
     /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+    /// - `secret_rotated`: The secret of the webhook was replaced.
+    /// - `replayed`: The position of the webhook was set back or forward.
+    /// - `paused`: The service paused the webhook.
     pub activity: ActivityEntryActivity,
-    /// The kind of object that changed; always `Cohort`.
+    /// The kind of object that changed; always `Cohort` in the log of cohorts.
     pub scope: ActivityEntryScope,
-    /// ID of the cohort, as text.
+    /// ID of the cohort or the webhook, as text.
     pub item_id: ::std::string::String,
     /// The details of a change.
     pub detail: ActivityDetail,
@@ -106,12 +109,15 @@ pub struct ActivityEntry {
 }
 
 /// The kind of change. Later versions can have more kinds.
-/// - `created`: The cohort was created.
-/// - `updated`: Fields of the cohort changed.
-/// - `deleted`: The cohort was deleted.
+/// - `created`: The cohort or the webhook was created.
+/// - `updated`: Fields changed.
+/// - `deleted`: The cohort or the webhook was deleted.
 /// - `restored`: The deletion of the cohort was undone.
 /// - `persons_added_manually`: Persons were added to a static cohort, singly or by a file.
 /// - `person_removed_manually`: Persons were removed from a static cohort, singly or by a file, or because they were deleted.
+/// - `secret_rotated`: The secret of the webhook was replaced.
+/// - `replayed`: The position of the webhook was set back or forward.
+/// - `paused`: The service paused the webhook.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -142,6 +148,15 @@ pub enum ActivityEntryActivity {
     /// The value `person_removed_manually`.
     #[serde(rename = "person_removed_manually")]
     PersonRemovedManually,
+    /// The value `secret_rotated`.
+    #[serde(rename = "secret_rotated")]
+    SecretRotated,
+    /// The value `replayed`.
+    #[serde(rename = "replayed")]
+    Replayed,
+    /// The value `paused`.
+    #[serde(rename = "paused")]
+    Paused,
     /// A value that this version of the document does not list.
     #[serde(untagged)]
     Other(::std::string::String),
@@ -157,6 +172,9 @@ impl ActivityEntryActivity {
             Self::Restored => "restored",
             Self::PersonsAddedManually => "persons_added_manually",
             Self::PersonRemovedManually => "person_removed_manually",
+            Self::SecretRotated => "secret_rotated",
+            Self::Replayed => "replayed",
+            Self::Paused => "paused",
             Self::Other(value) => value,
         }
     }
@@ -177,6 +195,9 @@ impl ::std::convert::From<&str> for ActivityEntryActivity {
             "restored" => Self::Restored,
             "persons_added_manually" => Self::PersonsAddedManually,
             "person_removed_manually" => Self::PersonRemovedManually,
+            "secret_rotated" => Self::SecretRotated,
+            "replayed" => Self::Replayed,
+            "paused" => Self::Paused,
             _ => Self::Other(value.to_owned()),
         }
     }
@@ -195,7 +216,7 @@ impl ::std::str::FromStr for ActivityEntryActivity {
     }
 }
 
-/// The kind of object that changed; always `Cohort`.
+/// The kind of object that changed; always `Cohort` in the log of cohorts.
 #[derive(
     ::serde::Deserialize,
     ::serde::Serialize,
@@ -211,12 +232,15 @@ impl ::std::str::FromStr for ActivityEntryActivity {
 pub enum ActivityEntryScope {
     /// The value `Cohort`.
     Cohort,
+    /// The value `Webhook`.
+    Webhook,
 }
 
 impl ::std::fmt::Display for ActivityEntryScope {
     fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
         match *self {
             Self::Cohort => f.write_str("Cohort"),
+            Self::Webhook => f.write_str("Webhook"),
         }
     }
 }
@@ -228,6 +252,7 @@ impl ::std::str::FromStr for ActivityEntryScope {
     ) -> ::std::result::Result<Self, self::error::ConversionError> {
         match value {
             "Cohort" => Ok(Self::Cohort),
+            "Webhook" => Ok(Self::Webhook),
             _ => Err("invalid value".into()),
         }
     }
@@ -2095,6 +2120,23 @@ pub struct PatchedCohort {
     pub create_static_person_ids: crate::Patch<::std::vec::Vec<::std::string::String>>,
 }
 
+/// The fields of a webhook to change. Absent fields keep their values. Unknown fields are ignored.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct PatchedWebhook {
+    /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub url: crate::Patch<::std::string::String>,
+    /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub cohort_ids: crate::Patch<::std::vec::Vec<i64>>,
+    /// A text for the users of the webhook. May be empty.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub description: crate::Patch<::std::string::String>,
+    /// False pauses the webhook; true continues it.
+    #[serde(default, skip_serializing_if = "crate::Patch::is_absent")]
+    pub enabled: crate::Patch<bool>,
+}
+
 /// A person of the project. Some operations of PostHog's API omit the fields that are not required.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct Person {
@@ -2722,6 +2764,345 @@ pub struct UserBasic {
     /// Always null. Present only for PostHog's clients.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub role_at_organization: ::std::option::Option<::std::string::String>,
+}
+
+/// Extension of this service; not part of PostHog's API.
+/// A URL to which the service sends the changes of members.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct Webhook {
+    /// ID of the webhook.
+    pub id: i64,
+    /// The URL that receives the messages.
+    pub url: ::std::string::String,
+    /// IDs of the cohorts; null for all cohorts of the project, also future ones.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+    /// A text for the users of the webhook. May be empty.
+    pub description: ::std::string::String,
+    /// Whether messages are sent.
+    pub enabled: bool,
+    /// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+    /// - `failing`: No attempt succeeded for three days.
+    /// - `key_revoked`: The key of the webhook is revoked or has expired.
+    /// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub paused_reason: ::std::option::Option<WebhookPausedReason>,
+    /// The reason as text for a reader, with a remedy.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub paused_detail: ::std::option::Option<::std::string::String>,
+    /// Time of the first failed attempt since the last success; null if the last attempt succeeded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub failing_since: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
+    /// Time of the next attempt after a failure; null if the last attempt succeeded.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next_attempt_at: ::std::option::Option<
+        ::chrono::DateTime<::chrono::offset::Utc>,
+    >,
+    /// Time of creation.
+    pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// User who created the webhook; null if unknown.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub created_by: ::std::option::Option<UserBasic>,
+    /// The secret that signs the messages. Present only in the responses of a creation and of a rotation.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub secret: ::std::option::Option<::std::string::String>,
+}
+
+/// The fields of a new webhook. Unknown fields are ignored.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookCreate {
+    /// The URL that receives the messages. It begins with `https://`, unless the operator of the service has allowed its address.
+    pub url: ::std::string::String,
+    /// IDs of the cohorts, at least one; null for all cohorts of the project, also future ones.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+    /// A text for the users of the webhook. May be empty.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub description: ::std::option::Option<::std::string::String>,
+    /// Whether messages are sent. A webhook that is not enabled also begins with the changes after its creation.
+    #[serde(default = "defaults::webhook_create_enabled")]
+    pub enabled: bool,
+}
+
+/// Extension of this service; not part of PostHog's API.
+/// An attempt to deliver a message.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookDelivery {
+    /// ID of the delivery.
+    pub id: i64,
+    /// The header `webhook-id`; the same in all attempts of a message.
+    pub message_id: ::std::string::String,
+    /// The kind of message. Later versions can have more kinds.
+    #[serde(rename = "type")]
+    pub type_: WebhookDeliveryType,
+    /// The position before the changes, for `replay/`; null for a test.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub from_cursor: ::std::option::Option<::std::string::String>,
+    /// The position after the changes; null for a test.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub cursor: ::std::option::Option<::std::string::String>,
+    /// Number of changes in the message.
+    pub changes: i64,
+    /// Number of the attempt; the first is 1.
+    pub attempt: i64,
+    /// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+    pub status: WebhookDeliveryStatus,
+    /// The status of the response; null if there was none.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub response_status: ::std::option::Option<i64>,
+    /// The first 1,024 bytes of the response as text; null if there was none.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub response_body: ::std::option::Option<::std::string::String>,
+    /// Why the message was not accepted; null if it was.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub error: ::std::option::Option<::std::string::String>,
+    /// Time of the attempt.
+    pub started_at: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// Duration of the attempt in milliseconds.
+    pub duration_ms: i64,
+}
+
+/// A page of deliveries.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookDeliveryPage {
+    /// Total number of rows on all pages.
+    pub count: i64,
+    /// URL of the next page, without the key; null on the last page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    /// URL of the previous page; null on the first page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    /// The rows of this page.
+    pub results: ::std::vec::Vec<WebhookDelivery>,
+}
+
+/// `delivered` if the receiver accepted the message, otherwise `failed`. Later versions can have more statuses.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WebhookDeliveryStatus {
+    /// The value `delivered`.
+    #[serde(rename = "delivered")]
+    Delivered,
+    /// The value `failed`.
+    #[serde(rename = "failed")]
+    Failed,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WebhookDeliveryStatus {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WebhookDeliveryStatus {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WebhookDeliveryStatus {
+    fn from(value: &str) -> Self {
+        match value {
+            "delivered" => Self::Delivered,
+            "failed" => Self::Failed,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WebhookDeliveryStatus {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WebhookDeliveryStatus {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
+/// The kind of message. Later versions can have more kinds.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WebhookDeliveryType {
+    /// The value `cohort.changes`.
+    #[serde(rename = "cohort.changes")]
+    CohortChanges,
+    /// The value `webhook.test`.
+    #[serde(rename = "webhook.test")]
+    WebhookTest,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WebhookDeliveryType {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::CohortChanges => "cohort.changes",
+            Self::WebhookTest => "webhook.test",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WebhookDeliveryType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WebhookDeliveryType {
+    fn from(value: &str) -> Self {
+        match value {
+            "cohort.changes" => Self::CohortChanges,
+            "webhook.test" => Self::WebhookTest,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WebhookDeliveryType {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WebhookDeliveryType {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
+/// A page of webhooks.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookPage {
+    /// Total number of rows on all pages.
+    pub count: i64,
+    /// URL of the next page, without the key; null on the last page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    /// URL of the previous page; null on the first page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    /// The rows of this page.
+    pub results: ::std::vec::Vec<Webhook>,
+}
+
+/// Why the service paused the webhook; null if it did not. Later versions can have more reasons.
+/// - `failing`: No attempt succeeded for three days.
+/// - `key_revoked`: The key of the webhook is revoked or has expired.
+/// - `changes_expired`: The change log no longer has the changes after the position of the webhook.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum WebhookPausedReason {
+    /// The value `failing`.
+    #[serde(rename = "failing")]
+    Failing,
+    /// The value `key_revoked`.
+    #[serde(rename = "key_revoked")]
+    KeyRevoked,
+    /// The value `changes_expired`.
+    #[serde(rename = "changes_expired")]
+    ChangesExpired,
+    /// A value that this version of the document does not list.
+    #[serde(untagged)]
+    Other(::std::string::String),
+}
+
+impl WebhookPausedReason {
+    /// Returns the value as text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Failing => "failing",
+            Self::KeyRevoked => "key_revoked",
+            Self::ChangesExpired => "changes_expired",
+            Self::Other(value) => value,
+        }
+    }
+}
+
+impl ::std::fmt::Display for WebhookPausedReason {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ::std::convert::From<&str> for WebhookPausedReason {
+    fn from(value: &str) -> Self {
+        match value {
+            "failing" => Self::Failing,
+            "key_revoked" => Self::KeyRevoked,
+            "changes_expired" => Self::ChangesExpired,
+            _ => Self::Other(value.to_owned()),
+        }
+    }
+}
+
+impl ::std::convert::From<::std::string::String> for WebhookPausedReason {
+    fn from(value: ::std::string::String) -> Self {
+        value.as_str().into()
+    }
+}
+
+impl ::std::str::FromStr for WebhookPausedReason {
+    type Err = ::std::convert::Infallible;
+    fn from_str(value: &str) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+        Ok(value.into())
+    }
+}
+
+/// The position from which changes are sent again.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct WebhookReplay {
+    /// A time, after which the changes were published; or a `cursor` of a message, of a delivery or of the feed.
+    pub from: ::std::string::String,
+}
+
+mod defaults {
+    pub(super) fn webhook_create_enabled() -> bool {
+        true
+    }
 }
 
 /// Error types.

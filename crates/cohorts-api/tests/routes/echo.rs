@@ -270,3 +270,18 @@ impl CaptureApi for Echo {
         }))
     }
 }
+
+impl WebhooksApi for Echo {
+    echo! {
+        webhooks_list(WebhooksListRequest) -> WebhooksListResponse,
+        webhooks_create(WebhooksCreateRequest) -> WebhooksCreateResponse,
+        webhooks_activity_retrieve(WebhooksActivityRetrieveRequest) -> WebhooksActivityRetrieveResponse,
+        webhooks_retrieve(WebhooksRetrieveRequest) -> WebhooksRetrieveResponse,
+        webhooks_partial_update(WebhooksPartialUpdateRequest) -> WebhooksPartialUpdateResponse,
+        webhooks_destroy(WebhooksDestroyRequest) -> WebhooksDestroyResponse,
+        webhooks_deliveries(WebhooksDeliveriesRequest) -> WebhooksDeliveriesResponse,
+        webhooks_test(WebhooksTestRequest) -> WebhooksTestResponse,
+        webhooks_replay(WebhooksReplayRequest) -> WebhooksReplayResponse,
+        webhooks_rotate_secret(WebhooksRotateSecretRequest) -> WebhooksRotateSecretResponse,
+    }
+}

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use cohorts_engine::delta::Position;
 use cohorts_store::live::Holder;
 use cohorts_store::{Conn, Error as StoreError, ProjectId};
@@ -46,18 +46,18 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause before a pass. A clock that was changed is noticed then.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Makes the passes of the projects whose leases this process has.
+/// Makes the passes of the projects that this process has by a lease.
 pub struct LivePasses {
     store: IndexedStore,
     metrics: Metrics,
     holder: Holder,
-    /// The projects whose leases this process has.
+    /// The projects that this process has by a lease.
     held: Mutex<HashMap<ProjectId, Arc<HeldProject>>>,
-    /// Whether a project was written whose lease this process does not have.
+    /// Whether a project was written that this process does not have.
     is_missing: AtomicBool,
 }
 
-/// A project whose lease this process has.
+/// A project that this process has by a lease.
 struct HeldProject {
     /// Locked during a pass.
     live: Mutex<LiveProject>,
@@ -216,6 +216,3 @@ fn pause(next: i64, now: DateTime<Utc>) -> Duration {
 fn time_of(position: Position) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(position.now).unwrap_or_default()
 }
-
-/// The pause of a cohort that leaves the passes again soon after its calculation.
-const LEAVE_PAUSE: TimeDelta = TimeDelta::seconds(10);

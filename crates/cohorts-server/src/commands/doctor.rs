@@ -15,12 +15,13 @@ use cohorts_store::distribution::{self, Worker};
 use cohorts_store::live::{self, LiveCounts};
 use cohorts_store::outages::Outages;
 use cohorts_store::{
-    Conn, Error, ProjectId, erasures, health, project_deletion, projects, queue, segments,
+    Conn, Error, ProjectId, erasures, health, project_deletion, projects, queue, segments, webhooks,
 };
 
 use super::output::{counted, print};
 use crate::Data;
 use crate::index::segments::mismatched_events;
+use crate::webhooks::{SecretKeySource, Secrets};
 
 /// With a larger difference between clocks, leases of other replicas seem to have ended.
 const MAX_CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(2);
@@ -92,8 +93,10 @@ impl Finding {
 /// # Errors
 ///
 /// Fails if a check finds a problem that was not repaired, or the database is not available.
-pub fn run(data: &Data, repair: bool) -> anyhow::Result<()> {
-    let findings = examine(data, repair)?;
+pub fn run(data: &Data, secret_key: &SecretKeySource, repair: bool) -> anyhow::Result<()> {
+    let mut findings = examine(data, repair)?;
+    let conn = &mut *data.store.connection()?;
+    findings.extend(check_secrets(conn, &Secrets::new(secret_key.clone()))?);
     findings
         .iter()
         .try_for_each(|finding| print(finding.to_string()))?;
@@ -442,6 +445,20 @@ fn check_erasures(conn: &mut Conn) -> Result<Finding, Error> {
         text += &format!("; {interrupted} without events, but not deleted: delete them again");
     }
     Ok(Finding::new(true, "erasure", text))
+}
+
+/// Checks that the secrets of webhooks can be decrypted. A database without webhooks has no such finding.
+fn check_secrets(conn: &mut Conn, secrets: &Secrets) -> Result<Option<Finding>, Error> {
+    let stored = webhooks::all_secrets(conn)?;
+    let all = counted(stored.len() as u64, "webhook");
+    let opened = stored.iter().map(|(id, project, stored)| {
+        let opened = secrets.open(*project, stored, Utc::now());
+        opened.map_err(|cause| format!("the secret of webhook {id} cannot be decrypted: {cause:#}"))
+    });
+    let first = opened.filter_map(Result::err).next();
+    let is_ok = first.is_none();
+    let text = first.unwrap_or(format!("the secrets of {all} can be decrypted"));
+    Ok((!stored.is_empty()).then(|| Finding::new(is_ok, "webhooks", text)))
 }
 
 #[cfg(test)]

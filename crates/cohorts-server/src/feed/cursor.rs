@@ -85,14 +85,45 @@ impl FeedCursor {
     ///
     /// Fails if the text is no cursor, or one of another feed.
     pub fn parse(feed: &Feed, text: &str) -> Result<Self, InvalidCursor> {
+        let cursor = Self::read(text)?;
+        let is_same = cursor.project == feed.project && cursor.cohorts == hash(feed.cohorts());
+        is_same.then_some(cursor).ok_or(InvalidCursor::OtherFeed)
+    }
+
+    /// Reads the cursor of any feed of the project as one of `feed`, if it is in the changes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the text is no cursor, or one of another project, or one in the members with which a feed begins.
+    pub fn parse_of_project(feed: &Feed, text: &str) -> Result<Self, InvalidCursor> {
+        let cursor = Self::read(text)?;
+        let is_in_changes = matches!(cursor.place, FeedPlace::Changes(_));
+        if cursor.project != feed.project || !is_in_changes {
+            return Err(InvalidCursor::OtherFeed);
+        }
+        Ok(cursor.in_feed(feed))
+    }
+
+    fn read(text: &str) -> Result<Self, InvalidCursor> {
         let mut bytes = [0; LENGTH];
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
         if length != Ok(LENGTH) {
             return Err(InvalidCursor::Malformed);
         }
-        let cursor = Self::from_bytes(&bytes).ok_or(InvalidCursor::Malformed)?;
-        let is_same = cursor.project == feed.project && cursor.cohorts == hash(feed.cohorts());
-        is_same.then_some(cursor).ok_or(InvalidCursor::OtherFeed)
+        Self::from_bytes(&bytes).ok_or(InvalidCursor::Malformed)
+    }
+
+    /// The same place in another feed of the project.
+    pub fn in_feed(self, feed: &Feed) -> Self {
+        Self::new(feed, self.place, self.time)
+    }
+
+    /// The number up to which all changes are before the cursor.
+    pub fn finished(&self) -> i64 {
+        match self.place {
+            FeedPlace::Changes(position) => position.number - i64::from(position.after.is_some()),
+            FeedPlace::Members { .. } => 0,
+        }
     }
 
     /// The number of the last change that the reader may have read; `None` before the first page.

@@ -25,7 +25,8 @@ impl ActivityApi for Service {
         let read = move |conn: &mut Conn, limit, offset| {
             Ok(activity::page(conn, project, None, limit, offset)?)
         };
-        let response = self.activity_page(project, read, limit, page, &request.http);
+        let rows = ActivityRows(project);
+        let response = self.activity_page(project, rows, read, limit, page, &request.http);
         Ok(CohortsAllActivityRetrieveResponse::Status200(
             response.await?.into(),
         ))
@@ -42,7 +43,8 @@ impl ActivityApi for Service {
             cohorts::find(conn, project, cohort)?.ok_or(Error::NotFound)?;
             Ok(activity::page(conn, project, Some(cohort), limit, offset)?)
         };
-        let response = self.activity_page(project, read, limit, page, &request.http);
+        let rows = ActivityRows(project);
+        let response = self.activity_page(project, rows, read, limit, page, &request.http);
         Ok(match response.await {
             Ok(response) => CohortsActivityRetrieveResponse::Status200(response.into()),
             // This operation has a 404 without a body.
@@ -54,9 +56,10 @@ impl ActivityApi for Service {
 
 impl Service {
     /// A page of entries. `read` returns their ids for a limit and an offset.
-    async fn activity_page(
+    pub(super) async fn activity_page(
         &self,
         project: ProjectId,
+        rows: impl ListRows<Row = ActivityEntry>,
         read: impl FnOnce(&mut Conn, i64, i64) -> Result<PageIds, Error> + Send + 'static,
         limit: i64,
         page: i64,
@@ -76,7 +79,6 @@ impl Service {
             }
         };
         let ids = move |conn: &mut Conn| read(conn, limit, offset);
-        let rows = ActivityRows(project);
         self.list(project, head, rows, ids, frame).await
     }
 }

@@ -1,7 +1,9 @@
-//! Records changes of cohorts in the activity log, in the transaction of the change.
+//! Records changes of cohorts and webhooks in their activity logs, in the transaction of the change.
 
 use cohorts_store::activity::{self, NewActivity};
 use cohorts_store::definition::Definition;
+use cohorts_store::webhooks::WebhookFields;
+use cohorts_store::webhooks::activity::{self as webhook_activity, NewWebhookActivity};
 use cohorts_store::{CohortId, Conn, JsonText};
 use serde::Serialize;
 use serde_json::Value;
@@ -81,6 +83,74 @@ pub fn persons_edited(
         changes: Some(json_of(&[change(None, Value::Null, Value::Null)])?),
     };
     record(conn, caller, &entry)
+}
+
+/// Records a change of a webhook that has no fields, such as its creation.
+pub fn webhook_changed(
+    conn: &mut Conn,
+    caller: &Caller,
+    webhook: i64,
+    activity: &str,
+    fields: &WebhookFields,
+) -> Result<(), Error> {
+    record_webhook(conn, caller, webhook, (activity, fields), None)
+}
+
+/// Records the changed fields of a webhook, if there are any.
+pub fn webhook_updated(
+    conn: &mut Conn,
+    caller: &Caller,
+    webhook: i64,
+    before: &WebhookFields,
+    after: &WebhookFields,
+) -> Result<(), Error> {
+    if before == after {
+        return Ok(());
+    }
+    let is_url_changed = before.url != after.url;
+    let pairs = webhook_fields(before)
+        .into_iter()
+        .zip(webhook_fields(after));
+    let changes: Vec<FieldChange> = pairs
+        .filter(|((field, before), (_, after))| {
+            before != after || (is_url_changed && *field == "url")
+        })
+        .map(|((field, before), (_, after))| FieldChange {
+            scope: "Webhook",
+            ..change(Some(field), before, after)
+        })
+        .collect();
+    let changes = json_of(&changes)?;
+    record_webhook(conn, caller, webhook, ("updated", after), Some(changes))
+}
+
+fn record_webhook(
+    conn: &mut Conn,
+    caller: &Caller,
+    webhook: i64,
+    (activity, fields): (&str, &WebhookFields),
+    changes: Option<JsonText>,
+) -> Result<(), Error> {
+    let entry = NewWebhookActivity {
+        webhook,
+        activity,
+        description: &fields.description,
+        changes,
+    };
+    let (project, teammate) = (caller.project.id(), Some(&caller.teammate));
+    Ok(webhook_activity::record(conn, project, teammate, &entry)?)
+}
+
+/// The fields of a webhook in the log. The path of a URL may contain a secret.
+fn webhook_fields(fields: &WebhookFields) -> [(&'static str, Value); 4] {
+    let end = fields.url.match_indices('/').nth(2).map(|(end, _)| end);
+    let origin = &fields.url[..end.unwrap_or(fields.url.len())];
+    [
+        ("url", origin.into()),
+        ("cohort_ids", fields.cohort_ids.clone().into()),
+        ("description", fields.description.clone().into()),
+        ("enabled", fields.enabled.into()),
+    ]
 }
 
 fn differences(before: &Definition, after: &Definition) -> Vec<FieldChange> {

@@ -53,6 +53,8 @@ pub struct WorkShares {
     pub streams: Shares,
     /// Uploads, from the first byte of the file to its last row.
     pub uploads: Shares,
+    /// Test messages of webhooks, which a slow receiver delays.
+    pub webhook_tests: Shares,
     /// Bodies of events that are decoded. Their project is not known yet, so the owner is a peer.
     large_bodies: Shares,
     /// As `large_bodies`, for bodies that are decoded in a moment. Large ones of the same peer never delay them.
@@ -93,6 +95,7 @@ impl Default for WorkShares {
             key_streams: streams(usize::MAX, 5),
             streams: streams(500, 20),
             uploads: shares("uploads", 8, 2, 64),
+            webhook_tests: shares("tests of webhooks", 16, 2, 16),
             large_bodies: shares("capture requests", 3, 2, 4_096),
             small_bodies: shares("capture requests", 4, 4, 4_096),
             large_decoding: shares("large capture requests", 1, 1, 64),

@@ -19,6 +19,7 @@ mod stream;
 
 use origin::{FeedSource, FeedStart};
 use page::PageLimits;
+pub use page::Waited;
 
 impl ChangesApi for Service {
     async fn cohorts_changes(

@@ -12,12 +12,14 @@ mod activity;
 mod cohorts;
 mod persons;
 mod uploads;
+mod webhooks;
 
 pub use actions::action;
-pub use activity::activity_entry;
+pub use activity::{activity_entry, webhook_activity};
 pub use cohorts::cohort;
 pub use persons::{first_persons, persons};
 pub use uploads::{RowProblem, UploadedColumn, upload};
+pub use webhooks::{delivery, webhook};
 
 pub fn user(teammate: Teammate) -> UserBasic {
     UserBasic {

@@ -9,8 +9,10 @@ use actix_web::http::header::{
 pub fn protect(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_html(headers) {
-        let policy = HeaderValue::from_static("frame-ancestors 'none'");
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+        if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+            let policy = HeaderValue::from_static("frame-ancestors 'none'");
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
         headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     }
     // The CORS middleware adds it to every response, also without an origin.

@@ -79,9 +79,9 @@ impl DistinctIdCache {
     pub fn refresh(&self, conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<(), Error> {
         let known = self.inner().retired.get(&shard_key).map(|known| known.seq);
         let later = match known {
-            Some(seq) => tombstones::since(conn, shard_key, seq)?.retired,
-            // Everything that is cached from now on is newer.
-            None => RoaringBitmap::new(),
+            Some(known) if known < seq => tombstones::since(conn, shard_key, known)?.retired,
+            // All writes are known, or everything that is cached from now on is newer.
+            _ => RoaringBitmap::new(),
         };
         let inner = &mut *self.inner();
         let retired = inner.retired.entry(shard_key).or_insert_with(|| {
@@ -132,6 +132,16 @@ impl DistinctIdCache {
             }
         }
         self.report(inner);
+    }
+
+    /// Learns that the write with sequence number `seq`, which is committed, has retired no ordinal. While no other process
+    /// writes, [`Self::refresh`] then needs no statement.
+    pub fn retired_none(&self, shard_key: ShardKey, seq: i64) {
+        if let Some(retired) = self.inner().retired.get_mut(&shard_key)
+            && retired.seq == seq - 1
+        {
+            retired.seq = seq;
+        }
     }
 
     fn report(&self, inner: &OwnerState) {

@@ -116,6 +116,17 @@ impl BatchPersons {
             .chain(self.exported_ordinal(entry.item))
     }
 
+    /// The person that an item may change, if there is one and no other.
+    pub fn only_to_load(&self, entry: &BatchItem<'_>) -> Option<i64> {
+        let mut ordinals = self.to_load(entry);
+        ordinals.next().filter(|_| ordinals.next().is_none())
+    }
+
+    /// Whether the stored person is loaded.
+    pub fn is_loaded(&self, ordinal: i64) -> bool {
+        self.states.contains_key(&ordinal)
+    }
+
     /// The ordinals that the items may give more distinct ids. Their ids must be counted before the items are applied.
     pub fn to_count(&self, items: &[BatchItem<'_>]) -> Vec<i64> {
         let linking = items.iter().filter(|entry| entry.other_id.is_some());

@@ -7,7 +7,9 @@ use std::thread;
 use cohorts_store::changes::{self, Cause};
 use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
-use cohorts_store::{Conn, Error, ProjectId, ShardKey, members, projects, tombstones, transaction};
+use cohorts_store::{
+    Conn, Error, ProjectId, ShardKey, distribution, members, projects, tombstones, transaction,
+};
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
@@ -53,7 +55,7 @@ const READ_PERSONS: usize = 1_000;
 /// How a batch is committed.
 #[derive(Clone, Copy, Default)]
 pub struct Attempt {
-    /// Two connections write half of the events each.
+    /// On plain Postgres, two connections write half of the events each.
     pub in_halves: bool,
     /// The project is locked, so no other writer changes its static cohorts.
     pub locks_project: bool,
@@ -92,6 +94,8 @@ pub struct CommittedPart {
 
 /// The rows of a committed transaction.
 struct BatchResult {
+    /// The sequence number of the write.
+    seq: i64,
     /// The number of items that were written or known, from the first on.
     items: usize,
     added: usize,
@@ -143,6 +147,7 @@ impl<'a> WriteBatch<'a> {
             store.ordinals.give_back(shard_key, unused);
         }
         let BatchResult {
+            seq,
             items,
             added,
             changes,
@@ -155,6 +160,9 @@ impl<'a> WriteBatch<'a> {
             (cached.map(i64::from) != Some(owner)).then_some((*id, owner))
         });
         store.caches.distinct_ids.insert(shard_key, changed);
+        if changes.merged.is_empty() {
+            store.caches.distinct_ids.retired_none(shard_key, seq);
+        }
         store.ordinals.give_back(shard_key, changes.free);
         let denied = changes.denied;
         let committed = Committed { added, denied };
@@ -186,8 +194,8 @@ impl<'a> WriteBatch<'a> {
         cache.refresh(conn, shard_key, seq - 1)?;
         cache.remove_retired(shard_key, &mut cached);
         let owners = self.owners(conn, &cached)?;
-        let mut items = self.new_items(conn)?;
         let mut batch_persons = BatchPersons::new(owners, free);
+        let mut items = self.new_items(conn, &mut batch_persons)?;
         batch_persons.set_exported(self.exported_persons(conn, &items)?);
         let fitting = self.load_persons(conn, &mut batch_persons, &items)?;
         let next = items.get(fitting).map(|entry| entry.position);
@@ -222,7 +230,9 @@ impl<'a> WriteBatch<'a> {
             .into_iter()
             .map(|(entry, ordinal)| row(shard_key, seq, entry, ordinal))
             .collect();
-        if attempt.in_halves {
+        // A distributed Postgres may show a half only seconds after its commit, if a node fails meanwhile. Other writers
+        // would have raised the log head, and readers would not find the half.
+        if attempt.in_halves && !distribution::is_possible(conn)? {
             self.write_in_halves(seq, &changes, &rows)?;
         } else {
             self.write_persons(conn, seq, &changes)?;
@@ -230,6 +240,7 @@ impl<'a> WriteBatch<'a> {
         }
         KillPoint::CaptureWritten.reached();
         Ok(BatchResult {
+            seq,
             items: next.unwrap_or(self.items.len()),
             added: rows.len(),
             changes,
@@ -250,7 +261,7 @@ impl<'a> WriteBatch<'a> {
         })
     }
 
-    /// Loads the persons that the items may change, in the order of the items, until they take [`PERSON_BYTES`]. Returns
+    /// Loads the other persons that the items may change, in the order of the items, until they take [`PERSON_BYTES`]. Returns
     /// the number of items with loaded persons: at least one, however large its persons are.
     fn load_persons(
         &self,
@@ -260,6 +271,7 @@ impl<'a> WriteBatch<'a> {
     ) -> Result<usize, Error> {
         let mut seen = HashSet::new();
         let to_load = items.iter().flat_map(|entry| batch_persons.to_load(entry));
+        let to_load = to_load.filter(|ordinal| !batch_persons.is_loaded(*ordinal));
         let ordinals: Vec<i64> = to_load.filter(|ordinal| seen.insert(*ordinal)).collect();
         let (mut rest, mut length, mut memory) = (&ordinals[..], FIRST_PERSONS, 0);
         while !rest.is_empty() && memory < PERSON_BYTES {
@@ -375,8 +387,21 @@ impl<'a> WriteBatch<'a> {
         Ok(all().map(owner).collect())
     }
 
-    /// The items that are not in the log yet, each once. A repeated item must not undo what later items did.
-    fn new_items(&self, conn: &mut Conn) -> Result<Vec<BatchItem<'a>>, Error> {
+    /// The items that are not in the log yet, each once. A repeated item must not undo what later items did. If the only
+    /// item may change one person, the same statement reads the person.
+    fn new_items(
+        &self,
+        conn: &mut Conn,
+        batch_persons: &mut BatchPersons,
+    ) -> Result<Vec<BatchItem<'a>>, Error> {
+        if let [entry] = &self.items[..]
+            && let Some(ordinal) = batch_persons.only_to_load(entry)
+            && let Some((is_known, person)) =
+                events::known_with_person(conn, self.shard_key, entry.key, ordinal)?
+        {
+            batch_persons.load(person);
+            return Ok((!is_known).then_some(*entry).into_iter().collect());
+        }
         let keys: Vec<EventKey> = self.items.iter().map(|entry| entry.key).collect();
         let mut known = events::known(conn, self.shard_key, &keys)?;
         let is_new = |entry: &&BatchItem<'a>| known.insert(entry.key);

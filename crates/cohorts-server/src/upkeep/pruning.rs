@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_store::history::CalculationTimes;
-use cohorts_store::{Conn, Error, Store, activity, history};
+use cohorts_store::{Conn, Error, Store, activity, history, webhooks};
 
 use super::ChangeLimits;
 
@@ -89,6 +89,8 @@ impl Pruner {
         let mut deleted = in_steps(|| history::delete_abandoned(conn, now - ABANDONED, STEP))?;
         if let Some(age) = self.limits.activities {
             deleted += in_steps(|| activity::delete_before(conn, now - age, STEP))?;
+            let delete = || webhooks::activity::delete_before(conn, now - age, STEP);
+            deleted += in_steps(delete)?;
         }
         if let Some(after) = self.cohorts.position() {
             deleted += self.prune_cohorts(conn, after, now)?;

@@ -34,10 +34,8 @@ fn explain_prints_the_result_of_the_api_as_a_tree_and_as_json() {
     ]);
     let outer = cohort(json!({"properties": {"type": "OR", "values": leaves}}))["id"].to_string();
     let options = ["explain", "--project", &project, "--cohort", &outer];
-    fn with<'a>(options: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
-        [options, more].concat()
-    }
-    let tree = output_of(data_dir, &with(&options, &["--distinct-id", "ana"]));
+    let with = |more: &[&'static str]| [&options[..], more].concat();
+    let tree = output_of(data_dir, &with(&["--distinct-id", "ana"]));
     let lines: Vec<&str> = tree.lines().collect();
     assert!(lines[0].starts_with(&format!(
         "✓ ana is a member of cohort {outer} (Pros) as of "
@@ -53,16 +51,13 @@ fn explain_prints_the_result_of_the_api_as_a_tree_and_as_json() {
             "{line} in {tree}"
         );
     }
-    let printed = json_of(
-        data_dir,
-        &with(&options, &["--distinct-id", "ana", "--json"]),
-    );
+    let printed = json_of(data_dir, &with(&["--distinct-id", "ana", "--json"]));
     let mut answer = service.get(&format!("{path}{outer}/explain/?distinct_id=ana"), key);
     for name in ["as_of", "published", "since"] {
         answer[name] = printed[name].clone();
     }
     assert_eq!(printed, answer);
-    let error = error_of(data_dir, &with(&options, &["--distinct-id", "ben"]));
+    let error = error_of(data_dir, &with(&["--distinct-id", "ben"]));
     assert_eq!(
         error,
         format!("error: project {project} has no person with this id")

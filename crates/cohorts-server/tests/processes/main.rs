@@ -17,3 +17,4 @@ mod logs;
 mod memory;
 mod operation;
 mod pages;
+mod webhooks;

@@ -87,7 +87,7 @@ pub(crate) const PRUNE_ALL: &str = "\
         select from member_chunks newer where newer.shard_key = $1 and newer.cohort_id = keys.cohort_id \
             and newer.chunk = keys.chunk and newer.version > m.version and newer.version <= keys.version)";
 
-/// As [`prune`], for several cohorts whose staged members are published. Their base versions are the older ones.
+/// As [`prune`], for several cohorts after the publication of staged members. Their base versions are the older ones.
 ///
 /// # Errors
 ///

@@ -7,6 +7,9 @@ use crate::activity::{self, NewActivity};
 use crate::definition::Definition;
 use crate::keys::NewKey;
 use crate::testing::TestDatabase;
+use crate::webhooks::activity::NewWebhookActivity;
+use crate::webhooks::deliveries::DeliveryOutcome;
+use crate::webhooks::{self, LogPosition, NewWebhook, WebhookFields};
 use crate::{JsonText, StoreError, cohorts as cohort_rows, ordinals, queue};
 
 #[derive(QueryableByName)]
@@ -96,7 +99,50 @@ fn filled(conn: &mut Conn, token: &str) -> (ProjectId, Vec<String>) {
         .bind::<BigInt, _>(project.0)
         .execute(conn)
         .unwrap();
+    add_webhook(conn, project, &owner);
     (project, fill_person_tables(conn, project))
+}
+
+/// A webhook with a delivery and an entry in its activity log.
+fn add_webhook(conn: &mut Conn, project: ProjectId, owner: &key_rows::Teammate) {
+    let hash = format!("of project {}", project.0);
+    let key = NewKey {
+        hash: hash.as_bytes(),
+        label: "",
+        scopes: &[],
+        projects: None,
+        expires_at: None,
+    };
+    let fields = WebhookFields {
+        url: String::new(),
+        cohort_ids: None,
+        description: String::new(),
+        enabled: true,
+    };
+    let new = NewWebhook {
+        creator: owner,
+        key: key_rows::create(conn, owner, &key).unwrap().id,
+        fields: &fields,
+        secret: &[],
+        position: &LogPosition {
+            cursor: String::new(),
+            position: 0,
+        },
+    };
+    let webhook = webhooks::create(conn, project, &new).unwrap().id;
+    let outcome = DeliveryOutcome::of_test("msg_x");
+    assert!(
+        webhooks::deliveries::record(conn, webhook, &outcome)
+            .unwrap()
+            .is_some()
+    );
+    let entry = NewWebhookActivity {
+        webhook,
+        activity: "created",
+        description: "",
+        changes: None,
+    };
+    webhooks::activity::record(conn, project, None, &entry).unwrap();
 }
 
 fn key(conn: &mut Conn, hash: u8, projects: &[ProjectId]) -> [u8; 32] {
@@ -117,8 +163,15 @@ fn rows_of(conn: &mut Conn, project: ProjectId, tables: &[String]) -> Vec<i64> {
     let person = tables
         .iter()
         .map(|table| format!("{table} where shard_key = {shard_key}"));
-    let control = ["cohorts", "activities", "actions", "key_projects"]
-        .map(|table| format!("{table} where project_id = {}", project.0));
+    let control = [
+        "cohorts",
+        "activities",
+        "actions",
+        "key_projects",
+        "webhooks",
+        "webhook_activities",
+    ]
+    .map(|table| format!("{table} where project_id = {}", project.0));
     person
         .chain(control)
         .map(|rows| count(conn, &rows))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_engine::Moment;
 use cohorts_engine::delta::{Definition, Definitions, EvaluationState, Position, Settings};
 use cohorts_store::live::{self, LiveRow};
@@ -16,8 +16,27 @@ use crate::index::IndexResult;
 use crate::index::memory::Reservation;
 use crate::index::snapshot::Snapshot;
 
-/// Another departure within this time is delayed.
-const SOON: Duration = Duration::from_secs(10);
+/// A departure within this time of the last one counts as its repetition.
+const SOON: Duration = Duration::from_secs(120);
+/// The pause before the calculation after the first repetition. It doubles with each, up to the longest.
+const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
+const LONGEST_PAUSE: TimeDelta = TimeDelta::seconds(60);
+
+/// When a cohort left the passes for the last time, and how often it had done so soon before.
+#[derive(Clone, Copy, Debug)]
+struct Departure {
+    last: Instant,
+    repetitions: u32,
+}
+
+/// The pause before the calculation of a cohort that has left the passes.
+fn pause(repetitions: u32) -> TimeDelta {
+    match repetitions {
+        0 => TimeDelta::zero(),
+        // 4 doublings exceed the longest pause.
+        _ => (FIRST_PAUSE * (1 << (repetitions - 1).min(4))).min(LONGEST_PAUSE),
+    }
+}
 
 /// A cohort that passes include.
 pub struct LiveCohort {
@@ -41,8 +60,7 @@ pub struct LiveProject {
     pub cohorts: BTreeMap<i64, LiveCohort>,
     /// The rows of all cohorts at the last pass.
     rows: BTreeMap<i64, LiveRow>,
-    /// When cohorts left the passes for the last time.
-    departures: HashMap<i64, Instant>,
+    departures: HashMap<i64, Departure>,
     position: Option<Position>,
     /// The memory of the members.
     memory: Option<Reservation>,
@@ -232,13 +250,17 @@ impl LiveProject {
         snapshot.tx().with_conn(read)
     }
 
-    /// Takes a cohort out of the passes. Returns whether it has left them before a short time ago.
-    pub fn leave(&mut self, id: i64) -> bool {
+    /// Takes a cohort out of the passes. Returns the pause before its calculation.
+    pub fn leave(&mut self, id: i64) -> TimeDelta {
         self.cohorts.remove(&id);
         // A later pass must not take the row for the known one.
         self.rows.remove(&id);
-        let last = self.departures.insert(id, Instant::now());
-        last.is_some_and(|last| last.elapsed() < SOON)
+        let earlier = self.departures.get(&id);
+        let earlier = earlier.filter(|departure| departure.last.elapsed() < SOON);
+        let repetitions = earlier.map_or(0, |departure| departure.repetitions.saturating_add(1));
+        let last = Instant::now();
+        self.departures.insert(id, Departure { last, repetitions });
+        pause(repetitions)
     }
 
     /// Finds up to where all live cohorts are right, after a pass that has reached `reached`.
@@ -314,4 +336,17 @@ impl LiveProject {
 /// Whether a pass can advance the members of a cohort, as far as the row tells.
 fn can_advance(row: &LiveRow) -> bool {
     !row.is_static && !row.deleted && !row.is_calculating && row.errors_calculating == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cohort_that_leaves_the_passes_again_and_again_waits_longer_each_time() {
+        let mut live = LiveProject::new(ProjectId(1), Position { now: 0, seq: 0 });
+        let pauses = [(); 7].map(|()| live.leave(5).num_seconds());
+        assert_eq!(pauses, [0, 5, 10, 20, 40, 60, 60]);
+        assert_eq!(live.leave(6), TimeDelta::zero(), "another cohort");
+    }
 }

@@ -15,7 +15,7 @@ use cohorts_store::{Conn, Error, events, queue, tombstones, transaction};
 use super::evaluate::{ChangedCohort, PassResult};
 use super::project::LiveProject;
 use super::state::text_of;
-use super::{LEAVE_PAUSE, LivePasses, time_of};
+use super::{LivePasses, time_of};
 use crate::kill_points::KillPoint;
 use cohorts_store::changes::Cause;
 
@@ -113,10 +113,9 @@ pub fn publish(
 fn fall(conn: &mut Conn, live: &mut LiveProject, id: i64, reason: &str) -> Result<(), Error> {
     let project = live.project().0;
     log::info!("project {project}: cohort {id} is evaluated fully ({reason})");
-    let is_repeated = live.leave(id);
-    let now = Utc::now();
-    live::leave(conn, id, if is_repeated { now + LEAVE_PAUSE } else { now })?;
-    if !is_repeated {
+    let pause = live.leave(id);
+    live::leave(conn, id, Utc::now() + pause)?;
+    if pause.is_zero() {
         queue::request_if_idle(conn, &[id])?;
     }
     Ok(())

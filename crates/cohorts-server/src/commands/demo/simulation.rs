@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use actix_web::rt::Runtime;
 use anyhow::Context;
 use chrono::Utc;
 use cohorts_store::ProjectId;
@@ -39,11 +38,7 @@ impl Simulation {
     ) -> anyhow::Result<Self> {
         let (end, ended) = channel();
         let thread = thread::Builder::new().name("simulation".to_owned());
-        let thread = thread.spawn(move || {
-            if let Err(cause) = simulate(&population, project, seed, &commits, &ended) {
-                log::warn!("the simulated people stop: {cause:#}");
-            }
-        });
+        let thread = thread.spawn(move || simulate(&population, project, seed, &commits, &ended));
         Ok(Self {
             end: Some(end),
             thread: Some(thread.context("the simulation cannot be started")?),
@@ -68,35 +63,33 @@ fn simulate(
     seed: u64,
     commits: &GroupCommit,
     ended: &Receiver<()>,
-) -> anyhow::Result<()> {
-    let runtime = Runtime::new()?;
+) {
     let pauses = &mut StdRng::seed_from_u64(seed);
     for item in population.moves(seed) {
-        match runtime.block_on(send(commits, project, &item)) {
+        match send(commits, project, &item) {
             Ok(()) => {}
             Err(CommitError::Store(cause)) if commits.is_closed() => {
                 log::debug!("the simulated people stop: {cause}");
-                return Ok(());
+                return;
             }
             // The next event may succeed, such as after a restart of the database.
             Err(cause) => log::debug!("an event of simulated people is lost: {cause}"),
         }
         let pause = Duration::from_millis(pauses.random_range(PAUSES));
         if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-            break;
+            return;
         }
     }
-    Ok(())
 }
 
-async fn send(commits: &GroupCommit, project: ProjectId, item: &Value) -> Result<(), CommitError> {
+fn send(commits: &GroupCommit, project: ProjectId, item: &Value) -> Result<(), CommitError> {
     let arrival = Arrival {
         now: Utc::now(),
         sent_at: None,
         is_export: false,
     };
     match Item::read(&item.to_string(), &arrival, Uuid::now_v7) {
-        Ok(item) => commits.commit(project, vec![item], Arc::new(())).await,
+        Ok(item) => commits.commit_blocking(project, vec![item], Arc::new(())),
         Err(refusal) => {
             log::warn!("a simulated event was refused: {refusal}");
             Ok(())

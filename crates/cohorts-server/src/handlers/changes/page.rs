@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::HttpResponse;
+use actix_web::{HttpMessage, HttpResponse};
 use cohorts_api::{RequestHead, Reservation};
 use cohorts_store::Conn;
 
@@ -36,6 +36,9 @@ impl PageLimits {
     }
 }
 
+/// How long a request has waited for a change, in the extensions of the request. Its duration is without that time.
+pub struct Waited(pub Duration);
+
 /// Some rows with their memory.
 pub struct HeldRows {
     pub rows: ChangeRows,
@@ -51,7 +54,7 @@ impl Service {
         head: &RequestHead,
     ) -> Result<HttpResponse, Error> {
         let project = source.feed.project;
-        let first = self.first_rows(&source, &limits).await?;
+        let first = self.first_rows(&source, &limits, head).await?;
         let pieces = ChangePieces {
             service: self.clone(),
             feed: source.feed,
@@ -69,7 +72,9 @@ impl Service {
         &self,
         source: &FeedSource,
         limits: &PageLimits,
+        head: &RequestHead,
     ) -> Result<HeldRows, Error> {
+        let mut waited = Duration::ZERO;
         let end = Instant::now() + limits.wait;
         let mut changes = self.changes.subscribe(source.feed.project);
         let limit = limits.rows.min(PIECE_ROWS);
@@ -80,7 +85,14 @@ impl Service {
         loop {
             let rows = &first.rows;
             let is_done = !rows.rows.is_empty() || rows.has_more || Instant::now() >= end;
-            if is_done || changes.next(end).await != WaitEnd::Changed {
+            if is_done {
+                return Ok(first);
+            }
+            let start = Instant::now();
+            let wait_end = changes.next(end).await;
+            waited += start.elapsed();
+            head.request().extensions_mut().insert(Waited(waited));
+            if wait_end != WaitEnd::Changed {
                 return Ok(first);
             }
             let cursor = rows.cursor;

@@ -3,6 +3,7 @@
 use cohorts_api::types::{ActivityDetail, ActivityEntry, ActivityEntryScope, ActivityUser};
 use cohorts_store::activity::ActivityRow;
 use cohorts_store::keys::Teammate;
+use cohorts_store::webhooks::activity::WebhookActivityWithTeammate;
 
 use super::raw;
 
@@ -16,6 +17,23 @@ pub fn activity_entry((entry, teammate): (ActivityRow, Option<Teammate>)) -> Act
             changes: entry.changes.map(raw),
             trigger: None,
             name: entry.name,
+            short_id: None,
+            type_: None,
+        },
+        created_at: entry.created_at,
+    }
+}
+
+pub fn webhook_activity((entry, teammate): WebhookActivityWithTeammate) -> ActivityEntry {
+    ActivityEntry {
+        user: activity_user(teammate),
+        activity: entry.activity.into(),
+        scope: ActivityEntryScope::Webhook,
+        item_id: entry.webhook_id.to_string(),
+        detail: ActivityDetail {
+            changes: entry.changes.map(raw),
+            trigger: None,
+            name: Some(entry.description),
             short_id: None,
             type_: None,
         },

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A cohort with the members 0 and 1, of which the next pass has seen 1 only now.
+/// A cohort with the member 0. The next pass adds 1.
 fn with_new_member() -> (LiveTest, CohortId) {
     let test = LiveTest::start();
     test.capture("paid", "a", json!({}));

@@ -1,0 +1,22 @@
+// Tests in a real browser against a running demo: COHORTS_URL and COHORTS_KEY name it. The browser is that of the machine.
+import { defineConfig } from '@playwright/test';
+
+export default defineConfig({
+  testDir: 'tests/browser',
+  outputDir: process.env.COHORTS_TEST_OUTPUT ?? 'node_modules/.cache/playwright',
+  reporter: 'line',
+  fullyParallel: false,
+  workers: 1,
+  forbidOnly: true,
+  timeout: 60_000,
+  expect: { timeout: 15_000 },
+  use: {
+    baseURL: process.env.COHORTS_URL ?? 'http://127.0.0.1:8000',
+    browserName: 'chromium',
+    viewport: { width: 1280, height: 900 },
+    launchOptions: {
+      executablePath: process.env.COHORTS_TEST_CHROMIUM ?? '/usr/bin/chromium',
+      args: ['--no-sandbox', '--disable-dev-shm-usage'],
+    },
+  },
+});

@@ -1,0 +1,75 @@
+// The requests of the screens, by resource.
+
+import { api } from '../state/session';
+import { call } from './client';
+import type {
+  ActivityPage, Calculation, CalculationPage, Cohort, CohortExplanation, CohortPreview, PaginatedActionList, PaginatedCohortList, Person,
+  PersonCohorts, PersonPage, PersonValue, Upload, UsedIn,
+} from './types';
+
+type Signal = AbortSignal | undefined;
+
+/** Most rows of one request for a list. */
+const ROWS = 1_000;
+
+export const cohorts = {
+  async all(signal?: Signal): Promise<Cohort[]> {
+    const rows: Cohort[] = [];
+    for (;;) {
+      const query = { limit: ROWS, offset: rows.length };
+      const page = await call<PaginatedCohortList>(api('cohorts/'), { query, signal });
+      rows.push(...(page.results as Cohort[]));
+      if (page.next === null || page.results.length === 0) return rows;
+    }
+  },
+  get: (id: number, signal?: Signal) => call<Cohort>(api(`cohorts/${id}/`), { signal }),
+  create: (body: object) => call<Cohort>(api('cohorts/'), { method: 'POST', body }),
+  update: (id: number, body: object) => call<Cohort>(api(`cohorts/${id}/`), { method: 'PATCH', body }),
+  copyMembers: (id: number) => call<Cohort>(api(`cohorts/${id}/duplicate_as_static_cohort/`), { method: 'GET', isRead: false }),
+  uses: (id: number, signal?: Signal) => call<UsedIn>(api(`cohorts/${id}/used_in/`), { signal }),
+  /** With `saved`, the preview also has the difference from that cohort. */
+  preview: (filters: object, sample: number, signal?: Signal, saved?: number) =>
+    call<CohortPreview>(api('cohorts/preview/'), { method: 'POST', body: { filters, sample, compare_to: saved }, isRead: true, signal }),
+  explain: (id: number, person: string, signal?: Signal) =>
+    call<CohortExplanation>(api(`cohorts/${id}/explain/`), { query: { person_id: person }, signal }),
+  activity: (id: number, signal?: Signal) =>
+    call<ActivityPage>(api(`cohorts/${id}/activity/`), { query: { limit: 200 }, signal }),
+  allActivity: (signal?: Signal) => call<ActivityPage>(api('cohorts/activity/'), { query: { limit: ROWS }, signal }),
+  async calculations(id: number, signal?: Signal): Promise<Calculation[]> {
+    const page = await call<CalculationPage>(api(`cohorts/${id}/calculation_history/`), { query: { limit: 100 }, signal });
+    return page.results;
+  },
+  addPersons: (id: number, persons: string[]) =>
+    call(api(`cohorts/${id}/add_persons_to_static_cohort/`), { method: 'PATCH', body: { person_ids: persons } }),
+  removePerson: (id: number, person: string) =>
+    call(api(`cohorts/${id}/remove_person_from_static_cohort/`), { method: 'PATCH', body: { person_id: person } }),
+  async uploads(id: number, signal?: Signal): Promise<Upload[]> {
+    const page = await call<{ results: Upload[] }>(api(`cohorts/${id}/uploads/`), { query: { limit: 20 }, signal });
+    return page.results;
+  },
+};
+
+export interface PersonQuery {
+  search?: string;
+  distinct_id?: string;
+  email?: string;
+  properties?: string;
+  cohort?: number;
+}
+
+export const people = {
+  page: (query: PersonQuery & { limit: number; offset: number; include_total?: boolean }, signal?: Signal) =>
+    call<PersonPage>(api('persons/'), { query: { ...query }, signal }),
+  members: (id: number, query: PersonQuery & { limit: number; offset: number; include_total?: boolean }, signal?: Signal) =>
+    call<PersonPage>(api(`cohorts/${id}/persons/`), { query: { ...query }, signal }),
+  get: (id: string, signal?: Signal) => call<Person>(api(`persons/${encodeURIComponent(id)}/`), { signal }),
+  cohorts: (id: string, signal?: Signal) =>
+    call<PersonCohorts>(api('persons/cohorts/'), { query: { person_id: id }, signal }),
+  values: (key: string, value: string, signal?: Signal) =>
+    call<PersonValue[]>(api('persons/values/'), { query: { key, value }, signal }),
+};
+
+export const actions = {
+  all: async (signal?: Signal) =>
+    (await call<PaginatedActionList>(api('actions/'), { query: { limit: ROWS }, signal })).results,
+};

@@ -1,0 +1,27 @@
+// The types of the contract that the page uses, under short names.
+
+import type { components } from '../../generated/schema';
+
+type Schemas = components['schemas'];
+
+export type Action = Schemas['Action'];
+export type ActivityEntry = Schemas['ActivityEntry'];
+export type ActivityPage = Schemas['ActivityPage'];
+export type Calculation = Schemas['CalculationHistoryItem'];
+export type CalculationPage = Schemas['CalculationHistoryPage'];
+export type Cohort = Schemas['Cohort'];
+export type CohortListItem = Schemas['CohortListItem'];
+export type CohortExplanation = Schemas['CohortExplanation'];
+export type CohortPreview = Schemas['CohortPreview'];
+export type PaginatedActionList = Schemas['PaginatedActionList'];
+export type PaginatedCohortList = Schemas['PaginatedCohortList'];
+export type PaginatedProjectList = Schemas['PaginatedProjectList'];
+export type CriterionExplanation = Schemas['CriterionExplanation'];
+export type Person = Schemas['Person'];
+export type PersonCohorts = Schemas['PersonCohorts'];
+export type PersonPage = Schemas['PersonPage'];
+export type PersonValue = Schemas['PersonValue'];
+export type Project = Schemas['Project'];
+export type Upload = Schemas['Upload'];
+export type UsedIn = Schemas['UsedIn'];
+export type User = Schemas['User'];

@@ -1,0 +1,175 @@
+// A cohort by a query: its members are the persons of the query now, or a list that the query fills once. What is typed is
+// kept in the tab until it is saved.
+
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { cohorts } from '../api/resources';
+import { ApiError } from '../api/error';
+import type { Cohort } from '../api/types';
+import { notify } from '../parts/dialog';
+import { Field } from '../parts/field';
+import { Icon } from '../parts/icons';
+import { useLoad } from '../parts/load';
+import { Failure, Show, useTitle } from '../parts/state';
+import { dropDraft, loadDraft, saveDraft } from '../state/draft';
+import { loadCatalogue } from '../state/catalogue';
+import { go, href } from '../state/router';
+import { session } from '../state/session';
+import { MOST_NAME } from './details';
+
+const EXAMPLES: [string, string][] = [
+  ['Did an event often', "SELECT person_id FROM events\nWHERE event = 'purchase' AND timestamp > now() - INTERVAL 30 DAY\nGROUP BY person_id HAVING count() >= 3"],
+  ['Has a property', "SELECT id FROM persons\nWHERE properties.plan = 'pro' AND properties.email ILIKE '%@example.org'"],
+  ['In one cohort and not in another', 'SELECT person_id FROM cohort_people WHERE cohort_id = 1\nEXCEPT\nSELECT person_id FROM cohort_people WHERE cohort_id = 2'],
+];
+
+interface Draft {
+  name: string;
+  query: string;
+  /** Whether the members follow the query; otherwise it fills a list once. */
+  isDynamic: boolean;
+}
+
+const EMPTY: Draft = { name: '', query: '', isDynamic: true };
+
+/** The place of an error: `at Line: 1, Column: 22`. */
+function position(detail: string): { line: number; column: number } | undefined {
+  const match = /Line: (\d+), Column: (\d+)/.exec(detail);
+  return match ? { line: Number(match[1]), column: Number(match[2]) } : undefined;
+}
+
+export function QueryScreen({ id }: { id: number | undefined }) {
+  useTitle(id === undefined ? 'Cohort from a query' : 'Edit query');
+  const loaded = useLoad(async (signal) => (id === undefined ? EMPTY : draftOf(await cohorts.get(id, signal))), [id]);
+  return (
+    <Show loaded={loaded} what="the query">
+      {(start) => <Editor start={start} id={id} />}
+    </Show>
+  );
+}
+
+function draftOf({ name, query, is_static: isStatic }: Cohort): Draft {
+  const { query: text } = (query ?? {}) as { query?: unknown };
+  return { name: name ?? '', query: typeof text === 'string' ? text : '', isDynamic: !isStatic };
+}
+
+function Editor({ start, id }: { start: Draft; id: number | undefined }) {
+  const project = session.value?.project.id ?? 0;
+  const draftId = id === undefined ? 'query' : `query ${id}`;
+  const [draft, setDraft] = useState<Draft>(() => loadDraft<Draft>(project, draftId) ?? start);
+  const [failure, setFailure] = useState<unknown>();
+  const [isBusy, setBusy] = useState(false);
+  const area = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => {
+    if (JSON.stringify(draft) !== JSON.stringify(start)) saveDraft(project, draftId, draft);
+  }, [draft]);
+  const change = (next: Partial<Draft>) => {
+    setDraft({ ...draft, ...next });
+    setFailure(undefined);
+  };
+  const queryError = failure instanceof ApiError && failure.attr === 'query' ? failure.detail.replace(/^query: /, '') : undefined;
+  const nameError = failure instanceof ApiError && failure.attr === 'name' ? failure.detail : undefined;
+  const place = queryError === undefined ? undefined : position(queryError);
+
+  const save = async (event: Event) => {
+    event.preventDefault();
+    setBusy(true);
+    try {
+      const query = { kind: 'HogQLQuery', query: draft.query };
+      const body = { name: draft.name.trim(), query };
+      const saved = id === undefined ? await cohorts.create({ ...body, is_static: !draft.isDynamic }) : await cohorts.update(id, body);
+      dropDraft(project, draftId);
+      void loadCatalogue();
+      go(`/cohorts/${saved.id}`);
+      notify(id === undefined ? 'The cohort is created. Its members are being calculated.' : 'The changes are saved.');
+    } catch (error) {
+      setFailure(error);
+      setBusy(false);
+    }
+  };
+  const showPlace = () => {
+    if (!place || !area.current) return;
+    const lines = draft.query.split('\n');
+    const start = lines.slice(0, place.line - 1).reduce((sum, line) => sum + line.length + 1, 0) + place.column - 1;
+    area.current.focus();
+    area.current.setSelectionRange(start, start + 1);
+  };
+  return (
+    <form class="screen narrow" onSubmit={save}>
+      <nav class="crumbs" aria-label="Path">
+        <a href={href(id === undefined ? '/cohorts' : `/cohorts/${id}`)}>
+          <Icon name="back" />
+          {id === undefined ? 'Cohorts' : start.name || 'Unnamed'}
+        </a>
+      </nav>
+      <header class="title">
+        <div class="heading">
+          <h1>{id === undefined ? 'Cohort from a query' : 'Edit query'}</h1>
+          <p class="lead">The query selects persons. It is translated and never run as SQL.</p>
+        </div>
+      </header>
+      <Field label="Name" error={nameError}>
+        {(id) => <input id={id} value={draft.name} maxLength={MOST_NAME} placeholder="Such as: Bought three times" onInput={(event) => change({ name: event.currentTarget.value })} />}
+      </Field>
+      <Field label="Query" hint="A SELECT of persons from persons, events or cohort_people. UNION, INTERSECT and EXCEPT join several.">
+        {(id) => (
+          <textarea
+            id={id}
+            ref={area}
+            class="code"
+            rows={Math.min(Math.max(draft.query.split('\n').length + 2, 8), 24)}
+            spellcheck={false}
+            aria-invalid={queryError ? 'true' : undefined}
+            value={draft.query}
+            onInput={(event) => change({ query: event.currentTarget.value })}
+          />
+        )}
+      </Field>
+      {id === undefined && (
+        <fieldset class="checks">
+          <legend>Members</legend>
+          <label>
+            <input type="radio" name="members" checked={draft.isDynamic} onChange={() => change({ isDynamic: true })} />
+            Follow the query: always the persons that it selects
+          </label>
+          <label>
+            <input type="radio" name="members" checked={!draft.isDynamic} onChange={() => change({ isDynamic: false })} />
+            Fill a list once, when it is saved
+          </label>
+        </fieldset>
+      )}
+      {queryError !== undefined && (
+        <div class="failure" role="alert">
+          <Icon name="warning" />
+          <div>
+            <strong>The query cannot be used{place ? `: line ${place.line}, column ${place.column}` : ''}</strong>
+            <p>{queryError}</p>
+            {place && (
+              <button type="button" onClick={showPlace}>
+                Show the place
+              </button>
+            )}
+          </div>
+        </div>
+      )}
+      {failure !== undefined && queryError === undefined && nameError === undefined && <Failure error={failure} />}
+      <div class="toolbar">
+        <button type="submit" class="primary" disabled={isBusy || draft.query.trim() === ''}>
+          {isBusy ? 'Saving …' : id === undefined ? 'Save cohort' : 'Save changes'}
+        </button>
+      </div>
+      <section class="examples">
+        <h2>Examples</h2>
+        <ul class="choices">
+          {EXAMPLES.map(([words, text]) => (
+            <li key={words}>
+              <button type="button" onClick={() => change({ query: text })}>
+                <strong>{words}</strong>
+                <pre>{text}</pre>
+              </button>
+            </li>
+          ))}
+        </ul>
+      </section>
+    </form>
+  );
+}
