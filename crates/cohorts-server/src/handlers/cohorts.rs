@@ -27,6 +27,7 @@ use crate::auth::Caller;
 use crate::blocking;
 use crate::client_socket::ClientSocket;
 use crate::error::Error;
+use crate::kill_points::KillPoint;
 use crate::shares::ShareOwner;
 
 mod change;
@@ -388,8 +389,12 @@ impl Service {
             self.read(project, check).await?;
             upload = self.read_upload(project, files, options).await?;
         }
+        let has_upload = upload.is_some();
         let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, upload);
         let cohort = self.transaction(project, change).await?;
+        if has_upload {
+            KillPoint::UploadCommitted.reached();
+        }
         self.signal.notify();
         Ok(cohort)
     }

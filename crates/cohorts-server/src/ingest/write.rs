@@ -15,6 +15,7 @@ use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
 use super::static_members::{bits, replace_in_static_cohorts};
 use super::{Committed, Item};
 use crate::index::IndexedStore;
+use crate::kill_points::KillPoint;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +152,7 @@ impl<'a> WriteBatch<'a> {
             changes,
             written,
         } = result?;
+        KillPoint::CaptureCommitted.reached();
         let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
             let owner = (*owner)?;
@@ -235,6 +237,7 @@ impl<'a> WriteBatch<'a> {
             self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;
         }
+        KillPoint::CaptureWritten.reached();
         Ok(BatchResult {
             seq,
             items: next.unwrap_or(self.items.len()),
