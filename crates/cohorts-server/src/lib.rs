@@ -142,6 +142,7 @@ impl Server {
     fn serve(data: Data, listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         data.store.caches.index.set_budget(config.index_memory);
+        data.store.caches.members.set_budget(config.index_memory);
         let metrics = Metrics::new(&data.store.statements)?;
         let calculator = Calculator {
             freshness: config.freshness,

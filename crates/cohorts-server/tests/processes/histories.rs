@@ -60,6 +60,7 @@ fn run_history(site: &Site, nth: usize) {
 }
 
 /// Runs histories on some processes that share a database, and prints how often each point was reached.
+#[expect(clippy::print_stdout, reason = "the summary is the result")]
 fn run_histories(numbers: std::ops::Range<usize>, processes: usize) {
     let site = Site::start(processes);
     let begun = Instant::now();
