@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc;
 use std::thread;
 
-use cohorts_store::changes::{self, Cause};
+use cohorts_store::changes::{self, Cause, Move};
 use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
 use cohorts_store::{
@@ -418,6 +418,7 @@ impl<'a> WriteBatch<'a> {
         if !changes.merged.is_empty() {
             uuids = persons::uuids_by_ordinal(conn, shard_key, &survivors)?;
             persons::merge(conn, shard_key, seq, &changes.merged)?;
+            move_in_cohorts(conn, self.project, &changes.moved)?;
             replace_in_static_cohorts(conn, self.project, &changes.merged)?;
         }
         let new_ids = changes.new_ids.iter();
@@ -457,6 +458,21 @@ fn row<'a>(shard_key: ShardKey, seq: i64, entry: BatchItem<'a>, ordinal: i64) ->
 /// An ordinal as bitmaps have it.
 fn bits(ordinal: i64) -> Result<u32, Error> {
     Ok(u32::try_from(ordinal).map_err(anyhow::Error::from)?)
+}
+
+/// Moves survivors with new ordinals in every cohort.
+fn move_in_cohorts(conn: &mut Conn, project: ProjectId, moved: &[(i64, i64)]) -> Result<(), Error> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let moves = moved.iter().map(|(from, into)| {
+        Ok(Move {
+            from: bits(*from)?,
+            into: bits(*into)?,
+        })
+    });
+    let moves = moves.collect::<Result<Vec<Move>, Error>>()?;
+    changes::move_persons(conn, project, &moves)
 }
 
 /// Replaces merged persons by their survivors in every static cohort.

@@ -3,6 +3,7 @@
 mod entered;
 mod histories;
 mod large;
+mod moved;
 mod past;
 mod upkeep;
 
