@@ -110,6 +110,79 @@ fn survivor_that_moves_keeps_its_uuid_in_the_feed() {
     assert_eq!(replayed, followed);
 }
 
+/// Cohorts whose criteria hold for the merged person, for the survivor, for both, or for one of them only before the merge.
+#[test]
+fn survivor_that_moves_replaces_the_merged_person_in_every_feed() {
+    let project = with_persons(3);
+    let alias = |number: usize| json!({"event": "$create_alias", "distinct_id": "d0", "properties": {"alias": format!("a{number}")}});
+    project.capture((0..80).map(alias).collect());
+    let set = |id: &str, name: &str| json!({"event": "$set", "distinct_id": id, "properties": {"$set": {name: 1, "shared": id}}});
+    project.capture(json!([set("d0", "of_merged"), set("d1", "of_survivor")]));
+    let criteria = [
+        person("of_merged", "exact", 1),
+        person("of_survivor", "exact", 1),
+        person("number", "gte", 0),
+        person("shared", "exact", "d0"),
+        person("shared", "exact", "d1"),
+        person("number", "exact", 0),
+        person("number", "exact", 1),
+        person("number", "exact", 2),
+    ];
+    let mut cohorts: Vec<i64> = criteria
+        .into_iter()
+        .map(|one| project.cohort(json!({"filters": any_of(json!([one]))})))
+        .collect();
+    for cohort in &cohorts {
+        project.settle(*cohort);
+    }
+    let listed = static_cohort(&project);
+    add(&project, listed, &["d0"]);
+    cohorts.push(listed);
+    let ends: Vec<_> = cohorts
+        .iter()
+        .map(|cohort| read_all(&project, &feed_of(*cohort), "from=start", 10))
+        .collect();
+    project.capture(json!([
+        {"event": "$merge_dangerously", "distinct_id": "d1", "properties": {"alias": "d0"}}
+    ]));
+    for (nth, (cohort, (before, end))) in cohorts.iter().zip(&ends).enumerate() {
+        if *cohort != listed {
+            project.patch(&format!("cohorts/{cohort}/"), json!({}));
+            project.settle(*cohort);
+        }
+        let (rows, _) = read_all(&project, &feed_of(*cohort), end, 10);
+        let mut followed = super::Members::new();
+        apply(&mut followed, before);
+        apply(&mut followed, &rows);
+        assert_eq!(followed, members(&project, *cohort), "{nth}: {rows:?}");
+        let (all, _) = read_all(&project, &feed_of(*cohort), "from=2026-01-01", 10);
+        let mut replayed = super::Members::new();
+        apply(&mut replayed, &all);
+        assert_eq!(replayed, followed, "{nth}: {all:?}");
+    }
+}
+
+/// The survivor is new in the batch and moves, so it gets the uuid that readers know.
+#[test]
+fn survivor_that_is_new_and_moves_is_the_merged_person_in_feeds() {
+    let project = with_persons(1);
+    let alias = |number: usize| json!({"event": "$create_alias", "distinct_id": "d0", "properties": {"alias": format!("a{number}")}});
+    project.capture((0..80).map(alias).collect());
+    let cohort = static_cohort(&project);
+    add(&project, cohort, &["d0"]);
+    let (before, end) = read_all(&project, &feed_of(cohort), "from=start", 10);
+    project.capture(json!([
+        {"event": "x", "distinct_id": "new"},
+        {"event": "$merge_dangerously", "distinct_id": "new", "properties": {"alias": "d0"}}
+    ]));
+    assert_eq!(project.person("new"), project.person("d0"));
+    let (rows, _) = read_all(&project, &feed_of(cohort), &end, 10);
+    let mut followed = super::Members::new();
+    apply(&mut followed, &before);
+    apply(&mut followed, &rows);
+    assert_eq!(followed, members(&project, cohort));
+}
+
 #[test]
 fn distinct_ids_are_those_of_lists_of_persons() {
     let project = with_persons(1);

@@ -237,18 +237,19 @@ impl PageReader<'_> {
             after: None,
             then,
         };
-        let snapshot = changes::snapshot(conn, self.feed.project, CohortId(*id))?;
+        let first = after.map_or(Some(0), |after| after.checked_add(1));
+        let Some(first) = first else {
+            return Ok(next(then));
+        };
+        let part = (first, self.rest());
+        let snapshot = changes::snapshot(conn, self.feed.project, CohortId(*id), part)?;
         let Some(snapshot) = snapshot else {
             return Ok(next(then));
         };
         let number = snapshot.position.number;
         let then = Some(then.map_or(number, |then| then.min(number)));
-        let first = after.map_or(Some(0), |after| after.checked_add(1));
-        let Some(first) = first else {
-            return Ok(next(then));
-        };
         let at = snapshot.at.unwrap_or_else(Utc::now);
-        let mut members = snapshot.members.range(first..);
+        let mut members = snapshot.members.iter();
         let drafts = members.by_ref().take(self.rest()).map(|ordinal| Draft {
             cohort: *id,
             change: MemberChange {

@@ -20,11 +20,11 @@ mod fields;
 mod group_commit;
 mod item;
 mod json;
+mod merged_members;
 mod nonstandard;
 mod person_members;
 mod person_state;
 mod refusal;
-mod static_members;
 mod write;
 
 #[cfg(test)]

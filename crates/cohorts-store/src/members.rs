@@ -4,7 +4,8 @@
 //! A writer only adds rows above that version and raises it later, so readers never see half of a change.
 //! This module only reads. All writers are in [`crate::changes`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use cohorts_engine::chunks::{self, Chunk};
 use diesel::pg::Pg;
@@ -30,9 +31,48 @@ pub fn read(
     cohort: CohortId,
     version: i64,
 ) -> Result<RoaringBitmap> {
+    read_chunks(conn, shard_key, cohort, version, 0..CHUNKS)
+}
+
+/// The number of all chunks.
+const CHUNKS: i64 = 1 << 16;
+
+/// The first members as of a version with ordinals from `first` on: more than `count` of them, or all.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+pub fn read_from(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    (cohort, version): (CohortId, i64),
+    first: u32,
+    count: usize,
+) -> Result<RoaringBitmap> {
+    let mut members = RoaringBitmap::new();
+    let (mut start, mut width) = (i64::from(chunks::chunk_of(first)), 1);
+    while start < CHUNKS && members.len() <= count as u64 {
+        members |= read_chunks(conn, shard_key, cohort, version, start..start + width)?;
+        members.remove_range(..first);
+        start += width;
+        width *= 2;
+    }
+    Ok(members)
+}
+
+/// The members in a range of chunks.
+fn read_chunks(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: CohortId,
+    version: i64,
+    numbers: Range<i64>,
+) -> Result<RoaringBitmap> {
     let rows: Vec<Vec<u8>> = member_chunks::table
         .filter(member_chunks::shard_key.eq(shard_key.0))
         .filter(member_chunks::cohort_id.eq(cohort.0))
+        .filter(member_chunks::chunk.ge(numbers.start))
+        .filter(member_chunks::chunk.lt(numbers.end))
         .filter(member_chunks::version.le(version))
         .distinct_on(member_chunks::chunk)
         .order((member_chunks::chunk, member_chunks::version.desc()))
@@ -301,6 +341,23 @@ pub fn static_cohorts_with(
     let shard_key = project.shard_key();
     // A calculation that publishes later resolves the persons itself.
     let mut cohorts = cohorts::lock_static(conn, project)?;
+    let near = near(conn, shard_key, &cohorts, persons)?;
+    let has_any = |id| near.get(&id).is_some_and(|near| !near.is_disjoint(persons));
+    cohorts.retain(|cohort| has_any(cohort.id));
+    let static_cohort = |cohort: LockedCohort| StaticCohort {
+        id: CohortId(cohort.id),
+        shard_key,
+    };
+    Ok(cohorts.into_iter().map(static_cohort).collect())
+}
+
+/// For each of these cohorts, its members in the chunks of `persons`.
+pub(crate) fn near(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohorts: &[LockedCohort],
+    persons: &RoaringBitmap,
+) -> Result<BTreeMap<i64, RoaringBitmap>> {
     let (ids, versions): (Vec<i64>, Vec<i64>) = cohorts
         .iter()
         .map(|cohort| (cohort.id, cohort.member_version))
@@ -315,18 +372,11 @@ pub fn static_cohorts_with(
         .bind::<Array<BigInt>, _>(&versions)
         .bind::<Array<BigInt>, _>(chunks.into_iter().collect::<Vec<_>>())
         .load(conn)?;
-    let mut with_persons = BTreeSet::new();
+    let mut near: BTreeMap<i64, RoaringBitmap> = BTreeMap::new();
     for row in rows {
-        if !decode(row.cohort_id, &row.members)?.is_disjoint(persons) {
-            with_persons.insert(row.cohort_id);
-        }
+        *near.entry(row.cohort_id).or_default() |= decode(row.cohort_id, &row.members)?;
     }
-    cohorts.retain(|cohort| with_persons.contains(&cohort.id));
-    let static_cohort = |cohort: LockedCohort| StaticCohort {
-        id: CohortId(cohort.id),
-        shard_key,
-    };
-    Ok(cohorts.into_iter().map(static_cohort).collect())
+    Ok(near)
 }
 
 /// The ids of the cohorts with members in a project, also of cohorts that no longer exist.

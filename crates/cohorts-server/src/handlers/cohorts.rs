@@ -143,7 +143,7 @@ impl CohortsApi for Service {
         tokio::select! {
             response = work => Ok(CohortsPreviewResponse::Status200(response?)),
             () = turn.stop.wait() => Err(Error::Superseded),
-            () = closed(client) => Err(Error::Superseded),
+            () = ClientSocket::closed(client.as_ref()) => Err(Error::Superseded),
         }
     }
 
@@ -345,14 +345,6 @@ impl CohortsApi for Service {
         request: CohortsPersonsNdjsonRequest,
     ) -> Result<CohortsPersonsNdjsonResponse, Error> {
         self.members_as_ndjson(caller, request).await
-    }
-}
-
-/// Waits until a client has gone. An unknown connection is never closed.
-async fn closed(client: Option<ClientSocket>) {
-    match client {
-        Some(client) => client.closed().await,
-        None => std::future::pending().await,
     }
 }
 

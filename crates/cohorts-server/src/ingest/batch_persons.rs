@@ -64,6 +64,8 @@ pub struct BatchPersons {
     new_ids: BTreeMap<usize, i64>,
     /// Ordinals that this batch merged into others.
     redirects: HashMap<i64, i64>,
+    /// The uuids of loaded persons that this batch merged into others, by ordinal.
+    merged_uuids: HashMap<i64, Uuid>,
     /// The number of distinct ids of each ordinal that the batch may give more ids.
     id_counts: HashMap<i64, u64>,
     /// The ordinals of the persons that have a uuid of an exported person.
@@ -82,6 +84,8 @@ pub struct PersonChanges {
     pub new_ids: BTreeMap<usize, i64>,
     /// Merged persons that existed before the batch, each with its survivor, by ascending ordinal.
     pub merged: Vec<(i64, i64)>,
+    /// Survivors that existed before the batch and get the ordinal of a merged person: their old and their new ordinals.
+    pub moved: Vec<(i64, i64)>,
     /// The person of each id.
     pub owners: Vec<Option<i64>>,
     /// Reserved ordinals that were not assigned.
@@ -98,6 +102,7 @@ impl BatchPersons {
             states: HashMap::new(),
             new_ids: BTreeMap::new(),
             redirects: HashMap::new(),
+            merged_uuids: HashMap::new(),
             id_counts: HashMap::new(),
             exported: HashMap::new(),
             moved: HashMap::new(),
@@ -306,6 +311,7 @@ impl BatchPersons {
         let Some(merged) = self.states.remove(&from) else {
             return;
         };
+        self.merged_uuids.insert(from, merged.uuid());
         let Some(survivor) = self.states.get_mut(&into) else {
             return;
         };
@@ -356,6 +362,9 @@ impl BatchPersons {
     /// Decides the ordinal of each survivor, so that few distinct ids move. The survivor keeps its uuid, but its row gets
     /// the ordinal of the merged person with the most ids if that has many more. `stored` has the numbers of ids before
     /// the batch.
+    ///
+    /// A survivor that the batch creates gets the uuid of the merged person too: nobody knows its own uuid, and members of
+    /// cohorts under the ordinal remain the same persons. An exported person keeps its uuid, and so its own ordinal.
     pub fn choose_ordinals(&mut self, stored: &HashMap<i64, u64>) {
         let count = |ordinal| stored.get(&ordinal).copied().unwrap_or(0);
         let mut largest: BTreeMap<i64, i64> = BTreeMap::new();
@@ -367,11 +376,21 @@ impl BatchPersons {
         }
         for (survivor, largest) in largest {
             let is_worthwhile = count(largest) > count(survivor) + FEW_IDS;
-            if is_worthwhile && let Some(state) = self.states.get_mut(&survivor) {
-                state.move_to(largest);
+            let is_new = self.assigned.contains(&survivor);
+            if is_worthwhile
+                && !(is_new && self.is_exported(survivor))
+                && let Some(state) = self.states.get_mut(&survivor)
+            {
+                let uuid = self.merged_uuids.get(&largest).filter(|_| is_new);
+                state.move_to(largest, uuid.copied());
                 self.moved.insert(survivor, largest);
             }
         }
+    }
+
+    /// Whether a person that the batch creates has the uuid of an exported person.
+    fn is_exported(&self, ordinal: i64) -> bool {
+        self.exported.values().any(|exported| *exported == ordinal)
     }
 
     /// The rows to write, after [`Self::choose_ordinals`].
@@ -384,10 +403,12 @@ impl BatchPersons {
         let new_ids = new_ids
             .map(|(id, ordinal)| (*id, self.written_ordinal(*ordinal)))
             .collect();
-        let moved = self.moved.keys().copied();
+        let moved = self.moved.iter().map(|(from, into)| (*from, *into));
+        let moved = moved.filter(|(from, _)| !self.assigned.contains(from));
+        let moved: Vec<(i64, i64)> = moved.collect();
         let retired = self
             .merged_existing()
-            .chain(moved.filter(|ordinal| !self.assigned.contains(ordinal)));
+            .chain(moved.iter().map(|(from, _)| *from));
         let mut merged: Vec<(i64, i64)> = retired
             .map(|ordinal| (ordinal, self.written_ordinal(ordinal)))
             .filter(|(from, into)| from != into)
@@ -398,6 +419,7 @@ impl BatchPersons {
             changed: Vec::new(),
             new_ids,
             merged,
+            moved,
             owners,
             free: self.free,
             denied: self.denied,
@@ -493,6 +515,7 @@ mod tests {
         let changes = batch.persons.into_changes();
         // The ids of the survivor move. Its uuid and its values remain.
         assert_eq!(changes.merged, [(1, 2)]);
+        assert_eq!(changes.moved, [(1, 2)]);
         assert_eq!(changes.owners, [Some(2); 3]);
         assert_eq!(changes.new_ids, BTreeMap::from([(2, 2)]));
         let [person] = &changes.changed[..] else {
@@ -521,6 +544,7 @@ mod tests {
     #[test]
     fn new_survivor_is_written_under_the_ordinal_of_a_person_with_many_ids() {
         let mut batch = Batch::new([1, 20_000]);
+        let uuid = batch.uuids[1];
         // The id gets a person of its own first, because the item has no second id.
         let own = item("x", 2, 2);
         let entry = BatchItem {
@@ -534,6 +558,8 @@ mod tests {
         batch.apply("$merge_dangerously", 2, 1);
         let changes = batch.changes();
         assert_eq!((changes.merged.len(), changes.new.len()), (0, 0));
+        assert!(changes.moved.is_empty());
+        assert_eq!(changes.changed[0].uuid, uuid);
         assert_eq!(changes.owners, [Some(1), Some(2), Some(2)]);
         let changed: Vec<i64> = changes
             .changed

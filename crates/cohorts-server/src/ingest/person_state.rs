@@ -147,9 +147,14 @@ impl PersonState {
         true
     }
 
-    /// Makes `ordinal` the row of the person. It is a row of the database.
-    pub fn move_to(&mut self, ordinal: i64) {
+    pub fn uuid(&self) -> Uuid {
+        self.person.uuid
+    }
+
+    /// Makes `ordinal` the row of the person. It is a row of the database. With a uuid, the person also gets that one.
+    pub fn move_to(&mut self, ordinal: i64, uuid: Option<Uuid>) {
         self.person.ordinal = ordinal;
+        self.person.uuid = uuid.unwrap_or(self.person.uuid);
         self.is_stored = true;
         self.is_changed = true;
     }

@@ -12,7 +12,7 @@ use cohorts_store::{
 use uuid::Uuid;
 
 use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
-use super::static_members::{bits, replace_in_static_cohorts};
+use super::merged_members::{bits, move_in_cohorts, replace_in_static_cohorts};
 use super::{Committed, Item};
 use crate::index::IndexedStore;
 use crate::kill_points::KillPoint;
@@ -420,6 +420,7 @@ impl<'a> WriteBatch<'a> {
         if !changes.merged.is_empty() {
             uuids = persons::uuids_by_ordinal(conn, shard_key, &survivors)?;
             persons::merge(conn, shard_key, seq, &changes.merged)?;
+            move_in_cohorts(conn, self.project, &changes.moved)?;
             replace_in_static_cohorts(conn, self.project, &changes.merged)?;
         }
         let new_ids = changes.new_ids.iter();

@@ -73,7 +73,11 @@ impl Sender {
             .thread_name("webhooks")
             .build()?;
         let dispatcher = Dispatcher::new(parts, stopped);
-        let work = move || runtime.block_on(dispatcher.run());
+        let work = move || {
+            runtime.block_on(dispatcher.run());
+            // The look-up of a host cannot be cancelled, and may take much longer than its attempt.
+            runtime.shutdown_timeout(GRACE);
+        };
         let thread = thread::Builder::new().name("webhooks".to_owned());
         Ok(Self {
             stop,

@@ -277,16 +277,17 @@ pub struct MemberSnapshot {
     pub version: i64,
     /// The time of the last change in the log.
     pub at: Option<DateTime<Utc>>,
-    /// The members.
+    /// The first members with ordinals from that of the caller on: more than the caller wants, or all.
     pub members: RoaringBitmap,
     /// The feed from here on has every later change. It may have earlier ones too, on a distributed Postgres.
     pub position: FeedPosition,
 }
 
-/// The members of a cohort, and the position from which the feed continues; `None` if there is no such cohort.
+/// The members of a cohort with ordinals from `first` on, at least `count` and one more if there are that many, and the
+/// position from which the feed continues; `None` if there is no such cohort.
 ///
-/// A reader that takes the members in pages reads them again for each page, and continues from the position of the first
-/// page: a person who changes meanwhile is in the feed.
+/// A reader takes the members in pages, and continues from the position of the first page: a person who changes meanwhile is
+/// in the feed.
 ///
 /// # Errors
 ///
@@ -295,6 +296,7 @@ pub fn snapshot(
     conn: &mut Conn,
     project: ProjectId,
     cohort: CohortId,
+    (first, count): (u32, usize),
 ) -> Result<Option<MemberSnapshot>> {
     let shard_key = project.shard_key();
     // The head is read first, so every change above it is also in the feed.
@@ -309,7 +311,7 @@ pub fn snapshot(
     Ok(Some(MemberSnapshot {
         version,
         at: head.map(|head| head.published_at),
-        members: members::read(conn, shard_key, cohort, version)?,
+        members: members::read_from(conn, shard_key, (cohort, version), first, count)?,
         position: FeedPosition::after(number),
     }))
 }

@@ -3,6 +3,7 @@
 mod entered;
 mod histories;
 mod large;
+mod moved;
 mod past;
 mod upkeep;
 
@@ -17,6 +18,9 @@ use crate::definition::Definition;
 use crate::queue::{self, Evaluated, PublishedMembers};
 use crate::testing::TestDatabase;
 use crate::{Conn, ProjectId, Result, Store, StoreError, keys, members, projects, transaction};
+
+/// All members in one part.
+const ALL: (u32, usize) = (0, 1_000_000);
 
 /// A project with static cohorts.
 struct LoggedProject {
@@ -351,7 +355,7 @@ fn the_feed_stops_before_a_change_that_is_not_published_and_skips_it_when_it_was
     );
     // A snapshot of the cohort continues before the change.
     let conn = &mut *fixture.conn();
-    let of_other = snapshot(conn, fixture.project, fixture.cohorts[1].id())
+    let of_other = snapshot(conn, fixture.project, fixture.cohorts[1].id(), ALL)
         .unwrap()
         .unwrap();
     assert_eq!(

@@ -128,11 +128,24 @@ pub fn stage(
     shard_key: ShardKey,
     new: &[NewMembers<'_>],
 ) -> Result<Vec<StagedMembers>> {
+    let deltas = new
+        .iter()
+        .map(|new| MemberDelta::between(new.before, new.after));
+    stage_deltas(conn, shard_key, new, deltas.collect())
+}
+
+/// As [`stage`], with the differences as the log shows them.
+pub(super) fn stage_deltas(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    new: &[NewMembers<'_>],
+    deltas: Vec<MemberDelta>,
+) -> Result<Vec<StagedMembers>> {
     let keys = new.iter().map(|new| (new.cohort.0, new.base));
     let (cohorts, bases): (Vec<i64>, Vec<i64>) = keys.unzip();
     clear(conn, shard_key, &cohorts, &bases)?;
     let (mut chunks, mut slices, mut staged) = (Vec::new(), Vec::new(), Vec::new());
-    for new in new {
+    for (new, delta) in new.iter().zip(deltas) {
         let NewMembers {
             cohort,
             base,
@@ -140,7 +153,6 @@ pub fn stage(
             before,
             after,
         } = *new;
-        let delta = MemberDelta::between(before, after);
         let version = base + i64::from(!delta.is_empty());
         let (packed, bytes) = slices::pack(cohort.0, version, &delta);
         slices.extend(packed);

@@ -52,7 +52,7 @@ pub(crate) const PUBLISH_REMOVALS: &str = "\
         attempt = case when c.lease_until is null then greatest(c.attempt, keys.version) else c.attempt end \
     from unnest($1, $2, $3) as keys(id, version, count) where c.id = keys.id";
 
-/// Sets the member versions and the counts of locked cohorts after a deletion of persons.
+/// Sets the member versions and the counts of locked cohorts after a deletion or a move of persons.
 pub(crate) fn publish_removals(conn: &mut Conn, staged: &[StagedMembers]) -> Result<()> {
     let column = |value: fn(&StagedMembers) -> i64| staged.iter().map(value).collect::<Vec<_>>();
     diesel::sql_query(PUBLISH_REMOVALS)

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::origin::FeedSource;
 use super::page::{HeldRows, PIECE_ROWS};
 use crate::auth::{self, Caller};
+use crate::client_socket::ClientSocket;
 use crate::error::Error;
 use crate::feed::{ChangeReader, Feed, FeedCursor, FeedRow, WaitEnd};
 use crate::handlers::Service;
@@ -65,6 +66,7 @@ impl Service {
             cursor,
             changes,
             client,
+            socket: ClientSocket::of(head.request()),
             key_checked: Instant::now(),
             written: Instant::now(),
             _permits: permits,
@@ -105,6 +107,8 @@ struct ChangeStream {
     cursor: FeedCursor,
     changes: ChangeReader,
     client: Client,
+    /// The connection of the client. A client that has closed it must not count against the limits.
+    socket: Option<ClientSocket>,
     key_checked: Instant,
     /// When the last event or comment was written.
     written: Instant,
@@ -136,6 +140,7 @@ impl ChangeStream {
         let end = (self.written + COMMENT_INTERVAL).min(self.key_checked + KEY_INTERVAL);
         let wake = tokio::select! {
             () = self.client.gone() => return false,
+            () = ClientSocket::closed(self.socket.as_ref()) => return false,
             wake = self.changes.next(end) => wake,
         };
         match wake {

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use super::super::{
     Cause, FeedPosition, MemberDelta, as_of, compact, feed, replay, retention, snapshot,
 };
-use super::LoggedProject;
+use super::{ALL, LoggedProject};
 use crate::cohorts::Cohort;
 
 const COHORTS: usize = 3;
@@ -271,7 +271,7 @@ impl LogHistory {
         }
         assert_eq!(members, self.members, "{case}, feed from {number}");
         for (nth, cohort) in self.fixture.cohorts.iter().enumerate() {
-            let now = snapshot(conn, self.fixture.project, cohort.id())
+            let now = snapshot(conn, self.fixture.project, cohort.id(), ALL)
                 .unwrap()
                 .unwrap();
             assert_eq!(

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::super::*;
-use super::{LoggedProject, set};
+use super::{ALL, LoggedProject, set};
 use crate::Conn;
 
 #[test]
@@ -230,7 +230,7 @@ fn members_that_differ_from_the_log_are_found_and_the_log_begins_again() {
             .unwrap()
             .is_none()
     );
-    let again = snapshot(conn, fixture.project, fixture.cohorts[0].id())
+    let again = snapshot(conn, fixture.project, fixture.cohorts[0].id(), ALL)
         .unwrap()
         .unwrap();
     assert_eq!(again.members, set([2, 3]));

@@ -1,6 +1,6 @@
-//! The members of static cohorts after a merge of persons.
+//! The members of cohorts after a merge of persons.
 
-use cohorts_store::changes::{self, Cause};
+use cohorts_store::changes::{self, Cause, Move};
 use cohorts_store::{Conn, Error, ProjectId, members};
 use roaring::RoaringBitmap;
 
@@ -28,4 +28,23 @@ pub fn replace_in_static_cohorts(
         })?;
     }
     Ok(())
+}
+
+/// Moves survivors with new ordinals in every cohort.
+pub fn move_in_cohorts(
+    conn: &mut Conn,
+    project: ProjectId,
+    moved: &[(i64, i64)],
+) -> Result<(), Error> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let moves = moved.iter().map(|(from, into)| {
+        Ok(Move {
+            from: bits(*from)?,
+            into: bits(*into)?,
+        })
+    });
+    let moves = moves.collect::<Result<Vec<Move>, Error>>()?;
+    changes::move_persons(conn, project, &moves)
 }
