@@ -3146,6 +3146,7 @@ pub mod types {
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
         /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
         /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
+        /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
         ///
@@ -3163,6 +3164,9 @@ pub mod types {
         /// - `not_stored`: No storage space is left (507).
         /// - `error`: Internal error (500).
         pub code: ErrorCode,
+        /// With `precondition_failed` only, the current cohort. Extension of this service.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort: ::std::option::Option<Cohort>,
         /// The error, as text for a reader.
         pub detail: ::std::string::String,
         /// The category of the error.
@@ -3200,6 +3204,7 @@ pub mod types {
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
+    /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -3306,6 +3311,9 @@ pub mod types {
         /// The value `cursor_expired`.
         #[serde(rename = "cursor_expired")]
         CursorExpired,
+        /// The value `precondition_failed`.
+        #[serde(rename = "precondition_failed")]
+        PreconditionFailed,
         /// The value `request_too_large`.
         #[serde(rename = "request_too_large")]
         RequestTooLarge,
@@ -3376,6 +3384,7 @@ pub mod types {
                 Self::NotAcceptable => "not_acceptable",
                 Self::AsOfExpired => "as_of_expired",
                 Self::CursorExpired => "cursor_expired",
+                Self::PreconditionFailed => "precondition_failed",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
@@ -3426,6 +3435,7 @@ pub mod types {
                 "not_acceptable" => Self::NotAcceptable,
                 "as_of_expired" => Self::AsOfExpired,
                 "cursor_expired" => Self::CursorExpired,
+                "precondition_failed" => Self::PreconditionFailed,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
@@ -11201,7 +11211,7 @@ pub mod types {
 /// **Headers.** Every response has the header `X-Request-Id`. Every response of a path of this document has `Allow`, with the methods of the path.
 /// `OPTIONS` returns 200 with these headers and without a body. 429 and 503 have `Retry-After`.
 ///
-/// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`.
+/// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`. Only 412 has one more, `cohort`.
 /// A response reports one error: the first one in the order of the checks.
 ///
 /// **Times** are ISO 8601 in UTC.
@@ -11503,12 +11513,17 @@ impl Client {
     /// - `dry_run`: Extension of this service; not part of PostHog's API.
     /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
     ///
+    /// - `if_match`: Extension of this service; not part of PostHog's API.
+    /// The `ETag` of the cohort that the change is based on, several of them separated by commas, or `*` for any existing cohort.
+    /// If none of them is the current one, the response is 412. A weak tag (`W/"d1"`) is never the current one.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_update()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .dry_run(dry_run)
+    ///     .if_match(if_match)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11544,6 +11559,8 @@ impl Client {
     /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// **Two editors.** Send the `ETag` of the cohort that the editor has read as `If-Match`. If the definition has changed since, nothing is changed,
+    /// and the response is 412 with the current cohort. Without the header, the last change wins.
     /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     ///
@@ -11555,12 +11572,17 @@ impl Client {
     /// - `dry_run`: Extension of this service; not part of PostHog's API.
     /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
     ///
+    /// - `if_match`: Extension of this service; not part of PostHog's API.
+    /// The `ETag` of the cohort that the change is based on, several of them separated by commas, or `*` for any existing cohort.
+    /// If none of them is the current one, the response is 412. A weak tag (`W/"d1"`) is never the current one.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_partial_update()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .dry_run(dry_run)
+    ///     .if_match(if_match)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -14087,6 +14109,7 @@ pub mod builder {
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         dry_run: Result<Option<bool>, String>,
+        if_match: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsUpdate<'a> {
@@ -14097,6 +14120,7 @@ pub mod builder {
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
                 dry_run: Ok(None),
+                if_match: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14135,6 +14159,20 @@ pub mod builder {
                 .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
+        /// Sets `if_match`.
+        pub fn if_match<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.if_match = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for if_match failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
@@ -14163,10 +14201,11 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, dry_run, body } = self;
+            let Self { client, project_id, id, dry_run, if_match, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
             let dry_run = dry_run.map_err(Error::InvalidRequest)?;
+            let if_match = if_match.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -14176,7 +14215,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/{}/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14184,6 +14223,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = if_match {
+                header_map.append("If-Match", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -14348,6 +14390,7 @@ pub mod builder {
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         dry_run: Result<Option<bool>, String>,
+        if_match: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsPartialUpdate<'a> {
@@ -14358,6 +14401,7 @@ pub mod builder {
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
                 dry_run: Ok(None),
+                if_match: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14396,6 +14440,20 @@ pub mod builder {
                 .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
+        /// Sets `if_match`.
+        pub fn if_match<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.if_match = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for if_match failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
@@ -14424,10 +14482,11 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, dry_run, body } = self;
+            let Self { client, project_id, id, dry_run, if_match, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
             let dry_run = dry_run.map_err(Error::InvalidRequest)?;
+            let if_match = if_match.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -14437,7 +14496,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/{}/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14445,6 +14504,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = if_match {
+                header_map.append("If-Match", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
