@@ -16,4 +16,5 @@ mod references;
 mod sizes;
 mod static_cohorts;
 mod test_accounts;
+pub mod two_editors;
 mod unknown_fields;

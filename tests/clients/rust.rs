@@ -596,3 +596,26 @@ async fn stream_has_each_person_once_while_others_are_added_and_deleted() {
     let all: Vec<String> = (0..30).map(|number| format!("p{number:02}")).collect();
     assert_eq!(seen, all);
 }
+
+#[tokio::test]
+async fn a_change_of_a_stale_copy_fails_with_the_current_cohort() {
+    let project = blocking(Project::new).await;
+    let (client, project_id) = (client(&project), project.id.to_string());
+    let body = types::CohortCreate::builder().name("A".to_owned());
+    let create = client.cohorts_create().project_id(&project_id).body(body);
+    let created = create.send().await.expect("created");
+    let tag = created.headers()["etag"].to_str().expect("text").to_owned();
+    let rename = |name: &str| {
+        let body = types::PatchedCohort::builder().name(Nullable::Value(name.to_owned()));
+        let change = client.cohorts_partial_update().project_id(&project_id);
+        change.id(created.id).if_match(&tag).body(body).send()
+    };
+    rename("B").await.expect("changed");
+    let Err(Error::ErrorResponse(refused)) = rename("C").await else {
+        panic!("the tag is stale")
+    };
+    assert_eq!(refused.status().as_u16(), 412);
+    assert_ne!(refused.headers()["etag"], tag.as_str());
+    let current = refused.into_inner().cohort.expect("the current cohort");
+    assert_eq!(current.name.as_deref(), Some("B"));
+}

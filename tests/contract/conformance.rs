@@ -11,6 +11,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use serde_json::json;
 
 use crate::changes;
+use crate::cohorts::two_editors;
 use crate::contract::expired;
 use crate::contract::spec::{self, Operation};
 use crate::harness::{Answer, Project, any_of, key, person, request, request_to, send, start};
@@ -184,6 +185,7 @@ const ROWS: &[Row] = &[
     ("cohorts_partial_update", 404, |p| {
         p.patch("cohorts/999999/", json!({}))
     }),
+    ("cohorts_partial_update", 412, |p| stale(p, Method::PATCH)),
     ("cohorts_partial_update", 413, |p| {
         too_large(p, Method::PATCH, "cohorts/1/")
     }),
@@ -218,6 +220,7 @@ const ROWS: &[Row] = &[
     ("cohorts_update", 404, |p| {
         p.ask(Method::PUT, "cohorts/999999/", None)
     }),
+    ("cohorts_update", 412, |p| stale(p, Method::PUT)),
     ("cohorts_update", 413, |p| {
         too_large(p, Method::PUT, "cohorts/1/")
     }),
@@ -605,6 +608,12 @@ fn in_unknown_project(project: &Project, method: Method, rest: &str) -> Answer {
 fn too_large(project: &Project, method: Method, rest: &str) -> Answer {
     let body = json!({"name": "a".repeat(5 << 20)});
     project.ask(method, rest, Some(body))
+}
+
+/// An edit of a definition that the cohort does not have.
+fn stale(project: &Project, method: Method) -> Answer {
+    let path = of_cohort(project, "");
+    two_editors::edit(project, method, &path, &["\"d0\""], json!({"name": "b"}))
 }
 
 fn as_xml(project: &Project, method: Method, rest: &str) -> Answer {

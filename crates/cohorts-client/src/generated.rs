@@ -3166,6 +3166,7 @@ pub mod types {
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
         /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
         /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
+        /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
         ///
@@ -3183,6 +3184,9 @@ pub mod types {
         /// - `not_stored`: No storage space is left (507).
         /// - `error`: Internal error (500).
         pub code: ErrorCode,
+        /// With `precondition_failed` only, the current cohort. Extension of this service.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort: ::std::option::Option<Cohort>,
         /// The error, as text for a reader.
         pub detail: ::std::string::String,
         /// The category of the error.
@@ -3220,6 +3224,7 @@ pub mod types {
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
+    /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -3326,6 +3331,9 @@ pub mod types {
         /// The value `cursor_expired`.
         #[serde(rename = "cursor_expired")]
         CursorExpired,
+        /// The value `precondition_failed`.
+        #[serde(rename = "precondition_failed")]
+        PreconditionFailed,
         /// The value `request_too_large`.
         #[serde(rename = "request_too_large")]
         RequestTooLarge,
@@ -3396,6 +3404,7 @@ pub mod types {
                 Self::NotAcceptable => "not_acceptable",
                 Self::AsOfExpired => "as_of_expired",
                 Self::CursorExpired => "cursor_expired",
+                Self::PreconditionFailed => "precondition_failed",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
                 Self::Throttled => "throttled",
@@ -3446,6 +3455,7 @@ pub mod types {
                 "not_acceptable" => Self::NotAcceptable,
                 "as_of_expired" => Self::AsOfExpired,
                 "cursor_expired" => Self::CursorExpired,
+                "precondition_failed" => Self::PreconditionFailed,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
                 "throttled" => Self::Throttled,
@@ -11397,7 +11407,7 @@ pub mod types {
 /// **Headers.** Every response has the header `X-Request-Id`. Every response of a path of this document has `Allow`, with the methods of the path.
 /// `OPTIONS` returns 200 with these headers and without a body. 429 and 503 have `Retry-After`.
 ///
-/// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`.
+/// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`. Only 412 has one more, `cohort`.
 /// A response reports one error: the first one in the order of the checks.
 ///
 /// **Times** are ISO 8601 in UTC.
@@ -11744,12 +11754,17 @@ impl Client {
     /// - `dry_run`: Extension of this service; not part of PostHog's API.
     /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
     ///
+    /// - `if_match`: Extension of this service; not part of PostHog's API.
+    /// The `ETag` of the cohort that the change is based on, several of them separated by commas, or `*` for any existing cohort.
+    /// If none of them is the current one, the response is 412. A weak tag (`W/"d1"`) is never the current one.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_update()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .dry_run(dry_run)
+    ///     .if_match(if_match)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11785,6 +11800,8 @@ impl Client {
     /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// **Two editors.** Send the `ETag` of the cohort that the editor has read as `If-Match`. If the definition has changed since, nothing is changed,
+    /// and the response is 412 with the current cohort. Without the header, the last change wins.
     /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     ///
@@ -11796,12 +11813,17 @@ impl Client {
     /// - `dry_run`: Extension of this service; not part of PostHog's API.
     /// If true, the change is validated and its effect is returned as `compared`, and nothing is changed. The request cannot contain a file.
     ///
+    /// - `if_match`: Extension of this service; not part of PostHog's API.
+    /// The `ETag` of the cohort that the change is based on, several of them separated by commas, or `*` for any existing cohort.
+    /// If none of them is the current one, the response is 412. A weak tag (`W/"d1"`) is never the current one.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_partial_update()
     ///     .project_id(project_id)
     ///     .id(id)
     ///     .dry_run(dry_run)
+    ///     .if_match(if_match)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -14566,6 +14588,7 @@ pub mod builder {
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         dry_run: Result<Option<bool>, String>,
+        if_match: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsUpdate<'a> {
@@ -14576,6 +14599,7 @@ pub mod builder {
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
                 dry_run: Ok(None),
+                if_match: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14614,6 +14638,20 @@ pub mod builder {
                 .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
+        /// Sets `if_match`.
+        pub fn if_match<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.if_match = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for if_match failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
@@ -14642,10 +14680,11 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, dry_run, body } = self;
+            let Self { client, project_id, id, dry_run, if_match, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
             let dry_run = dry_run.map_err(Error::InvalidRequest)?;
+            let if_match = if_match.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -14655,7 +14694,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/{}/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14663,6 +14702,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = if_match {
+                header_map.append("If-Match", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -14827,6 +14869,7 @@ pub mod builder {
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
         dry_run: Result<Option<bool>, String>,
+        if_match: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PatchedCohort, String>,
     }
     impl<'a> CohortsPartialUpdate<'a> {
@@ -14837,6 +14880,7 @@ pub mod builder {
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
                 dry_run: Ok(None),
+                if_match: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14875,6 +14919,20 @@ pub mod builder {
                 .map_err(|_| "conversion to `bool` for dry_run failed".to_string());
             self
         }
+        /// Sets `if_match`.
+        pub fn if_match<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.if_match = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for if_match failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sets the request body.
         pub fn body<V>(mut self, value: V) -> Self
         where
@@ -14903,10 +14961,11 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, id, dry_run, body } = self;
+            let Self { client, project_id, id, dry_run, if_match, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
             let dry_run = dry_run.map_err(Error::InvalidRequest)?;
+            let if_match = if_match.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PatchedCohort::try_from(v).map_err(|e| e.to_string())
@@ -14916,7 +14975,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/{}/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14924,6 +14983,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = if_match {
+                header_map.append("If-Match", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client

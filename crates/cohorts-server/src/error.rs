@@ -20,6 +20,15 @@ use crate::shares::{ShareFull, ShareOwner};
 /// After how many seconds a caller tries again if its share of some work is used up.
 const BUSY_SECONDS: u64 = 5;
 
+/// An edit of a cohort that has changed since the caller read it.
+#[derive(Debug)]
+pub struct StaleEdit {
+    /// The cohort as it is now.
+    pub cohort: types::Cohort,
+    /// Its ETag.
+    pub tag: String,
+}
+
 /// Why a request failed.
 #[derive(Debug)]
 pub enum Error {
@@ -59,6 +68,8 @@ pub enum Error {
     NotAcceptable,
     /// The change log no longer has the members of the time `as_of`.
     AsOfExpired,
+    /// The cohort has changed since the tag in `If-Match`.
+    PreconditionFailed(Box<StaleEdit>),
     TooLarge {
         limit: usize,
     },
@@ -175,6 +186,7 @@ impl Error {
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
             Self::AsOfExpired => class(410, InvalidRequest, "as_of_expired"),
+            Self::PreconditionFailed(_) => class(412, InvalidRequest, "precondition_failed"),
             // SDKs send smaller batches after 413.
             Self::TooLarge { .. } | Self::TooManyEvents => {
                 class(413, InvalidRequest, "request_too_large")
@@ -212,6 +224,10 @@ impl Error {
             | Self::PermissionDenied { detail }
             | Self::NotStored { detail } => detail.clone(),
             Self::MethodNotAllowed { method, .. } => format!("Method \"{method}\" not allowed."),
+            Self::PreconditionFailed(stale) => format!(
+                "The cohort has changed since it was read; its ETag is now {}. Apply the change to `cohort`, and send it again with this ETag.",
+                stale.tag
+            ),
             Self::TooLarge { limit } => format!("The request body is larger than {limit} bytes."),
             Self::UnsupportedMediaType { media_type } => {
                 format!("Unsupported media type \"{media_type}\" in request.")
@@ -273,6 +289,10 @@ impl Error {
             Self::MethodNotAllowed { allow, .. } => {
                 Some((header::ALLOW, HeaderValue::from_static(allow)))
             }
+            Self::PreconditionFailed(stale) => {
+                let tag = HeaderValue::from_str(&stale.tag).ok()?;
+                Some((header::ETAG, tag))
+            }
             Self::Throttled { seconds } => Some((header::RETRY_AFTER, (*seconds).into())),
             Self::ShareFull(_) | Self::ProjectOverloaded | Self::Loading(_) => {
                 Some((header::RETRY_AFTER, BUSY_SECONDS.into()))
@@ -309,6 +329,11 @@ impl ResponseError for Error {
         let attr = match self {
             Self::Validation { attr, .. } => attr.clone().map(logging::truncated),
             Self::AsOfExpired => Some("as_of".to_owned()),
+            Self::PreconditionFailed(_) => Some("If-Match".to_owned()),
+            _ => None,
+        };
+        let cohort = match self {
+            Self::PreconditionFailed(stale) => Some(stale.cohort.clone()),
             _ => None,
         };
         let mut response = HttpResponse::build(self.status_code());
@@ -321,6 +346,7 @@ impl ResponseError for Error {
             code: code.into(),
             detail: logging::truncated(self.detail()),
             attr,
+            cohort,
         })
     }
 }

@@ -62,6 +62,8 @@ pub struct Cohort {
     pub criteria_changed: bool,
     /// Whether each pass of the project includes the cohort; see [`crate::live`].
     pub is_live: bool,
+    /// The number of the definition. Each change of the definition raises it; nothing else does.
+    pub definition_number: i64,
 }
 
 impl Cohort {
@@ -507,24 +509,25 @@ pub(crate) fn may_refer_to_cohorts() -> _ {
     filters.like("%\"cohort\"%").or(by_query)
 }
 
-/// Replaces the definition of a cohort.
+/// Replaces the definition of a cohort, and raises its number.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
 pub fn update(conn: &mut Conn, id: CohortId, definition: &Definition) -> Result<()> {
     let row = cohorts::table.find(id.0);
+    let number = cohorts::definition_number.eq(cohorts::definition_number + 1);
     // In SET, `deleted` is the value before the update.
     let deleted_at = diesel::dsl::case_when(cohorts::deleted, cohorts::deleted_at);
     if definition.deleted {
         let deleted_at = cohorts::deleted_at.eq(deleted_at.otherwise(Some(Utc::now())));
         diesel::update(row)
-            .set((definition.row(), deleted_at))
+            .set((definition.row(), number, deleted_at))
             .execute(conn)?;
     } else {
         let deleted_at = cohorts::deleted_at.eq(None::<DateTime<Utc>>);
         diesel::update(row)
-            .set((definition.row(), deleted_at))
+            .set((definition.row(), number, deleted_at))
             .execute(conn)?;
     }
     Ok(())

@@ -10,11 +10,12 @@ mod tests;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Json, Nullable, Text, Timestamptz};
 
 use crate::cohorts::Cohort;
-use crate::schema::{cohorts, live_projects};
+use crate::schema::{cohort_evaluations, cohorts, live_projects};
 use crate::{Conn, JsonText, ProjectId, Result};
 
 pub use leases::{Holder, ProjectLease, hold, projects, release, renew, take};
@@ -68,7 +69,10 @@ pub fn load(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(Cohort, Option<JsonText
     Ok(cohorts::table
         .filter(cohorts::id.eq_any(ids))
         .order(cohorts::id)
-        .select((Cohort::as_select(), cohorts::evaluation))
+        .select((
+            Cohort::as_select(),
+            sql::<Nullable<Json>>("cohorts.evaluation"),
+        ))
         .load(conn)?)
 }
 
@@ -158,8 +162,8 @@ pub fn join(conn: &mut Conn, cohorts: &[(i64, i64)]) -> Result<()> {
 ///
 /// Fails if the database fails.
 pub fn record_evaluation(conn: &mut Conn, id: i64, evaluation: Option<String>) -> Result<()> {
-    diesel::update(cohorts::table.find(id))
-        .set(cohorts::evaluation.eq(evaluation.map(JsonText)))
+    diesel::update(cohort_evaluations::table.find(id))
+        .set(cohort_evaluations::evaluation.eq(evaluation.map(JsonText)))
         .execute(conn)?;
     Ok(())
 }

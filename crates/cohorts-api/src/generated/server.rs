@@ -106,7 +106,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 412, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_partial_update",
@@ -115,7 +115,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/{id}/",
         scopes: &["cohort:write"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 412, 413, 415, 429, 5],
     },
     Operation {
         id: "cohorts_destroy",
@@ -730,7 +730,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 412, 413, 415, 429 or a server error.
     fn cohorts_update(
         &self,
         caller: Self::Caller,
@@ -743,13 +743,15 @@ pub trait CohortsApi: Api {
     /// A `query` for a dynamic cohort replaces its criteria, and new criteria in `filters` or `groups` replace its query; both together give 400.
     /// `{"deleted": true}` deletes a cohort, and `{"deleted": false}` restores it.
     /// A CSV file adds its persons to a static cohort.
+    /// **Two editors.** Send the `ETag` of the cohort that the editor has read as `If-Match`. If the definition has changed since, nothing is changed,
+    /// and the response is 412 with the current cohort. Without the header, the last change wins.
     /// With `dry_run=true`, nothing changes: the response is the cohort as it would be, and `compared` has the effect on its members. A query parameter that is not listed here gives 400.
     ///
     /// `PATCH /api/projects/{project_id}/cohorts/{id}/`
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 412, 413, 415, 429 or a server error.
     fn cohorts_partial_update(
         &self,
         caller: Self::Caller,
@@ -1865,17 +1867,38 @@ impl CohortsCreateRequest {
     }
 }
 
+/// The headers of the response `201` of `cohorts_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsCreateStatus201Headers {
+    /// Extension of this service; not part of PostHog's API.
+    /// The number of the cohort's definition. Each edit of the cohort raises it; changes of its members, its count or its calculation do not.
+    pub e_tag: ::std::string::String,
+}
+
+impl CohortsCreateStatus201Headers {
+    fn write(self, response: &mut HttpResponse) {
+        {
+            let value = self.e_tag;
+            set_header(response, "etag", value.to_string());
+        }
+    }
+}
+
 /// The responses of `cohorts_create`, except errors with a body.
 #[derive(Debug)]
 pub enum CohortsCreateResponse {
     /// The new cohort.
-    Status201(types::Cohort),
+    Status201(types::Cohort, CohortsCreateStatus201Headers),
 }
 
 impl CohortsCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status201(body) => json_response(201, &body),
+            Self::Status201(body, headers) => {
+                let mut response = json_response(201, &body);
+                headers.write(&mut response);
+                response
+            }
         }
     }
 }
@@ -2413,17 +2436,38 @@ impl CohortsRetrieveRequest {
     }
 }
 
+/// The headers of the response `200` of `cohorts_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsRetrieveStatus200Headers {
+    /// Extension of this service; not part of PostHog's API.
+    /// The number of the cohort's definition. Each edit of the cohort raises it; changes of its members, its count or its calculation do not.
+    pub e_tag: ::std::string::String,
+}
+
+impl CohortsRetrieveStatus200Headers {
+    fn write(self, response: &mut HttpResponse) {
+        {
+            let value = self.e_tag;
+            set_header(response, "etag", value.to_string());
+        }
+    }
+}
+
 /// The responses of `cohorts_retrieve`, except errors with a body.
 #[derive(Debug)]
 pub enum CohortsRetrieveResponse {
     /// The cohort.
-    Status200(types::Cohort),
+    Status200(types::Cohort, CohortsRetrieveStatus200Headers),
 }
 
 impl CohortsRetrieveResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(body, headers) => {
+                let mut response = json_response(200, &body);
+                headers.write(&mut response);
+                response
+            }
         }
     }
 }
@@ -2463,6 +2507,24 @@ impl CohortsUpdateQuery {
     }
 }
 
+/// The header parameters of `cohorts_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUpdateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// The `ETag` of the cohort that the change is based on, several of them separated by commas, or `*` for any existing cohort.
+    /// If none of them is the current one, the response is 412. A weak tag (`W/"d1"`) is never the current one.
+    pub if_match: Option<String>,
+}
+
+impl CohortsUpdateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            if_match: query.text("if-match")?,
+        })
+    }
+}
+
 /// The request of `cohorts_update`.
 #[derive(Debug, Clone)]
 pub struct CohortsUpdateRequest {
@@ -2470,6 +2532,8 @@ pub struct CohortsUpdateRequest {
     pub path: CohortsUpdatePath,
     /// The parameters of the query.
     pub query: CohortsUpdateQuery,
+    /// The header parameters.
+    pub headers: CohortsUpdateHeaders,
     /// The fields of the body.
     pub body: types::PatchedCohort,
     /// The fields that only forms have; `None` for a JSON body.
@@ -2485,6 +2549,7 @@ impl CohortsUpdateRequest {
         Ok(Self {
             path: CohortsUpdatePath::read(&request)?,
             query: CohortsUpdateQuery::read(&request)?,
+            headers: CohortsUpdateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2507,17 +2572,38 @@ impl CohortsUpdateRequest {
     }
 }
 
+/// The headers of the response `200` of `cohorts_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsUpdateStatus200Headers {
+    /// Extension of this service; not part of PostHog's API.
+    /// The number of the cohort's definition. Each edit of the cohort raises it; changes of its members, its count or its calculation do not.
+    pub e_tag: ::std::string::String,
+}
+
+impl CohortsUpdateStatus200Headers {
+    fn write(self, response: &mut HttpResponse) {
+        {
+            let value = self.e_tag;
+            set_header(response, "etag", value.to_string());
+        }
+    }
+}
+
 /// The responses of `cohorts_update`, except errors with a body.
 #[derive(Debug)]
 pub enum CohortsUpdateResponse {
     /// The updated cohort.
-    Status200(types::Cohort),
+    Status200(types::Cohort, CohortsUpdateStatus200Headers),
 }
 
 impl CohortsUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(body, headers) => {
+                let mut response = json_response(200, &body);
+                headers.write(&mut response);
+                response
+            }
         }
     }
 }
@@ -2557,6 +2643,24 @@ impl CohortsPartialUpdateQuery {
     }
 }
 
+/// The header parameters of `cohorts_partial_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPartialUpdateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// The `ETag` of the cohort that the change is based on, several of them separated by commas, or `*` for any existing cohort.
+    /// If none of them is the current one, the response is 412. A weak tag (`W/"d1"`) is never the current one.
+    pub if_match: Option<String>,
+}
+
+impl CohortsPartialUpdateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            if_match: query.text("if-match")?,
+        })
+    }
+}
+
 /// The request of `cohorts_partial_update`.
 #[derive(Debug, Clone)]
 pub struct CohortsPartialUpdateRequest {
@@ -2564,6 +2668,8 @@ pub struct CohortsPartialUpdateRequest {
     pub path: CohortsPartialUpdatePath,
     /// The parameters of the query.
     pub query: CohortsPartialUpdateQuery,
+    /// The header parameters.
+    pub headers: CohortsPartialUpdateHeaders,
     /// The fields of the body.
     pub body: types::PatchedCohort,
     /// The fields that only forms have; `None` for a JSON body.
@@ -2579,6 +2685,7 @@ impl CohortsPartialUpdateRequest {
         Ok(Self {
             path: CohortsPartialUpdatePath::read(&request)?,
             query: CohortsPartialUpdateQuery::read(&request)?,
+            headers: CohortsPartialUpdateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2601,17 +2708,38 @@ impl CohortsPartialUpdateRequest {
     }
 }
 
+/// The headers of the response `200` of `cohorts_partial_update`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPartialUpdateStatus200Headers {
+    /// Extension of this service; not part of PostHog's API.
+    /// The number of the cohort's definition. Each edit of the cohort raises it; changes of its members, its count or its calculation do not.
+    pub e_tag: ::std::string::String,
+}
+
+impl CohortsPartialUpdateStatus200Headers {
+    fn write(self, response: &mut HttpResponse) {
+        {
+            let value = self.e_tag;
+            set_header(response, "etag", value.to_string());
+        }
+    }
+}
+
 /// The responses of `cohorts_partial_update`, except errors with a body.
 #[derive(Debug)]
 pub enum CohortsPartialUpdateResponse {
     /// The updated cohort.
-    Status200(types::Cohort),
+    Status200(types::Cohort, CohortsPartialUpdateStatus200Headers),
 }
 
 impl CohortsPartialUpdateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
-            Self::Status200(body) => json_response(200, &body),
+            Self::Status200(body, headers) => {
+                let mut response = json_response(200, &body);
+                headers.write(&mut response);
+                response
+            }
         }
     }
 }
@@ -9604,13 +9732,16 @@ pub mod prelude {
     pub mod cohorts {
         pub use super::super::{
             CohortsApi, CohortsListRequest, CohortsListResponse, CohortsCreateRequest,
-            CohortsCreateResponse, CohortsPreviewRequest, CohortsPreviewResponse,
-            CohortsExplainCreateRequest, CohortsExplainCreateResponse,
-            CohortsMembershipsRequest, CohortsMembershipsResponse, CohortsOverlapRequest,
-            CohortsOverlapResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
-            CohortsUpdateRequest, CohortsUpdateResponse, CohortsPartialUpdateRequest,
-            CohortsPartialUpdateResponse, CohortsDestroyRequest, CohortsDestroyResponse,
-            CohortsExplainRetrieveRequest, CohortsExplainRetrieveResponse,
+            CohortsCreateResponse, CohortsCreateStatus201Headers, CohortsPreviewRequest,
+            CohortsPreviewResponse, CohortsExplainCreateRequest,
+            CohortsExplainCreateResponse, CohortsMembershipsRequest,
+            CohortsMembershipsResponse, CohortsOverlapRequest, CohortsOverlapResponse,
+            CohortsRetrieveRequest, CohortsRetrieveResponse,
+            CohortsRetrieveStatus200Headers, CohortsUpdateRequest, CohortsUpdateResponse,
+            CohortsUpdateStatus200Headers, CohortsPartialUpdateRequest,
+            CohortsPartialUpdateResponse, CohortsPartialUpdateStatus200Headers,
+            CohortsDestroyRequest, CohortsDestroyResponse, CohortsExplainRetrieveRequest,
+            CohortsExplainRetrieveResponse,
             CohortsDuplicateAsStaticCohortRetrieveRequest,
             CohortsDuplicateAsStaticCohortRetrieveResponse,
             CohortsCalculationHistoryRetrieveRequest,

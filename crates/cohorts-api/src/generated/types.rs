@@ -1579,6 +1579,7 @@ pub struct Error {
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
+    /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
     ///
@@ -1601,6 +1602,9 @@ pub struct Error {
     /// The invalid field; null if the error does not concern a single field.
     #[serde(deserialize_with = "::std::option::Option::deserialize")]
     pub attr: ::std::option::Option<::std::string::String>,
+    /// With `precondition_failed` only, the current cohort. Extension of this service.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cohort: ::std::option::Option<Cohort>,
 }
 
 /// The error, for programs. Later versions can have more codes.
@@ -1634,6 +1638,7 @@ pub struct Error {
 /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
 /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
 /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
+/// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
 /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
 /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
 ///
@@ -1740,6 +1745,9 @@ pub enum ErrorCode {
     /// The value `cursor_expired`.
     #[serde(rename = "cursor_expired")]
     CursorExpired,
+    /// The value `precondition_failed`.
+    #[serde(rename = "precondition_failed")]
+    PreconditionFailed,
     /// The value `request_too_large`.
     #[serde(rename = "request_too_large")]
     RequestTooLarge,
@@ -1811,6 +1819,7 @@ impl ErrorCode {
             Self::NotAcceptable => "not_acceptable",
             Self::AsOfExpired => "as_of_expired",
             Self::CursorExpired => "cursor_expired",
+            Self::PreconditionFailed => "precondition_failed",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Throttled => "throttled",
@@ -1863,6 +1872,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "not_acceptable" => Self::NotAcceptable,
             "as_of_expired" => Self::AsOfExpired,
             "cursor_expired" => Self::CursorExpired,
+            "precondition_failed" => Self::PreconditionFailed,
             "request_too_large" => Self::RequestTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
             "throttled" => Self::Throttled,

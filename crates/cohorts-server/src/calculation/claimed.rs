@@ -158,6 +158,7 @@ mod tests {
             seen_seq: 0,
             criteria_changed: false,
             is_live: false,
+            definition_number: 1,
         }
     }
 

@@ -2,21 +2,22 @@
 
 use std::sync::{Arc, OnceLock};
 
-use cohorts_api::types::{Cohort, CohortFormOnly, PaginatedCohortList, PatchedCohort};
+use cohorts_api::types::{CohortFormOnly, PaginatedCohortList};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRetrieveRequest,
     CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
-    CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
-    CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsExplainCreateRequest,
-    CohortsExplainCreateResponse, CohortsExplainRetrieveRequest, CohortsExplainRetrieveResponse,
-    CohortsListRequest, CohortsListResponse, CohortsMembershipsRequest, CohortsMembershipsResponse,
-    CohortsOverlapRequest, CohortsOverlapResponse, CohortsPartialUpdateRequest,
-    CohortsPartialUpdateResponse, CohortsPersonsCsvRequest, CohortsPersonsCsvResponse,
+    CohortsCreateStatus201Headers, CohortsDestroyRequest, CohortsDestroyResponse,
+    CohortsDuplicateAsStaticCohortRetrieveRequest, CohortsDuplicateAsStaticCohortRetrieveResponse,
+    CohortsExplainCreateRequest, CohortsExplainCreateResponse, CohortsExplainRetrieveRequest,
+    CohortsExplainRetrieveResponse, CohortsListRequest, CohortsListResponse,
+    CohortsMembershipsRequest, CohortsMembershipsResponse, CohortsOverlapRequest,
+    CohortsOverlapResponse, CohortsPartialUpdateRequest, CohortsPartialUpdateResponse,
+    CohortsPartialUpdateStatus200Headers, CohortsPersonsCsvRequest, CohortsPersonsCsvResponse,
     CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest,
     CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
-    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsSizesRequest, CohortsSizesResponse,
-    CohortsUpdateRequest, CohortsUpdateResponse, CohortsUsedInRetrieveRequest,
-    CohortsUsedInRetrieveResponse, UploadedFile,
+    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsRetrieveStatus200Headers,
+    CohortsSizesRequest, CohortsSizesResponse, CohortsUpdateRequest, CohortsUpdateResponse,
+    CohortsUpdateStatus200Headers, CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts, live};
 
@@ -28,7 +29,6 @@ use crate::auth::Caller;
 use crate::blocking;
 use crate::client_socket::ClientSocket;
 use crate::error::Error;
-use crate::kill_points::KillPoint;
 use crate::shares::ShareOwner;
 
 mod change;
@@ -36,6 +36,8 @@ mod compare;
 mod create;
 mod definition;
 mod dry_run;
+mod edit;
+mod entity_tag;
 mod explain;
 mod history;
 mod kinds;
@@ -49,6 +51,8 @@ mod sizes;
 use create::ListedPersons;
 pub use create::static_from_file;
 pub(super) use definition::check_fields;
+use edit::CohortEdit;
+use entity_tag::{EntityTag, TaggedCohort};
 pub use explain::MembershipQuestion;
 use memberships::MembershipsQuery;
 use preview::Preview;
@@ -117,9 +121,12 @@ impl CohortsApi for Service {
             upload: upload.await?,
         };
         let create = move |conn: &mut Conn| create::create(conn, &caller, definition, listed);
-        let cohort = self.transaction(project, create).await?;
+        let created = self.transaction(project, create).await?;
         self.signal.notify();
-        Ok(CohortsCreateResponse::Status201(cohort))
+        let headers = CohortsCreateStatus201Headers {
+            e_tag: created.tag.to_string(),
+        };
+        Ok(CohortsCreateResponse::Status201(created.cohort, headers))
     }
 
     async fn cohorts_preview(
@@ -208,8 +215,11 @@ impl CohortsApi for Service {
     ) -> Result<CohortsRetrieveResponse, Error> {
         let (project, id) = (caller.project.id(), CohortId(request.path.id));
         let read = move |conn: &mut Conn| find(conn, project, id);
-        let cohort = self.read(project, read).await?;
-        Ok(CohortsRetrieveResponse::Status200(cohort))
+        let found = self.read(project, read).await?;
+        let headers = CohortsRetrieveStatus200Headers {
+            e_tag: found.tag.to_string(),
+        };
+        Ok(CohortsRetrieveResponse::Status200(found.cohort, headers))
     }
 
     async fn cohorts_partial_update(
@@ -217,15 +227,21 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPartialUpdateRequest,
     ) -> Result<CohortsPartialUpdateResponse, Error> {
-        dry_run::check_parameters(&request.http)?;
-        let id = CohortId(request.path.id);
-        if request.query.dry_run == Some(true) {
-            let cohort = self.dry_run(caller, id, request.body, request.uploads);
-            return Ok(CohortsPartialUpdateResponse::Status200(cohort.await?));
-        }
-        let options = upload_options(request.form);
-        let cohort = self.change(caller, id, request.body, request.uploads, options);
-        Ok(CohortsPartialUpdateResponse::Status200(cohort.await?))
+        let edit = CohortEdit {
+            id: CohortId(request.path.id),
+            is_dry_run: request.query.dry_run == Some(true),
+            body: request.body,
+            files: request.uploads,
+            options: upload_options(request.form),
+        };
+        let changed = self.edit_cohort(caller, &request.http, edit).await?;
+        let headers = CohortsPartialUpdateStatus200Headers {
+            e_tag: changed.tag.to_string(),
+        };
+        Ok(CohortsPartialUpdateResponse::Status200(
+            changed.cohort,
+            headers,
+        ))
     }
 
     async fn cohorts_destroy(
@@ -241,15 +257,18 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsUpdateRequest,
     ) -> Result<CohortsUpdateResponse, Error> {
-        dry_run::check_parameters(&request.http)?;
-        let id = CohortId(request.path.id);
-        if request.query.dry_run == Some(true) {
-            let cohort = self.dry_run(caller, id, request.body, request.uploads);
-            return Ok(CohortsUpdateResponse::Status200(cohort.await?));
-        }
-        let options = upload_options(request.form);
-        let cohort = self.change(caller, id, request.body, request.uploads, options);
-        Ok(CohortsUpdateResponse::Status200(cohort.await?))
+        let edit = CohortEdit {
+            id: CohortId(request.path.id),
+            is_dry_run: request.query.dry_run == Some(true),
+            body: request.body,
+            files: request.uploads,
+            options: upload_options(request.form),
+        };
+        let changed = self.edit_cohort(caller, &request.http, edit).await?;
+        let headers = CohortsUpdateStatus200Headers {
+            e_tag: changed.tag.to_string(),
+        };
+        Ok(CohortsUpdateResponse::Status200(changed.cohort, headers))
     }
 
     async fn cohorts_duplicate_as_static_cohort_retrieve(
@@ -359,10 +378,13 @@ fn upload_options(form: Option<CohortFormOnly>) -> UploadOptions {
 }
 
 /// A cohort of the project as responses show it.
-fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<Cohort, Error> {
+fn find(conn: &mut Conn, project: ProjectId, id: CohortId) -> Result<TaggedCohort, Error> {
     let mut row = cohorts::find(conn, project, id)?;
     live::set_times(conn, project, row.iter_mut().map(|(cohort, _)| cohort))?;
-    row.map(present::cohort).ok_or(Error::NotFound)
+    let row = row.ok_or(Error::NotFound)?;
+    let tag = EntityTag(row.0.definition_number);
+    let cohort = present::cohort(row);
+    Ok(TaggedCohort { cohort, tag })
 }
 
 impl Service {
@@ -376,50 +398,5 @@ impl Service {
         let permit = self.shares.previews.acquire(owner).await?;
         let read = holding(permit, move |conn| past.evaluate(conn, &store));
         self.read(project, read).await
-    }
-
-    async fn dry_run(
-        &self,
-        caller: Caller,
-        id: CohortId,
-        body: PatchedCohort,
-        files: Vec<UploadedFile>,
-    ) -> Result<Cohort, Error> {
-        if !files.is_empty() {
-            let detail = "A dry run cannot contain a file. Leave it out, or leave `dry_run` out.";
-            return Err(Error::field("csv", detail));
-        }
-        let project = caller.project.id();
-        let store = self.store.clone();
-        let owner = ShareOwner::Project(project);
-        let permit = self.shares.previews.acquire(owner).await?;
-        let read = move |conn: &mut Conn| dry_run::read(conn, &store, &caller, id, body);
-        self.read(project, holding(permit, read)).await
-    }
-
-    async fn change(
-        &self,
-        caller: Caller,
-        id: CohortId,
-        body: PatchedCohort,
-        files: Vec<UploadedFile>,
-        options: UploadOptions,
-    ) -> Result<Cohort, Error> {
-        let project = caller.project.id();
-        let mut upload = None;
-        if !files.is_empty() {
-            let (caller, body) = (caller.clone(), body.clone());
-            let check = move |conn: &mut Conn| change::check(conn, &caller, id, body);
-            self.read(project, check).await?;
-            upload = self.read_upload(project, files, options).await?;
-        }
-        let has_upload = upload.is_some();
-        let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, upload);
-        let cohort = self.transaction(project, change).await?;
-        if has_upload {
-            KillPoint::UploadCommitted.reached();
-        }
-        self.signal.notify();
-        Ok(cohort)
     }
 }

@@ -1,12 +1,13 @@
 //! Changes of a cohort, by PATCH or PUT.
 
 use cohorts_api::Patch;
-use cohorts_api::types::{Cohort, PatchedCohort, Upload};
+use cohorts_api::types::{PatchedCohort, Upload};
 use cohorts_store::changes::{self, Cause};
 use cohorts_store::definition::Definition;
 use cohorts_store::{CohortId, Conn, cohorts, projects, queue, tombstones};
 
 use super::definition::CheckedDefinition;
+use super::entity_tag::{IfMatch, TaggedCohort};
 use super::references::{self, References};
 use super::{definition, find, kinds};
 use crate::auth::Caller;
@@ -21,9 +22,11 @@ pub fn check(
     caller: &Caller,
     id: CohortId,
     body: PatchedCohort,
+    if_match: &IfMatch,
 ) -> Result<(), Error> {
     let row = cohorts::find(conn, caller.project.id(), id)?;
     let (row, _) = row.ok_or(Error::NotFound)?;
+    if_match.check(conn, &row)?;
     let mut references = References::new(row.project());
     let checked = checked(conn, &mut references, &row, body)?;
     definition::check_accepts_upload(&checked.definition)
@@ -72,7 +75,8 @@ pub fn change(
     id: CohortId,
     body: PatchedCohort,
     upload: Option<UploadedPersons>,
-) -> Result<Cohort, Error> {
+    if_match: &IfMatch,
+) -> Result<TaggedCohort, Error> {
     let project = caller.project.id();
     let mut references = References::new(project);
     let (row, _) = cohorts::find(conn, project, id)?.ok_or(Error::NotFound)?;
@@ -82,6 +86,7 @@ pub fn change(
     // References between cohorts are checked and changed by one request at a time.
     projects::lock(conn, project)?;
     let mut row = cohorts::lock(conn, project, id)?.ok_or(Error::NotFound)?;
+    if_match.check(conn, &row)?;
     let checked = checked(conn, &mut references, &row, body)?;
     let has_query = checked.query_cohorts.is_some();
     let definition = checked.definition;
@@ -113,9 +118,9 @@ pub fn change(
     } else if !definition.deleted {
         references.request_calculations(conn, id, &definition)?;
     }
-    let mut cohort = find(conn, project, id)?;
-    cohort.upload = applied;
-    Ok(cohort)
+    let mut changed = find(conn, project, id)?;
+    changed.cohort.upload = applied;
+    Ok(changed)
 }
 
 /// Replaces merged members of a cohort that becomes static by their survivors, because no later calculation does it.

@@ -11,6 +11,7 @@ use cohorts_store::{
 use roaring::RoaringBitmap;
 
 use super::definition::{self, CheckedDefinition};
+use super::entity_tag::TaggedCohort;
 use super::references::{self, References};
 use super::{find, kinds};
 use crate::auth::Caller;
@@ -71,7 +72,7 @@ pub fn create(
     caller: &Caller,
     checked: CheckedDefinition,
     mut listed: ListedPersons,
-) -> Result<Cohort, Error> {
+) -> Result<TaggedCohort, Error> {
     let project = caller.project.id();
     let mut references = References::new(project);
     check_references(conn, project, &mut references, &checked)?;
@@ -94,9 +95,9 @@ pub fn create(
     } else {
         request_calculation(conn, &mut references, row.id(), &definition)?;
     }
-    let mut cohort = find(conn, project, row.id())?;
-    cohort.upload = upload;
-    Ok(cohort)
+    let mut created = find(conn, project, row.id())?;
+    created.cohort.upload = upload;
+    Ok(created)
 }
 
 fn write_members(
@@ -154,7 +155,8 @@ pub fn static_from_file(
         person_ids: Vec::new(),
         upload: Some(upload),
     };
-    transaction(conn, |conn| create(conn, caller, checked, listed))
+    let created = transaction(conn, |conn| create(conn, caller, checked, listed))?;
+    Ok(created.cohort)
 }
 
 /// Creates a static cohort with the current members of a dynamic one.
@@ -175,7 +177,7 @@ pub fn copy(conn: &mut Conn, caller: &Caller, id: CohortId) -> Result<Cohort, Er
     let members = tombstones::all(conn, project.shard_key())?.resolved(&members);
     let copied = StaticCohort::from(&row);
     changes::edit(conn, &copied, Cause::Manual, |_| Ok(members))?;
-    find(conn, project, row.id())
+    Ok(find(conn, project, row.id())?.cohort)
 }
 
 fn copied_definition(source: Definition) -> Result<Definition, Error> {

@@ -15,6 +15,7 @@ use roaring::RoaringBitmap;
 
 use super::change::change;
 use super::compare::{self, MemberDifference};
+use super::entity_tag::{EntityTag, IfMatch, TaggedCohort};
 use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
@@ -61,17 +62,20 @@ impl From<cohorts_store::Error> for Rollback {
     }
 }
 
-/// The cohort as it would be after a change, with the effect on its members.
+/// The cohort as it would be after a change, with the effect on its members and the tag that it has.
 pub fn read(
     conn: &mut Conn,
     store: &IndexedStore,
     caller: &Caller,
     id: CohortId,
     body: PatchedCohort,
-) -> Result<Cohort, Error> {
-    let undone = transaction(conn, |conn| match unmade(conn, caller, id, body) {
-        Ok(unmade) => Err::<(), _>(Rollback::Finished(Box::new(unmade))),
-        Err(cause) => Err(Rollback::Failed(cause)),
+    if_match: &IfMatch,
+) -> Result<TaggedCohort, Error> {
+    let undone = transaction(conn, |conn| {
+        match unmade(conn, caller, id, body, if_match) {
+            Ok(unmade) => Err::<(), _>(Rollback::Finished(Box::new(unmade))),
+            Err(cause) => Err(Rollback::Failed(cause)),
+        }
     });
     let unmade = match undone {
         Err(Rollback::Finished(unmade)) => *unmade,
@@ -79,10 +83,12 @@ pub fn read(
         Ok(()) => return Err(Error::NotFound),
     };
     let compared = unmade.compared(conn, store, caller)?;
-    Ok(Cohort {
+    let cohort = Cohort {
         compared: Some(compared),
         ..unmade.shown
-    })
+    };
+    let tag = EntityTag(unmade.before.definition_number);
+    Ok(TaggedCohort { cohort, tag })
 }
 
 /// Makes a change. The caller rolls it back.
@@ -91,6 +97,7 @@ fn unmade(
     caller: &Caller,
     id: CohortId,
     body: PatchedCohort,
+    if_match: &IfMatch,
 ) -> Result<UnmadeChange, Error> {
     let project = caller.project.id();
     let row = |conn: &mut Conn| {
@@ -99,7 +106,7 @@ fn unmade(
     };
     let before = row(conn)?;
     let has_query = matches!(body.query, Patch::Value(_));
-    let shown = change(conn, caller, id, body, None)?;
+    let shown = change(conn, caller, id, body, None, if_match)?.cohort;
     Ok(UnmadeChange {
         before,
         after: row(conn)?,
