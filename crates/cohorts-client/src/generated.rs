@@ -1970,7 +1970,7 @@ pub mod types {
     pub struct CohortExplanation {
         /// The instant for which the definition was evaluated.
         pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
-        /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 1,000 instants at which the data of the person could change it.
+        /// The next change of the membership by time alone; null if there is none in 100 years, or if it is later than the first 10,000 instants at which the data of the person could change it.
         #[serde(deserialize_with = "::std::option::Option::deserialize")]
         pub changes_at: ::std::option::Option<MembershipChange>,
         /// The criteria in the order of the filter. A query has one with the path `query`; a static cohort has none.

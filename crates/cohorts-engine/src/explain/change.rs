@@ -11,7 +11,7 @@ use crate::window::Moment;
 
 const DAY: i64 = 86_400_000_000;
 /// Instants that are examined.
-const MAX_STEPS: usize = 1_000;
+const MAX_STEPS: usize = 10_000;
 /// How far ahead changes are looked for.
 const HORIZON: i64 = 36_525 * DAY;
 /// An instant of a plan may move back by less than this, at the end of a month or of summer time.
@@ -31,7 +31,7 @@ pub struct NextChange {
 impl<R: PersonRows> Explainer<'_, R> {
     /// Returns the next instant after the moment `at` at which time alone changes the membership,
     /// which is `member` at that moment. `None` means that there is no such instant within 100 years,
-    /// or that more than 1,000 instants would have to be examined.
+    /// or that more than 10,000 instants would have to be examined.
     ///
     /// # Errors
     ///
