@@ -62,13 +62,22 @@ function Sizes({ sizes, count: current, interval }: { sizes: CohortSizes; count:
     );
   }
   const shown = rows[pointed ?? rows.length - 1] ?? rows.at(-1);
+  const most = Math.max(...rows.flatMap(({ count, entered, left }) => [count ?? 0, entered ?? 0, left ?? 0]));
   const hasMoves = rows.some(({ entered, left }) => entered !== null || left !== null);
   return (
     <>
       <Readout row={shown} interval={interval} />
-      <Chart label={summary(rows)} times={times} series={size} height={HEIGHT} group="sizes" pointed={setPointed} />
+      <Chart label={summary(rows)} times={times} series={size} height={HEIGHT} group="sizes" most={most} pointed={setPointed} />
       {hasMoves && (
-        <Chart label="Entered and left; the numbers are in the table below." times={times} series={moves} height={BARS} group="sizes" pointed={setPointed} />
+        <Chart
+          label="Entered and left; the numbers are in the table below."
+          times={times}
+          series={moves}
+          height={BARS}
+          group="sizes"
+          most={most}
+          pointed={setPointed}
+        />
       )}
       <Origin sizes={sizes} />
       <details>
