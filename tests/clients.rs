@@ -3,6 +3,7 @@
 mod browser;
 mod changes;
 mod other;
+mod questions;
 mod rust;
 mod sdk;
 mod webhooks;

@@ -9,6 +9,7 @@ mod create;
 mod explain;
 mod failed_references;
 mod freshness;
+mod overlap;
 mod preview;
 mod read;
 mod references;

@@ -2,5 +2,6 @@
 
 mod edit;
 mod export;
+mod memberships;
 mod pages;
 mod past;

@@ -13,6 +13,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import time
 
 from common import absent, arguments, calculated, holds, person_property, same, send_persons
 
@@ -168,7 +169,11 @@ def history(worker, project, made, other):
     about = {entry["item_id"] for entry in everything}
     holds("the activity of all cohorts", {str(made), str(other)} <= about, about)
 
-    runs = worker.json("RetrieveCohortCalculationHistory", cohort_id=made, project_id=project)["results"]
+    for _ in range(300):
+        runs = worker.json("RetrieveCohortCalculationHistory", cohort_id=made, project_id=project)["results"]
+        if all(run["is_completed"] for run in runs):
+            break
+        time.sleep(0.1)
     holds("the calculations", len(runs) >= 1, runs)
     same("how they ended", {(run["is_completed"], run["is_successful"]) for run in runs}, {(True, True)})
     return len(runs)

@@ -517,7 +517,7 @@ async fn projects_actions_and_the_user_of_a_key_are_reached() {
     assert_eq!(me.team.api_token, project.api_token);
 }
 
-/// Each method of the generated client is called in this file or in that of the feed.
+/// Each method of the generated client is called in this file, or in that of the feed or of questions.
 #[test]
 fn every_method_of_the_client_is_called() {
     let read = |path: &str| {
@@ -525,7 +525,7 @@ fn every_method_of_the_client_is_called() {
         std::fs::read_to_string(format!("{root}/{path}")).expect("a file")
     };
     let generated = read("crates/cohorts-client/src/generated.rs");
-    let calls = ["rust", "changes"]
+    let calls = ["rust", "changes", "questions"]
         .map(|name| read(&format!("tests/clients/{name}.rs")))
         .concat();
     let mut methods = Vec::new();

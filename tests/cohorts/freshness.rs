@@ -86,7 +86,7 @@ fn dynamic_cohorts_follow_only_the_data_that_they_read() {
         all.iter().all(|id| show(*id)["count"] == 2)
     });
 
-    // An event that no cohort reads changes only the time as of which the members are right.
+    // An event that no cohort reads changes only the time up to which the members are right.
     until("all are idle", &|| {
         all.iter().all(|id| show(*id)["is_calculating"] == false)
     });

@@ -91,6 +91,37 @@ const ROWS: &[Row] = &[
     ("cohorts_explain_retrieve", 404, |p| {
         p.get(&of_cohort(p, "explain/?distinct_id=d0"))
     }),
+    ("cohorts_memberships", 200, |p| {
+        p.post("cohorts/memberships/", json!({"distinct_ids": ["d1"]}))
+    }),
+    ("cohorts_memberships", 400, |p| {
+        p.post("cohorts/memberships/", json!({}))
+    }),
+    ("cohorts_memberships", 404, |p| {
+        in_unknown_project(p, Method::POST, "cohorts/memberships/")
+    }),
+    ("cohorts_memberships", 413, |p| {
+        too_large(p, Method::POST, "cohorts/memberships/")
+    }),
+    ("cohorts_memberships", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/memberships/")
+    }),
+    ("cohorts_overlap", 200, |p| {
+        let id = p.cohort(json!({"name": "a"}));
+        p.post("cohorts/overlap/", json!({"cohort_ids": [id]}))
+    }),
+    ("cohorts_overlap", 400, |p| {
+        p.post("cohorts/overlap/", json!({"cohort_ids": [999_999_999]}))
+    }),
+    ("cohorts_overlap", 404, |p| {
+        in_unknown_project(p, Method::POST, "cohorts/overlap/")
+    }),
+    ("cohorts_overlap", 413, |p| {
+        too_large(p, Method::POST, "cohorts/overlap/")
+    }),
+    ("cohorts_overlap", 415, |p| {
+        as_xml(p, Method::POST, "cohorts/overlap/")
+    }),
     ("cohorts_all_activity_retrieve", 400, |p| {
         p.get("cohorts/activity/?limit=0")
     }),

@@ -273,7 +273,10 @@ fn examples_of_requests_are_accepted() {
         for (media_type, body) in bodies {
             sent.insert(body);
             let world = World::create();
-            let body = localized(body, &world.project, &world.person);
+            let mut body = localized(body, &world.project, &world.person);
+            if let Some(cohorts) = body.get_mut("cohort_ids") {
+                *cohorts = json!([world.cohort]);
+            }
             let call = with_body(world.request(&operation), media_type, &body);
             let answer = send(&operation.method(), call);
             let place = format!("{} with {media_type}", operation.id);

@@ -207,6 +207,15 @@ fn persons_of_another_project_are_unknown_in_bodies_and_queries() {
     );
     assert_eq!(removed.status, 404, "{}", removed.text);
     assert_eq!(ours.state(&project), before);
+    let ids = json!({"person_ids": [theirs.person]});
+    let memberships = project.post("cohorts/memberships/", ids).json();
+    let nobody = json!({"distinct_id": null, "person_id": null, "cohort_ids": []});
+    assert_eq!(memberships, json!({"results": [nobody]}));
+    for path in ["cohorts/memberships/", "cohorts/overlap/"] {
+        let body = json!({"distinct_ids": ["d1"], "cohort_ids": theirs.cohorts});
+        let refused = project.post(path, body);
+        refused.is_error(400, "invalid_input", Some("cohort_ids"));
+    }
     let query = format!("persons/cohorts/?person_id={}", theirs.person);
     assert_eq!(project.get(&query).status, 404);
 }

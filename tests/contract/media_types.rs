@@ -45,6 +45,17 @@ const ROWS: &[(&str, &str, Check)] = &[
         let body = json!({"filters": filters, "distinct_id": "d1"});
         assert_eq!(p.post("cohorts/explain/", body).json()["member"], true);
     }),
+    ("cohorts_memberships", JSON, |p| {
+        let cohort = static_cohort(p);
+        let body = json!({"distinct_ids": ["d1"], "cohort_ids": [cohort]});
+        let memberships = p.post("cohorts/memberships/", body).json();
+        assert_eq!(memberships["results"][0]["person_id"], p.person("d1"));
+    }),
+    ("cohorts_overlap", JSON, |p| {
+        let body = json!({"cohort_ids": [static_cohort(p)]});
+        let overlap = p.post("cohorts/overlap/", body).json();
+        assert_eq!(overlap, json!({"counts": [0], "intersections": [[0]]}));
+    }),
     ("cohorts_update", JSON, |p| renamed(p, Method::PUT, JSON)),
     ("cohorts_update", FORM, |p| renamed(p, Method::PUT, FORM)),
     ("cohorts_update", MULTIPART, |p| filled(p, Method::PUT)),

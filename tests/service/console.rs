@@ -5,8 +5,8 @@ use reqwest::Method;
 use crate::harness::{Answer, get, request, request_to, send, start};
 
 fn asset_of(page: &Answer) -> String {
-    let (_, rest) = page.text.split_once("src=\"").unwrap();
-    rest.split('"').next().unwrap().to_owned()
+    let (_, rest) = page.text.split_once("src=\"").expect("a script");
+    rest.split('"').next().expect("a path").to_owned()
 }
 
 #[test]

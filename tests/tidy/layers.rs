@@ -25,8 +25,9 @@ const LAYERS: [&[&str]; 14] = [
 ];
 
 /// The lowest layer. Its modules may use each other, but not in a cycle.
-const FOUNDATION: [&str; 7] = [
+const FOUNDATION: [&str; 8] = [
     "client_socket",
+    "kill_points",
     "logging",
     "metrics",
     "origin",

@@ -10,6 +10,7 @@ mod dataset;
 mod huge;
 mod import;
 mod kinds;
+mod live;
 mod measurement;
 mod peers;
 mod population;
@@ -26,6 +27,7 @@ use serde_json::{Map, Value, json};
 use crate::print_line;
 use crate::service::{self, Service};
 use dataset::Dataset;
+use live::LiveBench;
 use measurement::{Measurement, geometric_mean, median_of_sorted};
 use peers::Peers;
 use population::Size;
@@ -47,6 +49,9 @@ pub struct Bench {
     /// Also query ClickHouse, DuckDB and Postgres and compare their results; needs Python and the network
     #[arg(long)]
     peers: bool,
+    /// Measure only live cohorts
+    #[arg(long, conflicts_with = "peers")]
+    live: bool,
     /// Write the results to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -97,28 +102,44 @@ impl Bench {
         service::build(root)?;
         let dataset = Dataset::open(root, &directory, size)?;
         dataset.write_checkpoints(root, &directory)?;
-        let mut peers = if self.peers {
-            Some(Peers::start(root, &directory, &dataset.population(size))?)
-        } else {
-            None
-        };
-        let mut measurements = measure_cold(root, &directory, &dataset)?;
-        let service = Service::start(root, &directory)?;
-        self.measure_warm(&service, &dataset, peers.as_mut(), &mut measurements)?;
-        for measurement in &measurements {
-            print_line(measurement.line())?;
+        let mut report = Report(Map::new());
+        if !self.live {
+            self.measure_previews(root, &directory, &dataset, size, &mut report)?;
         }
-        let mut report = Report(self.summary(&dataset, &measurements, peers.as_ref())?);
-        if let Some(peers) = &mut peers {
-            serving::compare_members(&service, &dataset.access, peers)?;
-        }
-        self.measure_serving(&service, &dataset, size, peers.as_mut(), &mut report)?;
-        measure_event_bytes(root, &directory, &dataset, &mut report)?;
-        measure_ingestion(&service, root, &directory, &mut report)?;
+        measure_live(root, &directory, &dataset, size, &mut report)?;
         if let Some(file) = &self.json {
             fs::write(file, serde_json::to_string_pretty(&report.0)?)?;
         }
         Ok(())
+    }
+
+    /// Measures previews, calculations, look-ups, pages and ingestion.
+    fn measure_previews(
+        &self,
+        root: &Path,
+        directory: &Path,
+        dataset: &Dataset,
+        size: Size,
+        report: &mut Report,
+    ) -> Result<()> {
+        let mut peers = if self.peers {
+            Some(Peers::start(root, directory, &dataset.population(size))?)
+        } else {
+            None
+        };
+        let mut measurements = measure_cold(root, directory, dataset)?;
+        let service = Service::start(root, directory)?;
+        self.measure_warm(&service, dataset, peers.as_mut(), &mut measurements)?;
+        for measurement in &measurements {
+            print_line(measurement.line())?;
+        }
+        report.0 = self.summary(dataset, &measurements, peers.as_ref())?;
+        if let Some(peers) = &mut peers {
+            serving::compare_members(&service, &dataset.access, peers)?;
+        }
+        self.measure_serving(&service, dataset, size, peers.as_mut(), report)?;
+        measure_event_bytes(root, directory, dataset, report)?;
+        measure_ingestion(&service, root, directory, report)
     }
 
     /// Measures warm previews and peers. The order of the service and the peers rotates with each repetition.
@@ -264,6 +285,26 @@ impl Report {
         self.0.insert(name.to_owned(), value);
         print_line(format!("{name}: {text}"))
     }
+}
+
+/// Measures live cohorts over the population, beside ingestion, and in an idle project.
+fn measure_live(
+    root: &Path,
+    directory: &Path,
+    dataset: &Dataset,
+    size: Size,
+    report: &mut Report,
+) -> Result<()> {
+    let service = Service::start(root, directory)?;
+    let bench = LiveBench {
+        service: &service,
+        access: &dataset.access,
+        population: &dataset.population(size),
+    };
+    bench.measure(report)?;
+    live::measure_ingestion((root, directory), &service, report)?;
+    drop(service);
+    live::measure_idle(root, directory, report)
 }
 
 /// Measures the first preview of each kind after a start. Each kind has its own process of the service.

@@ -3,8 +3,12 @@
 //! Writers send each batch of events until it is acknowledged. Readers send requests, and cohorts are calculated all the
 //! time. The service or its Postgres is killed at random times and started again. At the end, the members of every
 //! cohort must match the acknowledged events exactly: no event lost, none counted twice, no calculation stuck.
+//!
+//! With `--histories N`, it runs N random histories instead, in which processes are killed at named points around commits,
+//! and each replay of the feed must end with the members.
 
 mod check;
+mod histories;
 mod process;
 mod workload;
 
@@ -34,6 +38,15 @@ pub struct Soak {
     /// The approximate number of events that each writer sends per second
     #[arg(long, default_value_t = 500)]
     rate: usize,
+    /// Instead of the load, run this number of random histories with kills at commit points
+    #[arg(long, value_name = "N")]
+    histories: Option<usize>,
+    /// The number of the first history; it decides what the history does
+    #[arg(long, default_value_t = 0, requires = "histories")]
+    first: usize,
+    /// The number of services that share the database of the histories
+    #[arg(long, default_value_t = 1, requires = "histories")]
+    processes: usize,
 }
 
 const WRITERS: usize = 2;
@@ -48,6 +61,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Soak {
     pub fn run(&self, root: &Path) -> Result<()> {
+        if let Some(count) = self.histories {
+            return histories::run(root, count, self.first, self.processes);
+        }
         service::build(root)?;
         let directory = root.join("target/soak");
         let _ = fs::remove_dir_all(&directory);

@@ -2496,6 +2496,26 @@ pub mod types {
             Ok(value.into())
         }
     }
+    /// The numbers of common members.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortOverlap {
+        /// The number of members of each cohort, in the order of the request.
+        pub counts: ::std::vec::Vec<i64>,
+        /// For each cohort, the number of members that it has in common with each cohort, in the order of the request.
+        pub intersections: ::std::vec::Vec<::std::vec::Vec<i64>>,
+    }
+    /// The cohorts to compare.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct CohortOverlapRequest {
+        /// The cohorts; at most 100.
+        pub cohort_ids: ::std::vec::Vec<i64>,
+    }
+    impl CohortOverlapRequest {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::CohortOverlapRequest {
+            Default::default()
+        }
+    }
     /// The result of a preview.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortPreview {
@@ -4281,6 +4301,31 @@ pub mod types {
         /// True if the person becomes a member.
         pub member: bool,
     }
+    /// The cohorts of persons.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct Memberships {
+        /// One entry per ID of the request, in its order.
+        pub results: ::std::vec::Vec<PersonMemberships>,
+    }
+    /// The persons, by `distinct_ids` or by `person_ids`, and the cohorts.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct MembershipsRequest {
+        /// The cohorts to look in; at most 100. Absent or null means all cohorts that are not deleted.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+        /// A distinct ID of each person; at most 1,000.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub distinct_ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+        /// `id` of each person; at most 1,000. A text that is not a UUID is an ID without a person.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub person_ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+    }
+    impl MembershipsRequest {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::MembershipsRequest {
+            Default::default()
+        }
+    }
     /// An empty set of feature flags, in the form that SDKs expect.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct NoFlags {
@@ -5058,6 +5103,18 @@ pub mod types {
         ) -> ::std::result::Result<Self, self::error::ConversionError> {
             value.parse()
         }
+    }
+    /// The cohorts that a person is a member of.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonMemberships {
+        /// The cohorts, in rising order.
+        pub cohort_ids: ::std::vec::Vec<i64>,
+        /// The distinct ID of the request; null if the request has `person_ids`.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub distinct_id: ::std::option::Option<::std::string::String>,
+        /// `id` of the person; null if no person has the ID of the request.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub person_id: ::std::option::Option<::uuid::Uuid>,
     }
     /// A criterion that compares the creation time of the person with a date.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -8412,6 +8469,54 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`CohortOverlapRequest`](super::CohortOverlapRequest).
+        #[derive(Clone, Debug)]
+        pub struct CohortOverlapRequest {
+            cohort_ids: ::std::result::Result<
+                ::std::vec::Vec<i64>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortOverlapRequest {
+            fn default() -> Self {
+                Self {
+                    cohort_ids: Err("no value supplied for cohort_ids".to_string()),
+                }
+            }
+        }
+        impl CohortOverlapRequest {
+            /// Sets `cohort_ids`. The cohorts; at most 100.
+            pub fn cohort_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::vec::Vec<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_ids: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortOverlapRequest>
+        for super::CohortOverlapRequest {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortOverlapRequest,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_ids: value.cohort_ids?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortOverlapRequest> for CohortOverlapRequest {
+            fn from(value: super::CohortOverlapRequest) -> Self {
+                Self {
+                    cohort_ids: Ok(value.cohort_ids),
+                }
+            }
+        }
         /// Builder of [`CohortPreviewRequest`](super::CohortPreviewRequest).
         #[derive(Clone, Debug)]
         pub struct CohortPreviewRequest {
@@ -9041,6 +9146,97 @@ pub mod types {
                     groups: Ok(value.groups),
                     person_properties: Ok(value.person_properties),
                     token: Ok(value.token),
+                }
+            }
+        }
+        /// Builder of [`MembershipsRequest`](super::MembershipsRequest).
+        #[derive(Clone, Debug)]
+        pub struct MembershipsRequest {
+            cohort_ids: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<i64>>,
+                ::std::string::String,
+            >,
+            distinct_ids: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                ::std::string::String,
+            >,
+            person_ids: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for MembershipsRequest {
+            fn default() -> Self {
+                Self {
+                    cohort_ids: Ok(Default::default()),
+                    distinct_ids: Ok(Default::default()),
+                    person_ids: Ok(Default::default()),
+                }
+            }
+        }
+        impl MembershipsRequest {
+            /// Sets `cohort_ids`. The cohorts to look in; at most 100. Absent or null means all cohorts that are not deleted.
+            pub fn cohort_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<::std::vec::Vec<i64>>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.cohort_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for cohort_ids: {e}")
+                    });
+                self
+            }
+            /// Sets `distinct_ids`. A distinct ID of each person; at most 1,000.
+            pub fn distinct_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.distinct_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for distinct_ids: {e}")
+                    });
+                self
+            }
+            /// Sets `person_ids`. `id` of each person; at most 1,000. A text that is not a UUID is an ID without a person.
+            pub fn person_ids<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.person_ids = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for person_ids: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<MembershipsRequest> for super::MembershipsRequest {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: MembershipsRequest,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    cohort_ids: value.cohort_ids?,
+                    distinct_ids: value.distinct_ids?,
+                    person_ids: value.person_ids?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::MembershipsRequest> for MembershipsRequest {
+            fn from(value: super::MembershipsRequest) -> Self {
+                Self {
+                    cohort_ids: Ok(value.cohort_ids),
+                    distinct_ids: Ok(value.distinct_ids),
+                    person_ids: Ok(value.person_ids),
                 }
             }
         }
@@ -11381,6 +11577,51 @@ impl Client {
     pub fn cohorts_explain_create(&self) -> builder::CohortsExplainCreate<'_> {
         builder::CohortsExplainCreate::new(self)
     }
+    /// List the cohorts of many persons
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns for each person the cohorts that the person is a member of, in the order of the request. Membership is that of the last calculation.
+    /// The body needs `distinct_ids` or `person_ids`, and not both, with at most 1,000 IDs. Without `cohort_ids`, all cohorts that are not deleted count.
+    /// An ID without a person has `person_id` null and no cohorts. A cohort that does not exist gives 400.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/memberships/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_memberships()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_memberships(&self) -> builder::CohortsMemberships<'_> {
+        builder::CohortsMemberships::new(self)
+    }
+    /// Count the common members of cohorts
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the number of members of each cohort, and of each pair of cohorts, in the order of the request. Members are those of the last calculation, all as of the same moment.
+    /// A request has at most 100 cohorts. A cohort that does not exist gives 400.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/overlap/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_overlap()
+    ///     .project_id(project_id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_overlap(&self) -> builder::CohortsOverlap<'_> {
+        builder::CohortsOverlap::new(self)
+    }
     /// List the changes to all cohorts of a project
     ///
     /// Returns the newest change first. A page past the end is empty.
@@ -13514,6 +13755,244 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_explain_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_memberships`]
+    ///
+    /// [`Client::cohorts_memberships`]: super::Client::cohorts_memberships
+    #[derive(Debug, Clone)]
+    pub struct CohortsMemberships<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::MembershipsRequest, String>,
+    }
+    impl<'a> CohortsMemberships<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::MembershipsRequest>,
+            <V as std::convert::TryInto<
+                types::MembershipsRequest,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `MembershipsRequest` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::MembershipsRequest,
+            ) -> types::builder::MembershipsRequest,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/memberships/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::Memberships>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::MembershipsRequest::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/memberships/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_memberships",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_overlap`]
+    ///
+    /// [`Client::cohorts_overlap`]: super::Client::cohorts_overlap
+    #[derive(Debug, Clone)]
+    pub struct CohortsOverlap<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        body: Result<types::builder::CohortOverlapRequest, String>,
+    }
+    impl<'a> CohortsOverlap<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortOverlapRequest>,
+            <V as std::convert::TryInto<
+                types::CohortOverlapRequest,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!(
+                        "conversion to `CohortOverlapRequest` for body failed: {}", s
+                    )
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CohortOverlapRequest,
+            ) -> types::builder::CohortOverlapRequest,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/overlap/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::CohortOverlap>, Error<types::Error>> {
+            let Self { client, project_id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::CohortOverlapRequest::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/overlap/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_overlap",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

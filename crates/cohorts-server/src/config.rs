@@ -60,6 +60,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Slower requests are logged as warnings.
     pub slow: Duration,
+    /// The folder with the orders of tests that kill the service; `None` otherwise.
+    pub kill_points: Option<PathBuf>,
 }
 
 /// The paths of PEM files.
@@ -132,6 +134,7 @@ impl Config {
             change_limit: None,
             tls: None,
             slow: SLOW,
+            kill_points: None,
         }
     }
 }
@@ -380,6 +383,9 @@ pub struct WorkArgs {
         requires = "tls_cert"
     )]
     tls_key: Option<PathBuf>,
+    /// For tests: kill the service at points that files in this folder name
+    #[arg(long, value_name = "DIR", env = "COHORTS_KILL_POINTS", hide = true)]
+    kill_points: Option<PathBuf>,
 }
 
 impl WorkArgs {
@@ -388,6 +394,7 @@ impl WorkArgs {
             config.index_memory = u64::from(memory) << 20;
         }
         config.freshness = TimeDelta::seconds(i64::from(self.freshness));
+        config.kill_points = self.kill_points;
         config.activity_retention = self.activity_retention;
         config.history_retention = self.history_retention;
         config.change_retention = self.change_retention;

@@ -23,6 +23,7 @@ pub mod distinct_ids;
 mod events;
 mod live;
 mod load;
+pub mod members;
 pub mod memory;
 pub mod person;
 mod project;
@@ -38,6 +39,7 @@ mod tests;
 
 use background::{BackgroundLoads, LoadProgress};
 use distinct_ids::DistinctIdCache;
+use members::MemberCache;
 use registry::IndexCache;
 
 use crate::signals::Signals;
@@ -99,6 +101,7 @@ pub type IndexResult<T> = std::result::Result<T, IndexError>;
 pub struct Caches {
     pub index: IndexCache,
     pub distinct_ids: DistinctIdCache,
+    pub members: MemberCache,
     pub loads: BackgroundLoads,
 }
 
@@ -107,6 +110,7 @@ impl Default for Caches {
         let index = IndexCache::default();
         Self {
             distinct_ids: DistinctIdCache::new(&index.memory),
+            members: MemberCache::new(&index.memory),
             loads: BackgroundLoads::default(),
             index,
         }

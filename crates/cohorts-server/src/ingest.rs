@@ -24,6 +24,7 @@ mod nonstandard;
 mod person_members;
 mod person_state;
 mod refusal;
+mod static_members;
 mod write;
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod handlers;
 mod http;
 mod index;
 mod ingest;
+mod kill_points;
 mod logging;
 mod metrics;
 mod origin;
@@ -131,12 +132,17 @@ impl Server {
     pub fn start(config: &Config) -> anyhow::Result<Self> {
         // A port in use is found out before a database is started.
         let listener = listen(config.listen)?;
+        if let Some(folder) = &config.kill_points {
+            log::warn!("this service kills itself at kill points, for tests");
+            kill_points::follow(folder);
+        }
         Self::serve(Data::open(&config.database)?, listener, config)
     }
 
     fn serve(data: Data, listener: TcpListener, config: &Config) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         data.store.caches.index.set_budget(config.index_memory);
+        data.store.caches.members.set_budget(config.index_memory);
         let metrics = Metrics::new(&data.store.statements)?;
         let calculator = Calculator {
             freshness: config.freshness,
@@ -212,6 +218,11 @@ impl Server {
 
     pub fn data(&self) -> &Data {
         &self.data
+    }
+
+    /// The queues of captured events.
+    fn group_commit(&self) -> GroupCommit {
+        self.writers.group_commit()
     }
 
     /// Lets Swagger UI offer the objects of a demo.

@@ -42,8 +42,8 @@ enum Command {
     },
     /// Start with sample data and example cohorts
     ///
-    /// Generates persons and events, calculates example cohorts, prints them in a table, and runs the service. The data
-    /// is kept separate from that of `cohorts serve`.
+    /// Generates persons and events, calculates example cohorts, prints them in a table, and runs the service. Simulated
+    /// people then send a few events per second. The data is kept separate from that of `cohorts serve`.
     Demo {
         /// Number of persons to generate
         #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -54,6 +54,9 @@ enum Command {
         /// Exit after printing the table
         #[arg(long)]
         once: bool,
+        /// Serve without simulated people, so that only your own events change the data
+        #[arg(long)]
+        quiet: bool,
         #[command(flatten)]
         listen: ListenArgs,
         #[command(flatten)]
@@ -307,11 +310,17 @@ fn run(command: Command) -> anyhow::Result<()> {
             people: persons,
             events,
             once,
+            quiet,
             listen,
             database,
         } => {
             let config = Config::new(listen.listen, database.demo_database()?);
-            demo::run(demo::Size { persons, events }, once, config)
+            let then = match (once, quiet) {
+                (true, _) => demo::Then::End,
+                (false, true) => demo::Then::Serve,
+                (false, false) => demo::Then::ServePeople,
+            };
+            demo::run(demo::Size { persons, events }, then, config)
         }
         Command::Doctor {
             repair,

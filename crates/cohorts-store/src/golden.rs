@@ -135,7 +135,10 @@ fn families() -> Vec<Family> {
         ),
         Family::new(
             "members",
-            &[("members::NEWEST_CHUNKS", members::NEWEST_CHUNKS)],
+            &[
+                ("members::NEWEST_CHUNKS", members::NEWEST_CHUNKS),
+                ("members::NEWER_CHUNKS", members::NEWER_CHUNKS),
+            ],
         )
         .with(
             "members::ChunksOf",

@@ -179,7 +179,7 @@ pub fn leave(conn: &mut Conn, id: i64, due_at: DateTime<Utc>) -> Result<()> {
     Ok(())
 }
 
-/// Sets `last_calculation` of live cohorts of a project to the moment as of which their members are right.
+/// Sets `last_calculation` of live cohorts of a project to the moment up to which their members are right.
 ///
 /// # Errors
 ///

@@ -4,9 +4,9 @@
 //! A writer only adds rows above that version and raises it later, so readers never see half of a change.
 //! This module only reads. All writers are in [`crate::changes`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use cohorts_engine::chunks;
+use cohorts_engine::chunks::{self, Chunk};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -136,17 +136,23 @@ pub fn memberships(
     Ok(Some(with_person.map(membership).collect()))
 }
 
-/// A live cohort with what readers see of it.
-#[derive(Queryable)]
-pub(crate) struct PublishedCohort {
-    id: i64,
+/// A cohort that is not deleted, with what readers see of it.
+#[derive(Clone, Debug, Queryable)]
+pub struct PublishedCohort {
+    /// The id of the cohort.
+    pub id: i64,
     name: Option<String>,
     count: Option<i64>,
-    member_version: i64,
+    /// The version of the members that readers use.
+    pub member_version: i64,
 }
 
-/// The live cohorts of a project, sorted by id.
-fn published(conn: &mut Conn, project: ProjectId) -> Result<Vec<PublishedCohort>> {
+/// The cohorts of a project that are not deleted, sorted by id.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn published(conn: &mut Conn, project: ProjectId) -> Result<Vec<PublishedCohort>> {
     Ok(cohort_rows::table
         .filter(cohort_rows::project_id.eq(project.0))
         .filter(diesel::dsl::not(cohort_rows::deleted))
@@ -213,6 +219,74 @@ pub(crate) const NEWEST_CHUNKS: &str = "\
         select distinct on (chunk) cohort_id, members from member_chunks \
         where shard_key = $1 and cohort_id = keys.cohort_id and chunk = any($4) and version <= keys.version \
         order by chunk, version desc) m";
+
+/// The newest row of each chunk between two versions of each cohort.
+pub(crate) const NEWER_CHUNKS: &str = "\
+    select m.* from unnest($2, $3, $4) as keys(cohort_id, after, version) cross join lateral ( \
+        select distinct on (chunk) cohort_id, chunk, members from member_chunks \
+        where shard_key = $1 and cohort_id = keys.cohort_id and version > keys.after and version <= keys.version \
+        order by chunk, version desc) m";
+
+#[derive(QueryableByName)]
+struct NewerChunkRow {
+    #[diesel(sql_type = BigInt)]
+    cohort_id: i64,
+    #[diesel(sql_type = BigInt)]
+    chunk: i64,
+    #[diesel(sql_type = Bytea)]
+    members: Vec<u8>,
+}
+
+/// A span of versions of a cohort's members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedVersions {
+    /// The id of the cohort.
+    pub cohort: i64,
+    /// The version that the caller has; `None` if it has no members.
+    pub after: Option<i64>,
+    /// The version that the caller wants.
+    pub version: i64,
+}
+
+/// The chunks that have changed in the span of each cohort, with their members at its end, by cohort.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] if a chunk cannot be decoded; fails if the database fails.
+pub fn newer_chunks(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    spans: &[WantedVersions],
+) -> Result<HashMap<i64, Vec<Chunk>>> {
+    let of_spans =
+        |number: fn(&WantedVersions) -> i64| spans.iter().map(number).collect::<Vec<_>>();
+    let rows: Vec<NewerChunkRow> = diesel::sql_query(NEWER_CHUNKS)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(of_spans(|span| span.cohort))
+        .bind::<Array<BigInt>, _>(of_spans(|span| span.after.unwrap_or(i64::MIN)))
+        .bind::<Array<BigInt>, _>(of_spans(|span| span.version))
+        .load(conn)?;
+    let mut chunks: HashMap<i64, Vec<Chunk>> = HashMap::new();
+    for row in rows {
+        let chunk = Chunk {
+            number: u16::try_from(row.chunk).map_err(anyhow::Error::from)?,
+            persons: decode(row.cohort_id, &row.members)?,
+        };
+        chunks.entry(row.cohort_id).or_default().push(chunk);
+    }
+    Ok(chunks)
+}
+
+/// The members with some chunks replaced.
+#[must_use]
+pub fn with_chunks(mut members: RoaringBitmap, chunks: Vec<Chunk>) -> RoaringBitmap {
+    for chunk in chunks {
+        let first = u32::from(chunk.number) << 16;
+        members.remove_range(first..=first | 0xFFFF);
+        members |= chunk.persons;
+    }
+    members
+}
 
 /// Locks the static cohorts of a project, and returns those that have any of `persons` as a member.
 ///

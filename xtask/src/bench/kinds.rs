@@ -9,11 +9,11 @@ pub struct CohortKind {
     pub filters: Value,
 }
 
-fn person(key: &str, operator: &str, value: Value) -> Value {
+pub fn person(key: &str, operator: &str, value: Value) -> Value {
     json!({"type": "person", "key": key, "operator": operator, "value": value})
 }
 
-fn behavior(value: &str, event: &str, options: Value) -> Value {
+pub fn behavior(value: &str, event: &str, options: Value) -> Value {
     let mut leaf =
         json!({"type": "behavioral", "value": value, "key": event, "event_type": "events"});
     if let (Some(leaf), Some(options)) = (leaf.as_object_mut(), options.as_object()) {
@@ -26,7 +26,7 @@ fn days(count: u32) -> Value {
     json!({"time_value": count, "time_interval": "day"})
 }
 
-fn and(values: Vec<Value>) -> Value {
+pub fn and(values: Vec<Value>) -> Value {
     json!({"properties": {"type": "AND", "values": values}})
 }
 

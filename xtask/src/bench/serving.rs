@@ -68,7 +68,12 @@ fn member_numbers(service: &Service, access: &Access, cohort: i64) -> Result<Vec
     members.collect()
 }
 
-fn create_cohort(service: &Service, access: &Access, name: &str, filters: &Value) -> Result<i64> {
+pub fn create_cohort(
+    service: &Service,
+    access: &Access,
+    name: &str,
+    filters: &Value,
+) -> Result<i64> {
     let body = json!({"name": name, "filters": filters});
     let cohort = service.post(access, "cohorts/", &body)?;
     cohort["id"].as_i64().context("the cohort has no id")
@@ -405,7 +410,7 @@ pub fn ingestion_rates(service: &Service, access: &Access) -> Result<IngestionRa
 }
 
 /// Sends one round of batches and returns the events per second.
-fn ingest(service: &Service, access: &Access, next_event: &mut usize) -> Result<f64> {
+pub fn ingest(service: &Service, access: &Access, next_event: &mut usize) -> Result<f64> {
     let bodies: Vec<Value> = (0..BATCHES)
         .map(|_| {
             let batch: Vec<Value> = (0..BATCH_EVENTS).map(|_| event(next_event)).collect();

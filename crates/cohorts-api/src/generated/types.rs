@@ -1110,6 +1110,22 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortListItemSearchMatc
     }
 }
 
+/// The numbers of common members.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortOverlap {
+    /// The number of members of each cohort, in the order of the request.
+    pub counts: ::std::vec::Vec<i64>,
+    /// For each cohort, the number of members that it has in common with each cohort, in the order of the request.
+    pub intersections: ::std::vec::Vec<::std::vec::Vec<i64>>,
+}
+
+/// The cohorts to compare.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct CohortOverlapRequest {
+    /// The cohorts; at most 100.
+    pub cohort_ids: ::std::vec::Vec<i64>,
+}
+
 /// The result of a preview.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortPreview {
@@ -1983,6 +1999,27 @@ pub struct MembershipChange {
     pub member: bool,
 }
 
+/// The cohorts of persons.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct Memberships {
+    /// One entry per ID of the request, in its order.
+    pub results: ::std::vec::Vec<PersonMemberships>,
+}
+
+/// The persons, by `distinct_ids` or by `person_ids`, and the cohorts.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct MembershipsRequest {
+    /// A distinct ID of each person; at most 1,000.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub distinct_ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+    /// `id` of each person; at most 1,000. A text that is not a UUID is an ID without a person.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub person_ids: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+    /// The cohorts to look in; at most 100. Absent or null means all cohorts that are not deleted.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub cohort_ids: ::std::option::Option<::std::vec::Vec<i64>>,
+}
+
 /// An empty set of feature flags, in the form that SDKs expect.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct NoFlags {
@@ -2188,6 +2225,19 @@ pub struct PersonCohort {
 pub struct PersonCohorts {
     /// The cohorts, ordered by ID.
     pub results: ::std::vec::Vec<PersonCohort>,
+}
+
+/// The cohorts that a person is a member of.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonMemberships {
+    /// The distinct ID of the request; null if the request has `person_ids`.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub distinct_id: ::std::option::Option<::std::string::String>,
+    /// `id` of the person; null if no person has the ID of the request.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub person_id: ::std::option::Option<::uuid::Uuid>,
+    /// The cohorts, in rising order.
+    pub cohort_ids: ::std::vec::Vec<i64>,
 }
 
 /// A person that could not be deleted.

@@ -160,6 +160,8 @@ impl CohortsApi for Echo {
         cohorts_sizes(CohortsSizesRequest) -> CohortsSizesResponse,
         cohorts_explain_create(CohortsExplainCreateRequest) -> CohortsExplainCreateResponse,
         cohorts_explain_retrieve(CohortsExplainRetrieveRequest) -> CohortsExplainRetrieveResponse,
+        cohorts_memberships(CohortsMembershipsRequest) -> CohortsMembershipsResponse,
+        cohorts_overlap(CohortsOverlapRequest) -> CohortsOverlapResponse,
     }
 
     async fn cohorts_destroy(

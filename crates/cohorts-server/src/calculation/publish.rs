@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::claimed::Started;
 use crate::index::IndexedStore;
+use crate::kill_points::KillPoint;
 
 /// How often the chunks are written before chunks and version become one commit, which no change can precede.
 const SEPARATE_COMMITS: usize = 5;
@@ -38,6 +39,7 @@ pub fn publish(
         evaluation,
     };
     if let Some(staged) = publication.publish(conn, || ())? {
+        KillPoint::CalculationPublished.reached();
         let shard_key = cohort.project().shard_key();
         store.signals.changed(cohort.project());
         store.signals.written(cohort.project());
@@ -87,6 +89,7 @@ impl Publication<'_> {
                 return Ok(None);
             };
             between();
+            KillPoint::CalculationBetweenCommits.reached();
             let is_current = |conn: &mut Conn| self.is_current(conn, &written);
             if self.publish_version(conn, &written, is_current)? {
                 return Ok(Some(written.staged));
@@ -127,6 +130,7 @@ impl Publication<'_> {
                 after: &members,
             };
             let staged = changes::stage(conn, shard_key, &[new])?.pop();
+            KillPoint::CalculationStaged.reached();
             Ok(staged.map(|staged| WrittenMembers {
                 members,
                 staged,
@@ -159,6 +163,7 @@ impl Publication<'_> {
             }
             live::record_evaluation(conn, self.cohort.id, self.evaluation.clone())?;
             changes::publish(conn, shard_key, &[(staged, cause)])?;
+            KillPoint::CalculationNumbered.reached();
             let (version, count) = (staged.version, staged.count);
             Ok(Some(PublishedMembers { version, count }))
         };

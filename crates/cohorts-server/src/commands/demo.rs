@@ -1,4 +1,5 @@
 //! `cohorts demo`: generates a project with sample data and example cohorts, and shows how long each calculation took.
+//! While it serves, simulated people send events.
 //!
 //! A demo project belongs to one size and one day. Running the demo again on that day adds only what was deleted or
 //! renamed since, of what the examples of the contract name.
@@ -28,11 +29,15 @@ use cohorts_store::{history, queue};
 
 mod examples;
 mod population;
+mod simulation;
 
 use examples::Examples;
 use population::{Population, SampleCohort};
+use simulation::Simulation;
 
 const SEED: u64 = 7;
+/// The most persons that do something while the demo serves.
+const SIMULATED_PERSONS: u32 = 100_000;
 /// Items of one commit.
 const BATCH_ITEMS: usize = 2_000;
 const EMAIL: &str = "demo@example.org";
@@ -62,20 +67,42 @@ struct CohortResult {
     duration: Duration,
 }
 
-/// Loads the sample data, prints the table of cohorts, and serves until a signal ends the service. With `once` it ends
-/// after the table.
+/// What the demo does after the table of cohorts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It ends.
+    End,
+    /// It serves until a signal ends the service.
+    Serve,
+    /// It serves, and simulated people send events.
+    ServePeople,
+}
+
+/// Loads the sample data, and prints the table of cohorts.
 ///
 /// # Errors
 ///
 /// Fails if the address is in use, or the database cannot be opened.
-pub fn run(size: Size, once: bool, config: Config) -> anyhow::Result<()> {
+pub fn run(size: Size, then: Then, config: Config) -> anyhow::Result<()> {
     let config = with_postgres_binaries(config)?;
-    if once {
+    if then == Then::End {
         let data = Data::open(&config.database)?;
         return print(load_and_calculate(&data, size)?.to_string());
     }
-    let server = start(size, &config, print)?;
+    let (server, project) = start_in_project(size, &config, print)?;
+    let _people = (then == Then::ServePeople)
+        .then(|| simulate(&server, &project, size))
+        .transpose()?;
     server.wait()
+}
+
+/// Lets simulated people send events.
+fn simulate(server: &Server, project: &Project, size: Size) -> anyhow::Result<Simulation> {
+    // Persons have the properties with which they were loaded, whatever their number.
+    let persons = size.persons.min(SIMULATED_PERSONS);
+    let now = project.created_at.trunc_subsecs(0);
+    let population = Population::new(persons, 0, SEED, now);
+    Simulation::start(population, project.id(), SEED, server.group_commit())
 }
 
 /// Starts a service, loads the sample data, and shows the table of cohorts and example requests. The page of the service
@@ -89,6 +116,14 @@ pub fn start(
     config: &Config,
     show: impl Fn(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<Server> {
+    Ok(start_in_project(size, config, show)?.0)
+}
+
+fn start_in_project(
+    size: Size,
+    config: &Config,
+    show: impl Fn(String) -> anyhow::Result<()>,
+) -> anyhow::Result<(Server, Project)> {
     let server = Server::start(config)?;
     let demo = load_and_calculate(server.data(), size)?;
     show(demo.to_string())?;
@@ -97,7 +132,7 @@ pub fn start(
     let is_local = config.listen.ip().is_loopback();
     server.offer(&demo.offer(is_local.then(|| key.clone())));
     show(demo.next_steps(&key, &server.url()))?;
-    Ok(server)
+    Ok((server, demo.project))
 }
 
 /// Downloads the binaries of PostgreSQL if the machine has none. Only the demo does this.
@@ -294,6 +329,7 @@ impl Demo {
              curl -H 'Authorization: Bearer {key}' '{cohorts}/?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/{first}/persons/?limit=2'\n\
              curl -H 'Authorization: Bearer {key}' '{cohorts}/{first}/persons.csv?limit=2'\n\
+             curl -N -H 'Authorization: Bearer {key}' -H 'Accept: text/event-stream' '{cohorts}/changes/'\n\
              curl -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' '{cohorts}/preview/' \\\n  \
              -d '{{\"filters\": {{\"properties\": {{\"type\": \"AND\", \"values\": [\
              {{\"type\": \"person\", \"key\": \"plan\", \"operator\": \"exact\", \"value\": \"pro\"}}]}}}}, \"sample\": 1}}'\n"

@@ -11,7 +11,7 @@ use super::*;
 use crate::ingest::{Arrival, Item, commit};
 
 /// A project with a static cohort in a database of its own.
-struct Fixture {
+struct FeedFixture {
     store: crate::index::IndexedStore,
     project: ProjectId,
     cohort: cohorts::Cohort,
@@ -19,7 +19,7 @@ struct Fixture {
     _database: TestDatabase,
 }
 
-impl Fixture {
+impl FeedFixture {
     /// With persons `p0` and so on, in the order of their ordinals.
     fn new(persons: usize) -> Self {
         let database = TestDatabase::create();
@@ -83,7 +83,7 @@ fn summary(rows: &ChangeRows) -> Vec<String> {
 
 #[test]
 fn a_cursor_expires_with_the_changes_after_it() {
-    let fixture = Fixture::new(4);
+    let fixture = FeedFixture::new(4);
     let start = fixture.feed().now(&mut fixture.conn()).unwrap();
     for count in 1..=4 {
         fixture.set(0..count);
@@ -111,7 +111,7 @@ fn a_cursor_expires_with_the_changes_after_it() {
 
 #[test]
 fn purged_person_leaves_the_feed_with_the_changes_that_name_it() {
-    let fixture = Fixture::new(3);
+    let fixture = FeedFixture::new(3);
     let conn = &mut *fixture.conn();
     let (project, feed) = (fixture.project, fixture.feed());
     let start = feed.now(conn).unwrap();
@@ -141,7 +141,7 @@ fn purged_person_leaves_the_feed_with_the_changes_that_name_it() {
 
 #[test]
 fn rows_repeat_after_a_compaction_and_end_with_the_members() {
-    let fixture = Fixture::new(3);
+    let fixture = FeedFixture::new(3);
     let start = fixture.feed().now(&mut fixture.conn()).unwrap();
     fixture.set([0]);
     fixture.set([0, 1]);
@@ -170,7 +170,7 @@ fn rows_repeat_after_a_compaction_and_end_with_the_members() {
 
 #[test]
 fn members_in_pages_continue_from_each_row() {
-    let fixture = Fixture::new(5);
+    let fixture = FeedFixture::new(5);
     fixture.set([0, 1, 3]);
     let feed = fixture.feed();
     let all = fixture.page(&feed.start(), 10).unwrap();

@@ -9,7 +9,8 @@ use cohorts_api::{
     CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
     CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsExplainCreateRequest,
     CohortsExplainCreateResponse, CohortsExplainRetrieveRequest, CohortsExplainRetrieveResponse,
-    CohortsListRequest, CohortsListResponse, CohortsPartialUpdateRequest,
+    CohortsListRequest, CohortsListResponse, CohortsMembershipsRequest, CohortsMembershipsResponse,
+    CohortsOverlapRequest, CohortsOverlapResponse, CohortsPartialUpdateRequest,
     CohortsPartialUpdateResponse, CohortsPersonsCsvRequest, CohortsPersonsCsvResponse,
     CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest,
     CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
@@ -27,6 +28,7 @@ use crate::auth::Caller;
 use crate::blocking;
 use crate::client_socket::ClientSocket;
 use crate::error::Error;
+use crate::kill_points::KillPoint;
 use crate::shares::ShareOwner;
 
 mod change;
@@ -38,6 +40,8 @@ mod explain;
 mod history;
 mod kinds;
 mod list;
+mod memberships;
+mod overlap;
 mod preview;
 mod references;
 mod sizes;
@@ -46,6 +50,7 @@ use create::ListedPersons;
 pub use create::static_from_file;
 pub(super) use definition::check_fields;
 pub use explain::MembershipQuestion;
+use memberships::MembershipsQuery;
 use preview::Preview;
 use sizes::{EvaluatedSizes, Intervals, PastSizes, RecordedSizes};
 
@@ -166,6 +171,34 @@ impl CohortsApi for Service {
         let question = MembershipQuestion::of_saved(caller.project, cohort, person);
         let explanation = self.read(project, move |conn| question.read(conn)).await?;
         Ok(CohortsExplainRetrieveResponse::Status200(explanation))
+    }
+
+    async fn cohorts_memberships(
+        &self,
+        caller: Caller,
+        request: CohortsMembershipsRequest,
+    ) -> Result<CohortsMembershipsResponse, Error> {
+        let project = caller.project.id();
+        let query = MembershipsQuery::new(project, request.body)?;
+        let store = self.store.clone();
+        let read = move |conn: &mut Conn| query.read(conn, &store);
+        let memberships = self.snapshot(project, read).await?;
+        Ok(CohortsMembershipsResponse::Status200(memberships))
+    }
+
+    async fn cohorts_overlap(
+        &self,
+        caller: Caller,
+        request: CohortsOverlapRequest,
+    ) -> Result<CohortsOverlapResponse, Error> {
+        let (project, ids) = (caller.project.id(), request.body.cohort_ids);
+        memberships::check_count(&ids)?;
+        let store = self.store.clone();
+        let owner = ShareOwner::Project(project);
+        let permit = self.shares.previews.acquire(owner).await?;
+        let read = move |conn: &mut Conn| overlap::read(conn, &store, project, &ids);
+        let overlap = self.read(project, holding(permit, read)).await?;
+        Ok(CohortsOverlapResponse::Status200(overlap))
     }
 
     async fn cohorts_retrieve(
@@ -388,8 +421,12 @@ impl Service {
             self.read(project, check).await?;
             upload = self.read_upload(project, files, options).await?;
         }
+        let has_upload = upload.is_some();
         let change = move |conn: &mut Conn| change::change(conn, &caller, id, body, upload);
         let cohort = self.transaction(project, change).await?;
+        if has_upload {
+            KillPoint::UploadCommitted.reached();
+        }
         self.signal.notify();
         Ok(cohort)
     }

@@ -15,12 +15,14 @@ pub struct MemoryUse {
     /// Blocks and results that evaluations keep. The blocks are usually in the index too.
     held: AtomicU64,
     pub distinct_ids: AtomicU64,
+    /// The members of cohorts.
+    pub members: AtomicU64,
 }
 
 impl MemoryUse {
     /// The memory to leave free in the index: that of other caches and of blocks that are being loaded.
     pub fn besides_index(&self) -> u64 {
-        let parts = [&self.loading, &self.distinct_ids];
+        let parts = [&self.loading, &self.distinct_ids, &self.members];
         parts.iter().map(|part| part.load(Ordering::Relaxed)).sum()
     }
 

@@ -157,8 +157,23 @@ impl GroupCommit {
         memory: HeldMemory,
     ) -> Result<(), CommitError> {
         let acknowledgement = self.push(project, items, memory)?;
-        let closed = |_| Error::Unavailable("the service is stopping".to_owned());
-        Ok(acknowledgement.await.map_err(closed)??)
+        Ok(acknowledgement.await.map_err(|_| stopping())??)
+    }
+
+    /// As [`Self::commit`], on a thread that may block.
+    pub fn commit_blocking(
+        &self,
+        project: ProjectId,
+        items: Vec<Item>,
+        memory: HeldMemory,
+    ) -> Result<(), CommitError> {
+        let acknowledgement = self.push(project, items, memory)?;
+        Ok(acknowledgement.blocking_recv().map_err(|_| stopping())??)
+    }
+
+    /// Whether the queues take no more requests, because the service is stopping.
+    pub fn is_closed(&self) -> bool {
+        self.shared.queues.lock().is_closed
     }
 
     fn push(
@@ -173,7 +188,7 @@ impl GroupCommit {
         let (done, acknowledgement) = oneshot::channel();
         let queues = &mut *self.shared.queues.lock();
         if queues.is_closed {
-            return Err(Error::Unavailable("the service is stopping".to_owned()).into());
+            return Err(stopping().into());
         }
         let pending = queues.pending.entry(project).or_default();
         pending.push_back(PendingRequest {
@@ -233,6 +248,10 @@ impl GroupCommit {
             self.finish(project, rest);
         }
     }
+}
+
+fn stopping() -> Error {
+    Error::Unavailable("the service is stopping".to_owned())
 }
 
 /// The requests of one commit. The commit has the first `items` of their items.
@@ -417,6 +436,11 @@ impl Writers {
             group_commit,
             threads,
         })
+    }
+
+    /// The queues of these threads.
+    pub fn group_commit(&self) -> GroupCommit {
+        self.group_commit.clone()
     }
 
     /// Commits the pending requests, and ends the threads.

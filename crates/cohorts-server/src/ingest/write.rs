@@ -4,18 +4,18 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc;
 use std::thread;
 
-use cohorts_store::changes::{self, Cause};
 use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
 use cohorts_store::{
-    Conn, Error, ProjectId, ShardKey, distribution, members, projects, tombstones, transaction,
+    Conn, Error, ProjectId, ShardKey, distribution, projects, tombstones, transaction,
 };
-use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
+use super::static_members::{bits, replace_in_static_cohorts};
 use super::{Committed, Item};
 use crate::index::IndexedStore;
+use crate::kill_points::KillPoint;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +152,7 @@ impl<'a> WriteBatch<'a> {
             changes,
             written,
         } = result?;
+        KillPoint::CaptureCommitted.reached();
         let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
             let owner = (*owner)?;
@@ -236,6 +237,7 @@ impl<'a> WriteBatch<'a> {
             self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;
         }
+        KillPoint::CaptureWritten.reached();
         Ok(BatchResult {
             seq,
             items: next.unwrap_or(self.items.len()),
@@ -452,30 +454,4 @@ fn row<'a>(shard_key: ShardKey, seq: i64, entry: BatchItem<'a>, ordinal: i64) ->
         timestamp: item.timestamp,
         properties: &item.properties,
     }
-}
-
-/// An ordinal as bitmaps have it.
-fn bits(ordinal: i64) -> Result<u32, Error> {
-    Ok(u32::try_from(ordinal).map_err(anyhow::Error::from)?)
-}
-
-/// Replaces merged persons by their survivors in every static cohort.
-fn replace_in_static_cohorts(
-    conn: &mut Conn,
-    project: ProjectId,
-    merged: &[(i64, i64)],
-) -> Result<(), Error> {
-    let retired = merged.iter().map(|(from, _)| bits(*from));
-    let retired = retired.collect::<Result<RoaringBitmap, _>>()?;
-    for cohort in members::static_cohorts_with(conn, project, &retired)? {
-        changes::edit(conn, &cohort, Cause::Merge, |mut persons| {
-            for (from, into) in merged {
-                if persons.remove(bits(*from)?) {
-                    persons.insert(bits(*into)?);
-                }
-            }
-            Ok(persons)
-        })?;
-    }
-    Ok(())
 }

@@ -403,13 +403,13 @@ fn log_pause(claimed: &ClaimedWebhook, reason: &PauseReason) {
     let (id, project) = (claimed.id, claimed.project().0);
     log::warn!(
         "webhook {id} of project {project} is paused: {}",
-        reason.code
+        reason.name
     );
 }
 
 fn key_lost() -> PauseReason {
     PauseReason {
-        code: "key_revoked",
+        name: "key_revoked",
         detail:
             "The key of the webhook is revoked or has expired. Enable the webhook with another key."
                 .to_owned(),
@@ -418,7 +418,7 @@ fn key_lost() -> PauseReason {
 
 fn changes_expired() -> PauseReason {
     PauseReason {
-        code: "changes_expired",
+        name: "changes_expired",
         detail: "The change log no longer has the changes after the position of the webhook. Read the members again, set \
                  the position with `replay/` and a time, and enable the webhook."
             .to_owned(),
@@ -428,7 +428,7 @@ fn changes_expired() -> PauseReason {
 fn failing(error: Option<&str>) -> PauseReason {
     let error = error.unwrap_or_default();
     PauseReason {
-        code: "failing",
+        name: "failing",
         detail: format!(
             "No attempt succeeded for three days. Repair the receiver, try it with `test/`, and enable the webhook. The \
              last error: {error}"

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod crash;
+mod demo;
 mod explain;
 mod import;
 mod removal;
@@ -416,25 +417,4 @@ fn acknowledged_events_survive_a_killed_service() {
     let service = Service::start(directory.path());
     assert_eq!(service.count(key, "x"), 3);
     assert_eq!(service.end("-INT"), Some(0));
-}
-
-#[test]
-fn demo_prints_its_cohorts_and_can_be_repeated() {
-    let directory = TempDir::new().unwrap();
-    let demo = ["demo", "--once", "--people", "300", "--events", "3000"];
-    let people = |table: &str| -> Vec<(String, u64)> {
-        let rows = table.lines().skip(1).filter(|line| !line.is_empty());
-        let cell = |line: &str, from: usize, to: usize| line[from..to].trim().to_owned();
-        rows.map(|line| (cell(line, 0, 36), cell(line, 60, 68).parse().unwrap()))
-            .collect()
-    };
-    let first = output_of(directory.path(), &demo);
-    assert!(first.starts_with("cohort "), "{first}");
-    let rows = people(&first);
-    assert!(rows.len() >= 5, "{first}");
-    assert!(
-        rows.iter().all(|(_, people)| (1..300).contains(people)),
-        "{first}"
-    );
-    assert_eq!(people(&output_of(directory.path(), &demo)), rows);
 }

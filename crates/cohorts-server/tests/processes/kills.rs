@@ -188,7 +188,7 @@ fn slow_cohort_does_not_delay_a_thousand_others() {
     let access = at.project();
     let service = Service::start(&at, &[]);
     let long = "ab".repeat(15_000);
-    for round in 0..40_u128 {
+    for round in 0..100_u128 {
         let people: serde_json::Value = (0..20)
             .map(|nth| {
                 let mut event = event(&format!("p{}", round * 20 + nth), round << 32 | nth);
@@ -232,10 +232,8 @@ fn slow_cohort_does_not_delay_a_thousand_others() {
         let list = well(&service.url, &access, Method::GET, &path, None);
         let cohorts = list["results"].as_array().unwrap();
         assert_eq!(cohorts.len(), COHORTS);
-        let calculated = cohorts
-            .iter()
-            .filter(|one| !one["last_calculation"].is_null());
-        calculated.count() == COHORTS - 1
+        let mut others = cohorts.iter().filter(|one| one["id"] != poisonous);
+        others.all(|one| !one["last_calculation"].is_null())
     });
     let still = show(poisonous);
     assert_eq!(

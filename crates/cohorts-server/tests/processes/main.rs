@@ -8,6 +8,7 @@ mod broken;
 mod changes;
 mod deletion;
 mod harness;
+mod histories;
 mod hostile;
 mod kills;
 mod live;

@@ -113,7 +113,7 @@ struct RenewedRow {
     project_id: i64,
 }
 
-/// Extends the leases of an owner, and records as of which moment and sequence number the live cohorts of each project are
+/// Extends the leases of an owner, and records up to which moment and sequence number the live cohorts of each project are
 /// right. Returns the projects that the owner still has.
 ///
 /// # Errors

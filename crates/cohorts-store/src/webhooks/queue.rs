@@ -246,7 +246,7 @@ pub enum AfterAttempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PauseReason {
     /// The reason in the API.
-    pub code: &'static str,
+    pub name: &'static str,
     /// The reason as text, with a remedy.
     pub detail: String,
 }
@@ -302,7 +302,7 @@ pub fn pause(conn: &mut Conn, claimed: &ClaimedWebhook, reason: &PauseReason) ->
     let rows = diesel::update(claimed_row!(claimed))
         .set((
             webhooks::enabled.eq(false),
-            webhooks::paused_reason.eq(reason.code),
+            webhooks::paused_reason.eq(reason.name),
             webhooks::paused_detail.eq(&reason.detail),
         ))
         .execute(conn)?;

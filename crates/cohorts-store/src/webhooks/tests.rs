@@ -156,7 +156,7 @@ fn a_paused_webhook_is_not_claimed_and_continues_with_the_key_that_enables_it() 
     let (project, key, id) = add(conn);
     let claimed = queue::claim(conn, id, LEASE).unwrap().unwrap();
     let reason = PauseReason {
-        code: "failing",
+        name: "failing",
         detail: "because".to_owned(),
     };
     let next = AfterAttempt::Pause(reason);

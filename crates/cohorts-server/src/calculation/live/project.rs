@@ -72,7 +72,7 @@ pub struct LiveProgress {
     pub position: Option<Position>,
     /// If nothing is written, the members stay right until then.
     pub quiet_until: Option<i64>,
-    /// The last instant as of which members were right, in this process or in another one. If the clock was set back, the
+    /// The last instant up to which members were right, in this process or in another one. If the clock was set back, the
     /// next pass is as of this instant.
     earliest: i64,
 }

@@ -16,6 +16,7 @@ use super::evaluate::{ChangedCohort, PassResult};
 use super::project::LiveProject;
 use super::state::text_of;
 use super::{LivePasses, time_of};
+use crate::kill_points::KillPoint;
 use cohorts_store::changes::Cause;
 
 /// The members of one project take at most this part of the memory budget.
@@ -74,11 +75,13 @@ pub fn publish(
         let _memory = passes.store.caches.index.reserve(bytes.sum());
         let (written, log_head) = write_chunks(conn, live, changed, reached.seq)?;
         between();
+        KillPoint::PassBetweenCommits.reached();
         let outcome = publish_versions(passes, conn, live, written, &joining, log_head)?;
         let Some((published, left_out)) = outcome else {
             publication.is_lost = true;
             return Ok(publication);
         };
+        KillPoint::PassPublished.reached();
         publication.is_partial = left_out || published.len() < changed_ids.len();
         for (id, _) in joining {
             if let Some(cohort) = live.cohorts.get_mut(&id) {
@@ -169,6 +172,7 @@ fn write_chunks(
             .collect();
         let staged = changes::stage(conn, shard_key, &new)?;
         drop(new);
+        KillPoint::PassStaged.reached();
         let written = kept.into_iter().zip(staged);
         let written = written.map(|((changed, attempt), staged)| WrittenCohort {
             changed,
@@ -207,6 +211,7 @@ fn publish_versions(
         let published: Vec<WrittenCohort> = written.into_iter().filter(is_current).collect();
         live::join(conn, joining)?;
         publish_all(conn, shard_key, &published)?;
+        KillPoint::PassNumbered.reached();
         let left_out = published.len() < count;
         Ok(Some((published, left_out)))
     })

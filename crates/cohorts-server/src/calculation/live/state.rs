@@ -28,10 +28,10 @@ pub fn settings_of(project: &Project, now: DateTime<Utc>) -> Settings {
     }
 }
 
-/// The definition of a dynamic cohort; `None` if its criteria cannot be read.
+/// The definition of a dynamic cohort; `None` if it cannot be read.
 pub fn definition_of(cohort: &Cohort) -> Option<Definition> {
-    let filter = cohort.definition.filter().ok()?;
-    (!cohort.definition.is_static).then(|| Definition::Filter(filter.clone()))
+    let rule = (!cohort.definition.is_static).then(|| cohort.definition.rule());
+    rule?.ok()
 }
 
 /// What a calculation of a dynamic cohort evaluates, as JSON text; `None` if no pass can advance its members.

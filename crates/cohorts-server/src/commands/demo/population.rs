@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 mod cohorts;
+mod moves;
 mod person;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod words;
 
 pub use cohorts::{SampleCohort, cohorts, resolve};
 
+use moves::Moves;
 use person::SyntheticPerson;
 use time::EventTimes;
 
@@ -70,6 +72,11 @@ impl Population {
             .zip(&self.persons)
             .map(|(number, person)| self.sign_up(number, person));
         sign_ups.chain(self.events())
+    }
+
+    /// What the persons do from now on, without an end.
+    pub fn moves(&self, seed: u64) -> Moves<'_> {
+        Moves::new(self, StdRng::seed_from_u64(seed))
     }
 
     fn event_count(&self) -> u64 {

@@ -13,6 +13,7 @@ use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::activity_log;
 use crate::handlers::uploads::UploadedPersons;
+use crate::kill_points::KillPoint;
 
 /// Checks a change that comes with an upload, before the file is read.
 pub fn check(
@@ -165,5 +166,6 @@ fn apply(
     } else if applied.removed > 0 {
         activity_log::persons_edited(conn, caller, row.id(), "person_removed_manually")?;
     }
+    KillPoint::UploadWritten.reached();
     Ok(applied)
 }

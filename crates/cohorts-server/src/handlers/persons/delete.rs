@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::handlers::{activity_log, lookup};
+use crate::kill_points::KillPoint;
 
 /// How long the deletion of a person's events may take. Other statements of requests have less time.
 const EVENTS_LIMIT: Duration = Duration::from_secs(600);
@@ -58,7 +59,8 @@ pub fn delete_all(
         let deleted = events::delete_of_persons(conn, shard_key, &ordinals, 0)?;
         erasures::record(conn, shard_key, 0, &deleted)
     })?;
-    cohorts_store::transaction(conn, |conn| {
+    KillPoint::DeletionBetweenCommits.reached();
+    let deleted = cohorts_store::transaction(conn, |conn| {
         projects::lock(conn, caller.project.id())?;
         let cohorts = cohorts::lock_all(conn, caller.project.id())?;
         let seq = events::begin_write(conn, shard_key)?;
@@ -87,8 +89,11 @@ pub fn delete_all(
         erasures::record(conn, shard_key, seq, &erased)?;
         // The head of the change log is the last lock.
         remove_from_cohorts(conn, caller, &cohorts, &present)?;
-        Ok(deleted.len())
-    })
+        KillPoint::DeletionWritten.reached();
+        Ok::<_, Error>(deleted.len())
+    })?;
+    KillPoint::DeletionCommitted.reached();
+    Ok(deleted)
 }
 
 /// The ordinals that the persons have now. For a person that was merged meanwhile, it is that of the survivor.

@@ -86,6 +86,11 @@ impl SyntheticPerson {
         days_ago < self.signed_up_days_ago() && days_ago > f64::from(self.inactive_days)
     }
 
+    /// Whether the plan costs something.
+    pub(super) fn is_paying(&self) -> bool {
+        self.plan != Plan::Free
+    }
+
     pub(super) fn browser(&self) -> &'static str {
         words::BROWSERS[usize::from(self.browser)]
     }

@@ -98,6 +98,29 @@ fn every_cohort_has_some_persons_as_members_but_not_most() {
 }
 
 #[test]
+fn moves_depend_on_the_seed_and_change_plans_in_both_directions() {
+    let population = Population::new(300, 0, 7, now());
+    let moves = |seed| population.moves(seed).take(500).collect::<Vec<_>>();
+    assert_eq!(moves(7), moves(7));
+    assert_ne!(moves(7), moves(8));
+    let names: HashSet<String> = moves(7)
+        .iter()
+        .map(|item| item["event"].as_str().unwrap().to_owned())
+        .collect();
+    for name in ["plan_changed", "signup_completed", "churn_survey", "upload"] {
+        assert!(names.contains(name), "{name} is not in {names:?}");
+    }
+    let plans: HashSet<String> = moves(7)
+        .iter()
+        .filter(|item| item["event"] == "plan_changed")
+        .map(|item| item["properties"]["$set"]["plan"].to_string())
+        .collect();
+    assert_eq!(plans.len(), 2, "{plans:?}");
+    assert_eq!(Population::new(0, 0, 7, now()).moves(7).count(), 0);
+    assert_eq!(Population::new(1, 0, 7, now()).moves(7).take(9).count(), 9);
+}
+
+#[test]
 fn names_of_cohorts_are_replaced_by_ids() {
     let mut filters = cohorts().pop().unwrap().filters;
     resolve(&mut filters, &|name| (name == "Gone quiet").then_some(12));

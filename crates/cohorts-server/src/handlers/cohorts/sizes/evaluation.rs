@@ -7,8 +7,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use cohorts_engine::delta::Definition as Rule;
 use cohorts_engine::filter::Leaf;
-use cohorts_engine::{Filter, LeafCache, Moment};
+use cohorts_engine::{LeafCache, Moment};
 use cohorts_store::cohorts::{self, Cohort};
 use cohorts_store::projects::Project;
 use cohorts_store::{Conn, ProjectId};
@@ -64,11 +65,12 @@ impl PastSizes {
         let Some(first) = self.moments.first() else {
             return Ok(evaluated);
         };
-        let (Ok(filter), Ok(plans)) = (self.cohort.definition.filter(), self.cohort.plans(first))
+        let (Ok(rule), Ok(plans)) = (self.cohort.definition.rule(), self.cohort.plans(first))
         else {
             return Ok(evaluated);
         };
-        evaluated.uses_current_properties = uses_current_properties(conn, self.project, filter)?;
+        evaluated.uses_current_properties =
+            uses_current_properties(conn, self.project, rule, first)?;
         let Some(plan) = plans.first() else {
             return Ok(evaluated);
         };
@@ -99,22 +101,22 @@ impl PastSizes {
     }
 }
 
-/// Whether a filter reads persons, or refers to a static cohort, directly or through other cohorts.
+/// Whether a definition reads persons, or refers to a static cohort, directly or through other cohorts.
 fn uses_current_properties(
     conn: &mut Conn,
     project: ProjectId,
-    filter: &Filter,
+    rule: Rule,
+    at: &Moment,
 ) -> Result<bool, Error> {
-    let is_of_persons = |leaf: &Leaf| matches!(leaf, Leaf::Person(_) | Leaf::PersonMetadata(_));
     let mut seen = HashSet::new();
-    let mut level = vec![filter.clone()];
+    let mut level = vec![rule];
     loop {
         let mut references = Vec::new();
-        for filter in &level {
-            if filter.leaves().into_iter().any(is_of_persons) {
+        for rule in &level {
+            if reads_persons(rule, at) {
                 return Ok(true);
             }
-            let cohorts = filter.cohort_references().into_iter();
+            let cohorts = rule.cohort_references(at).into_iter();
             references.extend(cohorts.filter(|id| seen.insert(*id)));
         }
         if references.is_empty() {
@@ -124,7 +126,15 @@ fn uses_current_properties(
         if definitions.values().any(|definition| definition.is_static) {
             return Ok(true);
         }
-        let filters = definitions.values().map(|definition| definition.filter());
-        level = filters.filter_map(Result::ok).cloned().collect();
+        let rules = definitions.values().map(|definition| definition.rule());
+        level = rules.filter_map(Result::ok).collect();
+    }
+}
+
+fn reads_persons(rule: &Rule, at: &Moment) -> bool {
+    let is_of_persons = |leaf: &Leaf| matches!(leaf, Leaf::Person(_) | Leaf::PersonMetadata(_));
+    match rule {
+        Rule::Filter(filter) => filter.leaves().into_iter().any(is_of_persons),
+        Rule::Query(_) => rule.plan(at).is_ok_and(|plan| plan.dependencies().persons),
     }
 }

@@ -1,0 +1,188 @@
+//! The cohorts of many persons in one request.
+
+use std::collections::HashMap;
+
+use cohorts_api::types::{Memberships, MembershipsRequest, PersonMemberships};
+use cohorts_engine::stored_name;
+use cohorts_store::members::{self, PublishedCohort};
+use cohorts_store::{Conn, ProjectId, ShardKey, persons};
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::handlers::lookup;
+use crate::index::IndexedStore;
+
+/// The most ids of persons in a request.
+const MAX_IDS: usize = 1_000;
+/// The most cohorts that a request names.
+const MAX_COHORTS: usize = 100;
+/// Cohorts whose members are in memory at the same time.
+const COHORTS_AT_ONCE: usize = 64;
+
+/// The ids that a request names persons by.
+enum AskedIds {
+    DistinctIds(Vec<String>),
+    /// `None` is a text that is not a UUID, so no person has it.
+    Uuids(Vec<Option<Uuid>>),
+}
+
+impl AskedIds {
+    fn new(body: &mut MembershipsRequest) -> Result<Self, Error> {
+        let at_most = |attr: &str, count: usize| {
+            let detail = format!("At most {MAX_IDS} IDs are allowed, and these are {count}.");
+            match count {
+                0..=MAX_IDS => Ok(()),
+                _ => Err(Error::field(attr, detail)),
+            }
+        };
+        match (body.distinct_ids.take(), body.person_ids.take()) {
+            (Some(_), Some(_)) => Err(Error::field(
+                "distinct_ids",
+                "Send `person_ids` or `distinct_ids`, not both.",
+            )),
+            (None, None) => Err(Error::field("distinct_ids", "This field is required.")),
+            (Some(ids), None) => {
+                at_most("distinct_ids", ids.len())?;
+                Ok(Self::DistinctIds(ids))
+            }
+            (None, Some(ids)) => {
+                at_most("person_ids", ids.len())?;
+                let uuids = ids.iter().map(|id| Uuid::parse_str(id).ok());
+                Ok(Self::Uuids(uuids.collect()))
+            }
+        }
+    }
+
+    /// For each id its person, as ordinal and uuid.
+    fn persons(
+        &self,
+        conn: &mut Conn,
+        shard_key: ShardKey,
+    ) -> Result<Vec<Option<(i64, Uuid)>>, Error> {
+        match self {
+            Self::DistinctIds(ids) => {
+                let names: Vec<_> = ids.iter().map(|id| stored_name(id)).collect();
+                let texts: Vec<&str> = names.iter().map(|name| &**name).collect();
+                let ordinals = persons::ordinals_by_id(conn, shard_key, &texts)?;
+                let all: Vec<i64> = ordinals.values().copied().collect();
+                let uuids = persons::uuids_by_ordinal(conn, shard_key, &all)?;
+                let person = |text: &&str| {
+                    let ordinal = *ordinals.get(*text)?;
+                    Some((ordinal, *uuids.get(&ordinal)?))
+                };
+                Ok(texts.iter().map(person).collect())
+            }
+            Self::Uuids(uuids) => {
+                let known: Vec<Uuid> = uuids.iter().flatten().copied().collect();
+                let ordinals = persons::ordinals_by_uuid(conn, shard_key, &known)?;
+                let person = |uuid: Uuid| Some((*ordinals.get(&uuid)?, uuid));
+                Ok(uuids.iter().map(|uuid| uuid.and_then(&person)).collect())
+            }
+        }
+    }
+
+    /// The entries of the response, without cohorts.
+    fn entries(self, persons: &[Option<(i64, Uuid)>]) -> Vec<PersonMemberships> {
+        let texts: Vec<Option<String>> = match self {
+            Self::DistinctIds(ids) => ids.into_iter().map(Some).collect(),
+            Self::Uuids(uuids) => vec![None; uuids.len()],
+        };
+        let entries = texts.into_iter().zip(persons);
+        let entry = |(distinct_id, person): (_, &Option<(i64, Uuid)>)| PersonMemberships {
+            distinct_id,
+            person_id: person.map(|(_, uuid)| uuid),
+            cohort_ids: Vec::new(),
+        };
+        entries.map(entry).collect()
+    }
+}
+
+/// A request for the cohorts of persons.
+pub struct MembershipsQuery {
+    project: ProjectId,
+    ids: AskedIds,
+    /// `None` is all cohorts.
+    cohorts: Option<Vec<i64>>,
+}
+
+impl MembershipsQuery {
+    pub fn new(project: ProjectId, mut body: MembershipsRequest) -> Result<Self, Error> {
+        if let Some(cohorts) = &body.cohort_ids {
+            check_count(cohorts)?;
+        }
+        Ok(Self {
+            project,
+            ids: AskedIds::new(&mut body)?,
+            cohorts: body.cohort_ids,
+        })
+    }
+
+    /// Reads in the transaction of the caller.
+    pub fn read(self, conn: &mut Conn, store: &IndexedStore) -> Result<Memberships, Error> {
+        let shard_key = self.project.shard_key();
+        let persons = self.ids.persons(conn, shard_key)?;
+        let ordinals = persons.iter().flatten().map(|(ordinal, _)| *ordinal);
+        let asked = lookup::ordinal_set(ordinals)?;
+        let cohorts = cohorts(conn, self.project, self.cohorts)?;
+        let of_persons = cohorts_of(conn, store, shard_key, &cohorts, &asked)?;
+        let mut results = self.ids.entries(&persons);
+        for (entry, person) in results.iter_mut().zip(&persons) {
+            let cohorts = person.and_then(|(ordinal, _)| of_persons.get(&ordinal));
+            entry.cohort_ids = cohorts.cloned().unwrap_or_default();
+        }
+        Ok(Memberships { results })
+    }
+}
+
+/// The cohorts of each person, in rising order.
+fn cohorts_of(
+    conn: &mut Conn,
+    store: &IndexedStore,
+    shard_key: ShardKey,
+    cohorts: &[PublishedCohort],
+    persons: &RoaringBitmap,
+) -> Result<HashMap<i64, Vec<i64>>, Error> {
+    let mut of_persons: HashMap<i64, Vec<i64>> = HashMap::new();
+    for part in cohorts.chunks(COHORTS_AT_ONCE) {
+        let members = store.caches.members.get(conn, shard_key, part)?;
+        for (cohort, members) in part.iter().zip(members) {
+            for person in &*members & persons {
+                let cohorts = of_persons.entry(person.into()).or_default();
+                cohorts.push(cohort.id);
+            }
+        }
+    }
+    Ok(of_persons)
+}
+
+/// Fails if a request names too many cohorts.
+pub fn check_count(cohorts: &[i64]) -> Result<(), Error> {
+    match cohorts.len() {
+        0..=MAX_COHORTS => Ok(()),
+        count => Err(Error::field(
+            "cohort_ids",
+            format!("At most {MAX_COHORTS} cohorts are allowed, and these are {count}."),
+        )),
+    }
+}
+
+/// The cohorts with these ids, or all, sorted by id.
+pub fn cohorts(
+    conn: &mut Conn,
+    project: ProjectId,
+    ids: Option<Vec<i64>>,
+) -> Result<Vec<PublishedCohort>, Error> {
+    let mut cohorts = members::published(conn, project)?;
+    if let Some(mut ids) = ids {
+        ids.sort_unstable();
+        ids.dedup();
+        cohorts.retain(|cohort| ids.binary_search(&cohort.id).is_ok());
+        let is_found = |id: &&i64| cohorts.iter().any(|cohort| cohort.id == **id);
+        if let Some(unknown) = ids.iter().find(|id| !is_found(id)) {
+            let detail = format!("The project has no cohort with the ID {unknown}.");
+            return Err(Error::field("cohort_ids", detail));
+        }
+    }
+    Ok(cohorts)
+}

@@ -1,0 +1,154 @@
+//! The generated client: questions about cohorts, and webhooks.
+
+use cohorts_client::{Client, types};
+use serde_json::{Value, json};
+
+use crate::harness::{Project, any_of, person};
+
+/// A project with two cohorts. The first has the members ann and bob, the second has ann.
+fn world() -> (Project, [i64; 2]) {
+    let project = Project::new();
+    project.persons([
+        ("ann", json!({"plan": "pro", "age": 30})),
+        ("bob", json!({"plan": "pro", "age": 20})),
+    ]);
+    let pros = any_of(json!([person("plan", "exact", "pro")]));
+    let adults = any_of(json!([person("age", "gt", 25)]));
+    let cohorts = [pros, adults].map(|filters| project.cohort(json!({"filters": filters})));
+    for cohort in cohorts {
+        project.settle(cohort);
+    }
+    (project, cohorts)
+}
+
+fn client(project: &Project) -> Client {
+    Client::with_key(&project.server.url(), &project.key).expect("a client")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("no panic")
+}
+
+fn filters(value: Value) -> types::CohortFilters {
+    serde_json::from_value(value).expect("filters")
+}
+
+#[tokio::test]
+async fn memberships_are_explained_and_cohorts_compared() {
+    let (project, [pros, adults]) = blocking(world).await;
+    let (client, id) = (client(&project), project.id.to_string());
+    let saved = client
+        .cohorts_explain_retrieve()
+        .project_id(&id)
+        .id(adults)
+        .distinct_id("bob")
+        .send()
+        .await
+        .expect("an explanation");
+    assert!(!saved.member && !saved.criteria[0].holds);
+    let body = types::CohortExplainRequest::builder()
+        .filters(filters(any_of(json!([person("age", "lt", 25)]))))
+        .distinct_id("bob".to_owned());
+    let unsaved = client
+        .cohorts_explain_create()
+        .project_id(&id)
+        .body(body)
+        .send()
+        .await
+        .expect("an explanation");
+    assert!(unsaved.member);
+
+    let body = types::MembershipsRequest::builder().distinct_ids(vec![
+        "bob".to_owned(),
+        "eve".to_owned(),
+        "ann".to_owned(),
+    ]);
+    let memberships = client
+        .cohorts_memberships()
+        .project_id(&id)
+        .body(body)
+        .send()
+        .await
+        .expect("memberships");
+    let ids = memberships.results.iter().map(|person| &person.cohort_ids);
+    assert_eq!(
+        ids.collect::<Vec<_>>(),
+        [&vec![pros], &vec![], &vec![pros, adults]]
+    );
+    let body = types::CohortOverlapRequest::builder().cohort_ids(vec![pros, adults]);
+    let overlap = client
+        .cohorts_overlap()
+        .project_id(&id)
+        .body(body)
+        .send()
+        .await
+        .expect("an overlap");
+    assert_eq!(overlap.counts, [2, 1]);
+    assert_eq!(overlap.intersections, [[2, 1], [1, 1]]);
+}
+
+#[tokio::test]
+async fn webhooks_are_created_changed_and_deleted() {
+    let project = blocking(Project::new).await;
+    let (client, id) = (client(&project), project.id.to_string());
+    let body = types::WebhookCreate::builder()
+        .url("https://hooks.example.org/".to_owned())
+        .description("for the shop".to_owned());
+    let webhook = client
+        .webhooks_create()
+        .project_id(&id)
+        .body(body)
+        .send()
+        .await
+        .expect("a webhook");
+    let secret = webhook.secret.clone().expect("a secret");
+    let shown = client.webhooks_retrieve().project_id(&id).id(webhook.id);
+    let shown = shown.send().await.expect("the webhook");
+    assert!(shown.secret.is_none() && shown.description == "for the shop");
+    let body = types::PatchedWebhook::builder().enabled(false);
+    let paused = client
+        .webhooks_partial_update()
+        .project_id(&id)
+        .id(webhook.id)
+        .body(body)
+        .send()
+        .await
+        .expect("a change");
+    assert!(!paused.enabled);
+    let rotated = client
+        .webhooks_rotate_secret()
+        .project_id(&id)
+        .id(webhook.id);
+    let rotated = rotated.send().await.expect("a secret");
+    assert_ne!(rotated.secret, Some(secret));
+    let list = client.webhooks_list().project_id(&id).send().await;
+    assert_eq!(list.expect("webhooks").count, 1);
+    let activity = client.webhooks_activity_retrieve().project_id(&id).send();
+    assert!(!activity.await.expect("changes").results.is_empty());
+    let deliveries = client.webhooks_deliveries().project_id(&id).id(webhook.id);
+    assert!(
+        deliveries
+            .send()
+            .await
+            .expect("deliveries")
+            .results
+            .is_empty()
+    );
+    let replay = types::WebhookReplay::builder().from("2026-01-01T00:00:00Z".to_owned());
+    let replayed = client
+        .webhooks_replay()
+        .project_id(&id)
+        .id(webhook.id)
+        .body(replay)
+        .send()
+        .await;
+    replayed.expect("a position");
+    // The name does not exist, so the test message is not delivered.
+    let test = client.webhooks_test().project_id(&id).id(webhook.id);
+    let delivery = test.send().await.expect("an attempt");
+    assert!(delivery.error.is_some());
+    let deletion = client.webhooks_destroy().project_id(&id).id(webhook.id);
+    deletion.send().await.expect("a deletion");
+    let gone = client.webhooks_retrieve().project_id(&id).id(webhook.id);
+    gone.send().await.expect_err("deleted");
+}
