@@ -17,6 +17,7 @@ const MINUTE = 60_000;
 const SPANS = [5 * MINUTE, 60 * MINUTE, 24 * 60 * MINUTE, 7 * 24 * 60 * MINUTE];
 const ENOUGH = 100;
 const MOST = 500;
+const STEP = 50;
 const MOST_PAGES = 10;
 
 const CAUSES: Record<string, string> = {
@@ -124,6 +125,7 @@ function Rows({ past, fresh, cohort }: { past: CohortChange[]; fresh: CohortChan
     const all = [...fresh.filter(({ cohort_id: id }) => cohort === undefined || id === cohort), ...past];
     return [...new Map(all.map((row) => [keyOf(row), row])).values()].slice(0, MOST);
   }, [past, fresh, cohort]);
+  const [shown, setShown] = useState(STEP);
   if (rows.length === 0) {
     return (
       <Empty title="No changes in the last 7 days">
@@ -144,12 +146,19 @@ function Rows({ past, fresh, cohort }: { past: CohortChange[]; fresh: CohortChan
           </tr>
         </thead>
         <tbody>
-          {rows.map((row) => (
+          {rows.slice(0, shown).map((row) => (
             <Row key={keyOf(row)} row={row} />
           ))}
         </tbody>
       </table>
-      <p class="faint">{rows.length === MOST ? `The newest ${MOST} changes` : plural(rows.length, 'change')}</p>
+      <div class="toolbar">
+        <span class="faint">{rows.length === MOST ? `The newest ${MOST} changes` : plural(rows.length, 'change')}</span>
+        {rows.length > shown && (
+          <button type="button" onClick={() => setShown(shown + STEP)}>
+            Show more
+          </button>
+        )}
+      </div>
     </>
   );
 }

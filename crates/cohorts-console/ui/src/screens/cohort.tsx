@@ -1,6 +1,6 @@
 // One cohort: its members, its criteria in words, what uses it, and what happened to it.
 
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { cohorts } from '../api/resources';
 import { ApiError } from '../api/error';
 import type { Cohort } from '../api/types';
@@ -155,6 +155,7 @@ function kindOf({ is_static: isStatic, query }: Cohort): string {
 
 function Facts({ cohort }: { cohort: Cohort }) {
   const { count, is_static: isStatic, last_error_message: message, errors_calculating: errors } = cohort;
+  const first = useRef(count);
   return (
     <>
       <dl class="facts">
@@ -163,7 +164,7 @@ function Facts({ cohort }: { cohort: Cohort }) {
             Size <LiveMark />
           </dt>
           <dd class="size" title={count === null ? '' : persons(count)}>
-            <span key={count} class="flash" data-testid="size">
+            <span key={count} class={count === first.current ? '' : 'flash'} data-testid="size">
               {number(count)}
             </span>
           </dd>
