@@ -15,6 +15,8 @@ fn the_page_has_strict_headers() {
         "/",
         "/cohorts",
         "/cohorts/12/activity",
+        "/changes",
+        "/webhooks/3",
         "/people/",
         "/?project=2",
     ] {

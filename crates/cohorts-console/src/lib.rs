@@ -13,13 +13,15 @@ use include_dir::{Dir, include_dir};
 static DIST: Dir = include_dir!("$CARGO_MANIFEST_DIR/dist");
 
 /// The paths that show the page. The last part of a pattern may be `*`: any number of further parts.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 8] = [
     "/",
+    "/changes/*",
     "/cohorts/*",
     "/lists/*",
     "/people/*",
     "/queries/*",
     "/sign-in",
+    "/webhooks/*",
 ];
 
 /// The page may load and call only its own service, runs no script in its text, and is shown in no frame.

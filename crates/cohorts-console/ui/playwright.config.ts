@@ -8,8 +8,9 @@ export default defineConfig({
   fullyParallel: false,
   workers: 1,
   forbidOnly: true,
-  timeout: 60_000,
-  expect: { timeout: 15_000 },
+  // For machines with few cores that do other work.
+  timeout: 180_000,
+  expect: { timeout: 45_000 },
   use: {
     baseURL: process.env.COHORTS_URL ?? 'http://127.0.0.1:8000',
     browserName: 'chromium',

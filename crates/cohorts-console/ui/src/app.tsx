@@ -14,7 +14,11 @@ import { BuilderScreen } from './screens/builder';
 import { QueryScreen } from './screens/query';
 import { ListScreen } from './screens/list';
 import { PeopleScreen } from './screens/people';
+import { ChangesScreen } from './screens/changes';
+import { WebhookScreen } from './screens/webhook';
+import { WebhooksScreen } from './screens/webhooks';
 import { catalogue, loadCatalogue } from './state/catalogue';
+import { follow } from './state/live';
 import { go, href, path, setProject } from './state/router';
 import { choose, session, sessionState, signOut } from './state/session';
 
@@ -34,6 +38,8 @@ export function App() {
 const SECTIONS: { path: string; words: string; icon: IconName; paths: string[] }[] = [
   { path: '/cohorts', words: 'Cohorts', icon: 'cohort', paths: ['cohorts', 'lists', 'queries'] },
   { path: '/people', words: 'People', icon: 'person', paths: ['people'] },
+  { path: '/changes', words: 'Changes', icon: 'changes', paths: ['changes'] },
+  { path: '/webhooks', words: 'Webhooks', icon: 'webhook', paths: ['webhooks'] },
 ];
 
 function Frame() {
@@ -45,7 +51,11 @@ function Frame() {
     setProject(current.projects.length > 1 ? current.project.id : undefined);
     const controller = new AbortController();
     if (catalogue.peek().project !== current.project.id) void loadCatalogue(controller.signal);
-    return () => controller.abort();
+    const unfollow = follow(current.project.id);
+    return () => {
+      controller.abort();
+      unfollow();
+    };
   }, [current?.project.id]);
   useEffect(() => {
     if (address === '/' || address === '/sign-in') go('/cohorts', undefined, { replace: true });
@@ -95,6 +105,9 @@ function Screen({ address }: { address: string }): ComponentChildren {
   if (section === 'cohorts' && Number.isSafeInteger(id) && tab === 'edit') return <BuilderScreen key={id} id={id} />;
   if (section === 'cohorts' && Number.isSafeInteger(id) && parts.length <= 3) return <CohortScreen key={id} id={id} tab={tab ?? 'members'} />;
   if (section === 'people' && !name) return <PeopleScreen />;
+  if (section === 'changes' && !name) return <ChangesScreen />;
+  if (section === 'webhooks' && !name) return <WebhooksScreen />;
+  if (section === 'webhooks' && Number.isSafeInteger(id) && parts.length === 2) return <WebhookScreen key={id} id={id} />;
   if (section === 'lists' && name === 'new') return <ListScreen />;
   if (section === 'queries' && name === 'new') return <QueryScreen key="new" id={undefined} />;
   if (section === 'queries' && Number.isSafeInteger(id) && parts.length === 2) return <QueryScreen key={id} id={id} />;

@@ -34,6 +34,7 @@ export interface Options {
   signal?: AbortSignal;
   /** A key to try, instead of that of the session. */
   key?: string;
+  headers?: Record<string, string>;
   /** Repeat also if it is no GET: the request changes nothing. */
   isRead?: boolean;
 }
@@ -76,8 +77,8 @@ export async function send(path: string, options: Options = {}): Promise<Respons
   }
 }
 
-async function once(path: string, { method, query, body, signal: abort, key }: Options): Promise<Response> {
-  const headers: Record<string, string> = { authorization: `Bearer ${key ?? currentKey()}` };
+async function once(path: string, { method, query, body, signal: abort, key, headers: more }: Options): Promise<Response> {
+  const headers: Record<string, string> = { ...more, authorization: `Bearer ${key ?? currentKey()}` };
   if (body !== undefined) headers['content-type'] = 'application/json';
   let response: Response;
   try {
@@ -107,7 +108,7 @@ function pauseAfter(error: unknown, attempt: number): number | undefined {
 }
 
 /** Waits; ends early if the browser reports a connection. */
-function waitFor(milliseconds: number, abort: AbortSignal | undefined): Promise<void> {
+export function waitFor(milliseconds: number, abort: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const finish = () => {
       clearTimeout(timer);

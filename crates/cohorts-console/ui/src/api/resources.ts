@@ -1,10 +1,11 @@
 // The requests of the screens, by resource.
 
 import { api } from '../state/session';
-import { call } from './client';
+import { call, send } from './client';
 import type {
-  ActivityPage, Calculation, CalculationPage, Cohort, CohortExplanation, CohortPreview, PaginatedActionList, PaginatedCohortList, Person,
-  PersonCohorts, PersonPage, PersonValue, Upload, UsedIn,
+  ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortPreview, CohortSizes, PaginatedActionList,
+  PaginatedCohortList, Person, PersonCohorts, PersonPage, PersonValue, Upload, UsedIn, Webhook, WebhookDelivery, WebhookDeliveryPage,
+  WebhookPage,
 } from './types';
 
 type Signal = AbortSignal | undefined;
@@ -26,6 +27,8 @@ export const cohorts = {
   create: (body: object) => call<Cohort>(api('cohorts/'), { method: 'POST', body }),
   update: (id: number, body: object) => call<Cohort>(api(`cohorts/${id}/`), { method: 'PATCH', body }),
   copyMembers: (id: number) => call<Cohort>(api(`cohorts/${id}/duplicate_as_static_cohort/`), { method: 'GET', isRead: false }),
+  sizes: (id: number, interval: string, signal?: Signal) =>
+    call<CohortSizes>(api(`cohorts/${id}/sizes/`), { query: { interval }, signal }),
   uses: (id: number, signal?: Signal) => call<UsedIn>(api(`cohorts/${id}/used_in/`), { signal }),
   /** With `saved`, the preview also has the difference from that cohort. */
   preview: (filters: object, sample: number, signal?: Signal, saved?: number) =>
@@ -72,4 +75,33 @@ export const people = {
 export const actions = {
   all: async (signal?: Signal) =>
     (await call<PaginatedActionList>(api('actions/'), { query: { limit: ROWS }, signal })).results,
+};
+
+/** Where a page of the feed begins: at a time, or after an earlier page. */
+export type FeedStart = { from: string } | { cursor: string };
+
+export const changes = {
+  page: (start: FeedStart, cohort: number | undefined, signal?: Signal) =>
+    call<ChangePage>(api('cohorts/changes/'), { query: { ...start, cohort_id: cohort, limit: ROWS }, signal }),
+  /** An open stream of the whole project, from the cursor or from now. */
+  stream: (cursor: string | undefined, signal: AbortSignal) =>
+    send(api('cohorts/changes.sse'), {
+      query: cursor === undefined ? { from: 'now' } : {},
+      headers: { accept: 'text/event-stream', ...(cursor === undefined ? {} : { 'last-event-id': cursor }) },
+      isRead: false,
+      signal,
+    }),
+};
+
+export const webhooks = {
+  all: async (signal?: Signal) => (await call<WebhookPage>(api('webhooks/'), { query: { limit: ROWS }, signal })).results,
+  get: (id: number, signal?: Signal) => call<Webhook>(api(`webhooks/${id}/`), { signal }),
+  create: (body: object) => call<Webhook>(api('webhooks/'), { method: 'POST', body }),
+  update: (id: number, body: object) => call<Webhook>(api(`webhooks/${id}/`), { method: 'PATCH', body }),
+  remove: (id: number) => call<undefined>(api(`webhooks/${id}/`), { method: 'DELETE' }),
+  deliveries: async (id: number, signal?: Signal) =>
+    (await call<WebhookDeliveryPage>(api(`webhooks/${id}/deliveries/`), { query: { limit: 100 }, signal })).results,
+  test: (id: number) => call<WebhookDelivery>(api(`webhooks/${id}/test/`), { method: 'POST' }),
+  replay: (id: number, from: string) => call<Webhook>(api(`webhooks/${id}/replay/`), { method: 'POST', body: { from } }),
+  rotate: (id: number) => call<Webhook>(api(`webhooks/${id}/rotate_secret/`), { method: 'POST' }),
 };

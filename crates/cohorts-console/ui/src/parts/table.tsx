@@ -25,6 +25,8 @@ interface Properties<Row> {
   total: number;
   /** Changes when the rows are others. */
   version: string;
+  /** Changes when some rows may have changed. The former ones stay until the new ones are there. */
+  revision?: string;
   load: (offset: number, limit: number, signal: AbortSignal) => Promise<Row[]>;
   rowKey: (row: Row) => string;
   failed?: (error: unknown) => void;
@@ -38,13 +40,15 @@ const MOST_PAGES = 60;
 
 interface Pages<Row> {
   version: string;
+  revision: string;
   rows: Map<number, Row[]>;
+  former: Map<number, Row[]>;
   requests: Map<number, AbortController>;
 }
 
-export function BigTable<Row>({ label, columns, total, version, load, rowKey, failed }: Properties<Row>) {
+export function BigTable<Row>({ label, columns, total, version, revision = '', load, rowKey, failed }: Properties<Row>) {
   const scroller = useRef<HTMLDivElement>(null);
-  const pages = useRef<Pages<Row>>({ version, rows: new Map(), requests: new Map() });
+  const pages = useRef<Pages<Row>>({ version, revision, rows: new Map(), former: new Map(), requests: new Map() });
   const last = useRef(0);
   const [height, setHeight] = useState(480);
   const [top, setTop] = useState(0);
@@ -54,9 +58,11 @@ export function BigTable<Row>({ label, columns, total, version, load, rowKey, fa
   const tall = Math.min(full, TALLEST);
   const mostTop = Math.max(full - height, 0);
 
-  if (pages.current.version !== version) {
+  if (pages.current.version !== version || pages.current.revision !== revision) {
     for (const request of pages.current.requests.values()) request.abort();
-    pages.current = { version, rows: new Map(), requests: new Map() };
+    const { rows, former } = pages.current;
+    const kept = pages.current.version === version ? new Map([...former, ...rows]) : new Map();
+    pages.current = { version, revision, rows: new Map(), former: kept, requests: new Map() };
   }
 
   useLayoutEffect(() => {
@@ -114,6 +120,7 @@ export function BigTable<Row>({ label, columns, total, version, load, rowKey, fa
           if (pages.current.requests.get(page) !== request) return;
           requests.delete(page);
           rows.set(page, loaded);
+          pages.current.former.delete(page);
           const oldest = rows.keys().next().value;
           if (rows.size > MOST_PAGES && oldest !== undefined) rows.delete(oldest);
           redraw((value) => value + 1);
@@ -124,7 +131,7 @@ export function BigTable<Row>({ label, columns, total, version, load, rowKey, fa
         },
       );
     }
-  }, [first, end, version, total]);
+  }, [first, end, version, revision, total]);
 
   const grid = columns.map(({ width, grow }) => (grow === 0 ? `${width}px` : `minmax(${width}px, ${grow}fr)`)).join(' ');
   const style = { gridTemplateColumns: grid, minWidth: `${columns.reduce((sum, { width }) => sum + width, 0)}px` };
@@ -143,7 +150,8 @@ export function BigTable<Row>({ label, columns, total, version, load, rowKey, fa
       <div class="big-body" role="rowgroup" style={{ height: `${tall}px` }}>
         <div class="big-window" role="presentation" style={{ transform: `translateY(${Math.max(visibleTop, 0)}px)` }}>
           {indexes.map((index) => {
-            const row = pages.current.rows.get(Math.floor(index / PAGE))?.[index % PAGE];
+            const page = Math.floor(index / PAGE);
+            const row = (pages.current.rows.get(page) ?? pages.current.former.get(page))?.[index % PAGE];
             return (
               <div
                 class={row ? 'big-row' : 'big-row waiting'}

@@ -1,12 +1,13 @@
 // One cohort: its members, its criteria in words, what uses it, and what happened to it.
 
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { cohorts } from '../api/resources';
 import { ApiError } from '../api/error';
 import type { Cohort } from '../api/types';
 import { Tabs } from '../parts/field';
 import { Time, number, persons } from '../parts/format';
 import { Icon } from '../parts/icons';
+import { Announcements, LiveMark, useChanged } from '../parts/live';
 import { useLoad, usePolling } from '../parts/load';
 import { Empty, Show, useTitle } from '../parts/state';
 import { go, href } from '../state/router';
@@ -16,6 +17,7 @@ import { CriteriaTab } from './criteria';
 import { DeleteDialog, restore } from './delete';
 import { EditDetails } from './details';
 import { MembersTab } from './members';
+import { SizesTab } from './sizes';
 import { UsesTab } from './uses';
 
 const REFRESH = 2_000;
@@ -25,6 +27,12 @@ export function CohortScreen({ id, tab }: { id: number; tab: string }) {
   const loaded = useLoad((signal) => cohorts.get(id, signal), [id]);
   useTitle(loaded.data ? loaded.data.name || 'Unnamed' : 'Cohort');
   usePolling(loaded.reload, loaded.data?.is_calculating ? REFRESH : SLOW_REFRESH, true);
+  const [moves, setMoves] = useState(0);
+  useChanged(async (changed) => {
+    if (changed && !changed.has(id)) return;
+    loaded.set(await cohorts.get(id));
+    setMoves((value) => value + 1);
+  });
   if (loaded.error instanceof ApiError && loaded.error.status === 404) {
     return (
       <Empty isPage title="There is no such cohort">
@@ -42,21 +50,24 @@ export function CohortScreen({ id, tab }: { id: number; tab: string }) {
         {(cohort) => (
           <>
             <Head cohort={cohort} set={loaded.set} reload={loaded.reload} />
+            <Announcements cohort={id} />
             <Tabs
               label="Parts of the cohort"
               current={tab}
               tabs={[
                 { id: 'members', words: 'Members', path: `/cohorts/${id}` },
+                { id: 'size', words: 'Size over time', path: `/cohorts/${id}/size` },
                 { id: 'criteria', words: cohort.query ? 'Query' : cohort.is_static ? 'Source' : 'Criteria', path: `/cohorts/${id}/criteria` },
                 { id: 'activity', words: 'Activity', path: `/cohorts/${id}/activity` },
                 { id: 'uses', words: 'Used by', path: `/cohorts/${id}/uses` },
               ]}
             />
-            {tab === 'members' && <MembersTab cohort={cohort} reload={loaded.reload} />}
+            {tab === 'members' && <MembersTab cohort={cohort} moves={moves} reload={loaded.reload} />}
+            {tab === 'size' && <SizesTab cohort={cohort} />}
             {tab === 'criteria' && <CriteriaTab cohort={cohort} />}
             {tab === 'activity' && <ActivityTab cohort={cohort} reload={loaded.reload} />}
             {tab === 'uses' && <UsesTab cohort={cohort} />}
-            {!['members', 'criteria', 'activity', 'uses'].includes(tab) && <Empty title="There is no such page" />}
+            {!['members', 'size', 'criteria', 'activity', 'uses'].includes(tab) && <Empty title="There is no such page" />}
           </>
         )}
       </Show>
@@ -144,13 +155,18 @@ function kindOf({ is_static: isStatic, query }: Cohort): string {
 
 function Facts({ cohort }: { cohort: Cohort }) {
   const { count, is_static: isStatic, last_error_message: message, errors_calculating: errors } = cohort;
+  const first = useRef(count);
   return (
     <>
       <dl class="facts">
         <div>
-          <dt>Size</dt>
+          <dt>
+            Size <LiveMark />
+          </dt>
           <dd class="size" title={count === null ? '' : persons(count)}>
-            {number(count)}
+            <span key={count} class={count === first.current ? '' : 'flash'} data-testid="size">
+              {number(count)}
+            </span>
           </dd>
         </div>
         <div>

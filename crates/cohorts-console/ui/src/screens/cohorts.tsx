@@ -11,6 +11,7 @@ import { notify } from '../parts/dialog';
 import { SearchField } from '../parts/field';
 import { Time, number, plural } from '../parts/format';
 import { Icon } from '../parts/icons';
+import { LiveMark, useChanged, useNews } from '../parts/live';
 import { useLoad, usePolling } from '../parts/load';
 import { Empty, Failure, Loading, Show, useTitle } from '../parts/state';
 import { names } from '../state/catalogue';
@@ -31,6 +32,12 @@ const KINDS: [Kind, string][] = [
 type Order = 'name' | 'count' | 'created_at' | 'last_calculation';
 
 const REFRESH = 5_000;
+const SLOW_REFRESH = 30_000;
+/** Above this number of changed cohorts, all are loaded in one request. */
+const MOST_SINGLE = 10;
+
+/** Who entered and left since the screen was opened, by cohort. */
+type Moves = Map<number, { entered: number; left: number }>;
 
 export function CohortsScreen() {
   useTitle('Cohorts');
@@ -38,11 +45,23 @@ export function CohortsScreen() {
   const kind = (KINDS.find(([value]) => value === hidden.get('show')) ?? KINDS[0])?.[0] ?? 'all';
   const search = hidden.get('search') ?? '';
   const loaded = useLoad((signal) => cohorts.all(signal), []);
-  usePolling(loaded.reload, REFRESH, loaded.data?.some((cohort) => cohort.is_calculating) ?? false);
+  usePolling(loaded.reload, loaded.data?.some((cohort) => cohort.is_calculating) ? REFRESH : SLOW_REFRESH, true);
+  const shown = useRef(loaded.data);
+  shown.current = loaded.data;
+  useChanged(async (ids) => {
+    if (!ids || ids.size > MOST_SINGLE) return loaded.reload();
+    const fresh = await Promise.all([...ids].map((id) => cohorts.get(id).catch(() => undefined)));
+    const byId = new Map(fresh.flatMap((cohort) => (cohort ? [[cohort.id, cohort]] : [])));
+    if (shown.current) loaded.set(shown.current.map((cohort) => byId.get(cohort.id) ?? cohort));
+  });
+  const moves = useMoves();
   return (
     <div class="screen">
       <header class="title">
-        <h1>Cohorts</h1>
+        <div class="heading">
+          <h1>Cohorts</h1>
+          <LiveMark />
+        </div>
         <div class="actions">
           <a class="button primary" href={href('/cohorts/new')}>
             <Icon name="add" />
@@ -72,11 +91,27 @@ export function CohortsScreen() {
         <Deleted search={search} restored={loaded.reload} />
       ) : (
         <Show loaded={loaded} what="the cohorts">
-          {(all) => <List all={all} kind={kind} search={search} reload={loaded.reload} />}
+          {(all) => <List all={all} kind={kind} search={search} moves={moves} reload={loaded.reload} />}
         </Show>
       )}
     </div>
   );
+}
+
+function useMoves(): Moves {
+  const [moves, setMoves] = useState<Moves>(new Map());
+  useNews(({ changes }) => {
+    if (changes.length === 0) return;
+    setMoves((former) => {
+      const next = new Map(former);
+      for (const { cohort_id: id, change } of changes) {
+        const { entered, left } = next.get(id) ?? { entered: 0, left: 0 };
+        next.set(id, change === 'entered' ? { entered: entered + 1, left } : { entered, left: left + 1 });
+      }
+      return next;
+    });
+  });
+  return moves;
 }
 
 const contains = (cohort: { name: string | null; description?: string }, text: string) =>
@@ -88,7 +123,7 @@ function isShown(cohort: Cohort, kind: Kind): boolean {
   return kind !== 'failing' || cohort.errors_calculating > 0;
 }
 
-function List({ all, kind, search, reload }: { all: Cohort[]; kind: Kind; search: string; reload: () => void }) {
+function List({ all, kind, search, moves, reload }: { all: Cohort[]; kind: Kind; search: string; moves: Moves; reload: () => void }) {
   const { hidden } = place.value;
   const order = (hidden.get('order') ?? 'created_at') as Order;
   const isReversed = hidden.get('reverse') === 'yes';
@@ -133,7 +168,7 @@ function List({ all, kind, search, reload }: { all: Cohort[]; kind: Kind; search
         </thead>
         <tbody>
           {rows.map((cohort) => (
-            <Row key={cohort.id} cohort={cohort} remove={() => setDeleting(cohort)} />
+            <Row key={cohort.id} cohort={cohort} moved={moves.get(cohort.id)} remove={() => setDeleting(cohort)} />
           ))}
         </tbody>
       </table>
@@ -195,7 +230,7 @@ export function Status({ cohort }: { cohort: Cohort }) {
   return cohort.is_static ? <span class="tag">list</span> : null;
 }
 
-function Row({ cohort, remove }: { cohort: Cohort; remove: () => void }) {
+function Row({ cohort, moved, remove }: { cohort: Cohort; moved: { entered: number; left: number } | undefined; remove: () => void }) {
   const name = cohort.name || 'Unnamed';
   return (
     <tr>
@@ -204,7 +239,16 @@ function Row({ cohort, remove }: { cohort: Cohort; remove: () => void }) {
         <div class="description">{describe(cohort)}</div>
         {cohort.errors_calculating > 0 && <div class="description problem">{cohort.last_error_message}</div>}
       </td>
-      <td class="number">{number(cohort.count)}</td>
+      <td class="number">
+        <span key={cohort.count} class={moved ? 'flash' : ''}>
+          {number(cohort.count)}
+        </span>
+        {moved && (
+          <span class="moved" title="Since you opened the page">
+            {moved.entered > 0 && `+${number(moved.entered)}`} {moved.left > 0 && `−${number(moved.left)}`}
+          </span>
+        )}
+      </td>
       <td class="wide">
         <Time value={cohort.is_static ? null : cohort.last_calculation} isRelative />
       </td>

@@ -24,18 +24,19 @@ const SETTLE = 200;
 const MOST_COLUMNS = 6;
 const COLUMNS_STORE = 'cohorts.columns';
 
-export function MembersTab({ cohort, reload }: { cohort: Cohort; reload: () => void }) {
+export function MembersTab({ cohort, moves, reload }: { cohort: Cohort; moves: number; reload: () => void }) {
   const typed = place.value.hidden.get('search') ?? '';
   const search = useSettled(typed.trim(), SETTLE);
   const [round, setRound] = useState(0);
   const [isAdding, setAdding] = useState(false);
-  const version = `${cohort.id} ${cohort.version} ${cohort.count} ${search} ${round}`;
+  const version = `${cohort.id} ${cohort.version} ${search} ${round}`;
+  const revision = `${cohort.count} ${moves}`;
   const total = useLoad(
     async (signal) => {
       const page = await people.members(cohort.id, { search, limit: 1, offset: 0, include_total: true }, signal);
       return page.count ?? 0;
     },
-    [version],
+    [version, revision],
   );
   const changed = () => {
     setRound((value) => value + 1);
@@ -78,6 +79,7 @@ export function MembersTab({ cohort, reload }: { cohort: Cohort; reload: () => v
             label={`Members of ${cohort.name || 'the cohort'}`}
             total={total.data}
             version={version}
+            revision={revision}
             load={async (offset, limit, signal) => (await people.members(cohort.id, { search, limit, offset }, signal)).results}
             failed={setFailure}
             remove={cohort.is_static && !cohort.deleted ? (person) => void remove(person) : undefined}
@@ -174,12 +176,13 @@ interface TableProperties {
   label: string;
   total: number;
   version: string;
+  revision?: string;
   load: (offset: number, limit: number, signal: AbortSignal) => Promise<Person[]>;
   failed: (error: unknown) => void;
   remove?: ((person: Person) => void) | undefined;
 }
 
-export function PersonTable({ label, total, version, load, failed, remove }: TableProperties) {
+export function PersonTable({ label, total, version, revision, load, failed, remove }: TableProperties) {
   const chosen = shownColumns();
   const columns = useMemo(() => {
     const list: Column<Person>[] = [
@@ -208,7 +211,7 @@ export function PersonTable({ label, total, version, load, failed, remove }: Tab
     }
     return list;
   }, [chosen.join('\n'), remove !== undefined]);
-  return <BigTable label={label} columns={columns} total={total} version={version} load={load} rowKey={(person) => person.id} failed={failed} />;
+  return <BigTable label={label} columns={columns} total={total} version={version} revision={revision} load={load} rowKey={(person) => person.id} failed={failed} />;
 }
 
 export function PersonLink({ person }: { person: Person }) {

@@ -11,6 +11,11 @@ const SCREENS: [string, string, (page: Page) => Promise<void>][] = [
   ['cohorts', '/cohorts', async (page) => expect(page.locator('table.cohorts a').first()).toBeVisible()],
   ['deleted cohorts', '/cohorts#show=deleted', async (page) => expect(page.locator('table.cohorts, .empty').first()).toBeVisible()],
   ['members', '/cohorts/1', async (page) => expect(page.locator('.big-row a').first()).toBeVisible()],
+  ['sizes', '/cohorts/1/size', openSizes],
+  ['changes', '/changes', async (page) => expect(page.locator('table.changes, .empty').first()).toBeVisible()],
+  ['webhooks', '/webhooks', async (page) => expect(page.locator('table.webhooks, .empty').first()).toBeVisible()],
+  ['a new webhook', '/webhooks', openNewWebhook],
+  ['a webhook', '/webhooks/7', openWebhook],
   ['criteria', '/cohorts/6/criteria', async (page) => expect(page.locator('.criterion-line').first()).toBeVisible()],
   ['activity', '/cohorts/1/activity', async (page) => expect(page.locator('.timeline li').first()).toBeVisible()],
   ['uses', '/cohorts/1/uses', async (page) => expect(page.locator('.links a').first()).toBeVisible()],
@@ -35,6 +40,35 @@ async function addOfEach(page: Page) {
   }
   await page.getByText('As JSON, and as a request').click();
   await expect(page.getByLabel('Criteria as JSON')).toBeVisible();
+}
+
+async function openSizes(page: Page) {
+  await expect(page.getByRole('img', { name: /^Size over time/ })).toBeVisible();
+  await page.getByText('As a table').click();
+}
+
+async function openNewWebhook(page: Page) {
+  await page.getByRole('button', { name: 'New webhook' }).click();
+  await page.getByLabel('some cohorts').check();
+  await expect(page.getByLabel('Paying customers')).toBeVisible();
+}
+
+/** A webhook with a failure and a success, as the API describes it. */
+async function openWebhook(page: Page) {
+  const time = '2026-03-01T12:00:00Z';
+  const webhook = {
+    id: 7, url: 'https://hooks.example.org/a-long-address/'.padEnd(120, 'x'), cohort_ids: [1], description: 'Mailing list', enabled: true,
+    paused_reason: null, paused_detail: null, failing_since: time, next_attempt_at: time, created_at: time, created_by: null,
+  };
+  const delivery = {
+    id: 1, message_id: 'msg_1', type: 'cohort.changes', from_cursor: 'a', cursor: 'b', changes: 3, attempt: 2, status: 'failed', response_status: 500,
+    response_body: 'no', error: 'The address answered with the status 500.', started_at: time, duration_ms: 31,
+  };
+  const deliveries = [delivery, { ...delivery, id: 2, status: 'delivered', response_status: 204, error: null }];
+  await page.route('**/webhooks/7/', (route) => route.fulfill({ json: webhook }));
+  await page.route('**/webhooks/7/deliveries/**', (route) => route.fulfill({ json: { count: 2, next: null, previous: null, results: deliveries } }));
+  await page.reload();
+  await expect(page.getByText('delivered')).toBeVisible();
 }
 
 async function dropFile(page: Page) {
