@@ -84,11 +84,11 @@ class Operation:
         self.bodies = [body(media, example) for media, holder in content.items() for example in examples(holder)]
 
     def arguments(self, unknown=False):
-        """The path and the query with the examples of the parameters, or with ids that no object has."""
+        """The path and the query with the examples of the parameters, or with ids that no object has. No header is sent."""
         path, query = self.path, {}
         for parameter in self.parameters:
             name, values = parameter["name"], examples(parameter)
-            if name == "token" and parameter["in"] == "query":
+            if parameter["in"] == "header" or (name == "token" and parameter["in"] == "query"):
                 continue
             if parameter["in"] == "path":
                 value = UNKNOWN if unknown and name != "project_id" else TOKEN if name == "token" else values[0]
@@ -133,10 +133,15 @@ def merged(arguments, headers):
     return {**arguments, "headers": {**headers, **arguments.get("headers", {})}}
 
 
+def is_stream(operation):
+    """Whether the response does not end."""
+    return any("text/event-stream" in response.get("content", {}) for response in operation["responses"].values())
+
+
 def operations():
     for path, item in document["paths"].items():
         for method in METHODS:
-            if method in item:
+            if method in item and not is_stream(item[method]):
                 yield Operation(path, method, item, item[method])
 
 
@@ -167,7 +172,8 @@ def main():
     proxy, url, _file = start(sys.argv[1:])
     findings, count, statuses, untried = [], 0, {}, []
     try:
-        for operation in operations():
+        # Deletions come last, because the others need the objects.
+        for operation in sorted(operations(), key=lambda operation: operation.method == "delete"):
             succeeded = "2" not in "".join(status[0] for status in operation.definition["responses"])
             for name, fits, path, arguments in operation.variants():
                 answer = requests.request(operation.method, url + path, timeout=60, **arguments)
