@@ -2,7 +2,7 @@
 
 With --key it authorizes with a personal key, reloads the page, and executes an operation with the key of before.
 Without a key the service must be a demo. Its page offers credentials and values, and the script executes every operation
-with them, in the order of the page: once for each media type of the request and of the response. It leaves out streams, which do not end. A file that the page asks
+with them, deletions at the end: once for each media type of the request and of the response. It leaves out streams, which do not end. A file that the page asks
 for is the contract's example of a CSV file. Every response must have a status of success, if the operation has one.
 
 It fails with a message if the page or the console shows an error, if a request goes to another host, if the page does not
@@ -240,7 +240,9 @@ def check_operations(browser, base, directory):
         raise Failure(f"the page shows other operations than the document: {set(shown) ^ set(operations)}")
 
     tried, failures = 0, []
-    for name in shown:
+    # Deletions come last, because the others need the objects.
+    deletions = {operation["operationId"] for path in document["paths"].values() for operation in [path.get("delete")] if operation}
+    for name in sorted(shown, key=lambda name: name in deletions):
         for failure in try_operation(Block(browser, name), operations[name], str(file)):
             tried += 1
             failures += failure

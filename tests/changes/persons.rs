@@ -110,7 +110,7 @@ fn survivor_that_moves_keeps_its_uuid_in_the_feed() {
     assert_eq!(replayed, followed);
 }
 
-/// Cohorts whose criteria hold for the merged person, for the survivor, for both, or for one of them only before the merge.
+/// Cohorts with criteria that hold for the merged person, for the survivor, for both, or for one of them only before the merge.
 #[test]
 fn survivor_that_moves_replaces_the_merged_person_in_every_feed() {
     let project = with_persons(3);

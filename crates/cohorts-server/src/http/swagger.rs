@@ -21,6 +21,9 @@ use super::endpoints::ServiceEndpoints;
 const CONTRACT: &str = "/api/schema/";
 const SERVICE: &str = "/api/schema/service/";
 const FILTERS: &str = "/api/schema/filters/";
+/// The parameter with the id of a cohort, and the operation with such ids in its body.
+const COHORT: &str = "CohortId";
+const OVERLAP: &str = "/api/projects/{project_id}/cohorts/overlap/";
 /// The project token in the examples of the contract.
 const EXAMPLE_TOKEN: &str = "phc_0123456789abcdef";
 
@@ -116,6 +119,15 @@ fn filled(document: &Value, offer: &Offer) -> String {
     let mut document = document.clone();
     for (parameter, id) in &offer.ids {
         document["components"]["parameters"][parameter]["example"] = (*id).into();
+        if *parameter == COHORT {
+            let pointer = format!(
+                "/paths/{}/post/requestBody/content/application~1json/example",
+                OVERLAP.replace('/', "~1")
+            );
+            if let Some(example) = document.pointer_mut(&pointer) {
+                *example = json!({"cohort_ids": [id]});
+            }
+        }
     }
     document.to_string().replace(EXAMPLE_TOKEN, &offer.token)
 }

@@ -1,6 +1,6 @@
 //! The members of cohorts that were used lately, by version, under the memory budget of the index.
 //!
-//! Members of one version never change, so a cached bitmap is true for each reader whose transaction sees its version. A
+//! Members of one version never change, so a cached bitmap is true for each reader with a transaction that sees its version. A
 //! reader that sees a later version reads only the chunks that have changed since. One that sees an earlier version reads
 //! all chunks, and leaves the cache as it is.
 

@@ -363,7 +363,7 @@ impl BatchPersons {
     /// the ordinal of the merged person with the most ids if that has many more. `stored` has the numbers of ids before
     /// the batch.
     ///
-    /// A survivor that the batch creates gets the uuid of the merged person too: nobody knows its own uuid, and members of
+    /// A survivor that the batch creates gets the uuid of the merged person too: no reader knows its own uuid, and members of
     /// cohorts under the ordinal remain the same persons. An exported person keeps its uuid, and so its own ordinal.
     pub fn choose_ordinals(&mut self, stored: &HashMap<i64, u64>) {
         let count = |ordinal| stored.get(&ordinal).copied().unwrap_or(0);

@@ -17,7 +17,7 @@ use crate::index::IndexedStore;
 const MAX_IDS: usize = 1_000;
 /// The most cohorts that a request names.
 const MAX_COHORTS: usize = 100;
-/// Cohorts whose members are in memory at the same time.
+/// Cohorts with members in memory at the same time.
 const COHORTS_AT_ONCE: usize = 64;
 
 /// The ids that a request names persons by.
