@@ -183,7 +183,7 @@ fn explanation_refuses_unknown_persons_and_unclear_requests() {
     let project = with_ana();
     let cohort = project.cohort(json!({"filters": only(pro())}));
     let get = |query: &str| project.get(&format!("cohorts/{cohort}/explain/{query}"));
-    get("?distinct_id=nobody").is_error(404, "not_found", None);
+    get("?distinct_id=unknown").is_error(404, "not_found", None);
     get("?person_id=0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5f").is_error(404, "not_found", None);
     get("").is_error(400, "invalid_input", Some("person_id"));
     get("?person_id=ana").is_error(400, "invalid_input", Some("person_id"));

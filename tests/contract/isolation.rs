@@ -209,8 +209,8 @@ fn persons_of_another_project_are_unknown_in_bodies_and_queries() {
     assert_eq!(ours.state(&project), before);
     let ids = json!({"person_ids": [theirs.person]});
     let memberships = project.post("cohorts/memberships/", ids).json();
-    let nobody = json!({"distinct_id": null, "person_id": null, "cohort_ids": []});
-    assert_eq!(memberships, json!({"results": [nobody]}));
+    let unknown = json!({"distinct_id": null, "person_id": null, "cohort_ids": []});
+    assert_eq!(memberships, json!({"results": [unknown]}));
     for path in ["cohorts/memberships/", "cohorts/overlap/"] {
         let body = json!({"distinct_ids": ["d1"], "cohort_ids": theirs.cohorts});
         let refused = project.post(path, body);

@@ -43,15 +43,15 @@ fn results_are_in_the_order_of_the_request() {
     project.settle(pros);
     let list = static_of(&project, &["b", "c"]);
     let entry = |id: &str, cohorts: &[i64]| json!({"distinct_id": id, "person_id": project.person(id), "cohort_ids": cohorts});
-    let nobody = json!({"distinct_id": "nobody", "person_id": null, "cohort_ids": []});
+    let unknown = json!({"distinct_id": "unknown", "person_id": null, "cohort_ids": []});
     assert_eq!(
         memberships(
             &project,
-            json!({"distinct_ids": ["c", "nobody", "b", "a", "c"]})
+            json!({"distinct_ids": ["c", "unknown", "b", "a", "c"]})
         ),
         json!([
             entry("c", &[list]),
-            nobody,
+            unknown,
             entry("b", &[pros, list]),
             entry("a", &[pros]),
             entry("c", &[list])

@@ -179,7 +179,7 @@ fn persons_of_the_past_are_those_of_now() {
         &format!("as_of={time}&include_total=true"),
     )
     .json();
-    // The survivor of the merge stands for `a`, and the deleted person is left out.
+    // The page has the survivor of the merge instead of `a`, and does not have the deleted person.
     let mut persons: Vec<(&Value, &Value)> = rows(&page)
         .iter()
         .map(|row| (&row["id"], &row["properties"]["email"]))

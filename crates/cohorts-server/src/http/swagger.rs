@@ -21,9 +21,10 @@ use super::endpoints::ServiceEndpoints;
 const CONTRACT: &str = "/api/schema/";
 const SERVICE: &str = "/api/schema/service/";
 const FILTERS: &str = "/api/schema/filters/";
-/// The parameter with the id of a cohort, and the operation with such ids in its body.
+/// The parameter with the id of a cohort.
 const COHORT: &str = "CohortId";
-const OVERLAP: &str = "/api/projects/{project_id}/cohorts/overlap/";
+/// The ids of cohorts in the example of a body.
+const COHORTS_OF_BODY: &str = "/requestBody/content/application~1json/example/cohort_ids";
 /// The project token in the examples of the contract.
 const EXAMPLE_TOKEN: &str = "phc_0123456789abcdef";
 
@@ -120,16 +121,24 @@ fn filled(document: &Value, offer: &Offer) -> String {
     for (parameter, id) in &offer.ids {
         document["components"]["parameters"][parameter]["example"] = (*id).into();
         if *parameter == COHORT {
-            let pointer = format!(
-                "/paths/{}/post/requestBody/content/application~1json/example",
-                OVERLAP.replace('/', "~1")
-            );
-            if let Some(example) = document.pointer_mut(&pointer) {
-                *example = json!({"cohort_ids": [id]});
-            }
+            fill_bodies(&mut document, *id);
         }
     }
     document.to_string().replace(EXAMPLE_TOKEN, &offer.token)
+}
+
+/// Replaces the ids of cohorts in the examples of bodies.
+fn fill_bodies(document: &mut Value, cohort: i64) {
+    let paths = document["paths"].as_object_mut().into_iter();
+    let operations = paths
+        .flat_map(|paths| paths.values_mut())
+        .filter_map(Value::as_object_mut)
+        .flat_map(|path| path.values_mut());
+    for operation in operations {
+        if let Some(ids) = operation.pointer_mut(COHORTS_OF_BODY) {
+            *ids = json!([cohort]);
+        }
+    }
 }
 
 /// The credentials for the security schemes of the contract. A token is not a secret.
@@ -237,6 +246,8 @@ mod tests {
             let parameter = &document["components"]["parameters"][name];
             assert_eq!(parameter["example"], 4321, "{name}");
         }
+        let overlap = &document["paths"]["/api/projects/{project_id}/cohorts/overlap/"]["post"];
+        assert_eq!(overlap.pointer(COHORTS_OF_BODY), Some(&json!([4321])));
     }
 
     #[test]

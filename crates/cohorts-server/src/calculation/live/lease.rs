@@ -102,9 +102,8 @@ impl Leases {
     ) -> Result<(), Error> {
         let passes = &self.passes;
         let calculated = stamps.iter().filter(|(_, stamp)| stamp.is_calculated);
-        let wanted: Vec<ProjectId> = calculated.map(|(project, _)| *project).collect();
-        let wanted: Vec<ProjectId> = wanted
-            .into_iter()
+        let wanted: Vec<ProjectId> = calculated
+            .map(|(project, _)| *project)
             .filter(|project| passes.held(*project).is_none())
             .collect();
         if wanted.is_empty() {
