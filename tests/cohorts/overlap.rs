@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Project, only, person};
@@ -59,6 +60,16 @@ fn overlap_equals_the_intersections_of_the_exported_members() {
     let body = json!({"person_ids": [project.person("a")]});
     let path = format!("cohorts/{}/add_persons_to_static_cohort/", ids[0]);
     assert_eq!(project.patch(&path, body).status, 200);
+    assert_eq!(overlap(&project, &ids), expected(&project, &ids));
+}
+
+#[test]
+fn a_deleted_person_is_not_counted() {
+    let (project, ids) = with_cohorts();
+    assert_eq!(overlap(&project, &ids)["counts"], json!([2, 2, 3, 0]));
+    let path = format!("persons/{}/", project.person("b"));
+    assert_eq!(project.ask(Method::DELETE, &path, None).status, 204);
+    assert_eq!(overlap(&project, &ids)["counts"], json!([1, 2, 2, 0]));
     assert_eq!(overlap(&project, &ids), expected(&project, &ids));
 }
 

@@ -182,7 +182,8 @@ pub struct PublishedCohort {
     /// The id of the cohort.
     pub id: i64,
     name: Option<String>,
-    count: Option<i64>,
+    /// The number of members; `None` before the first calculation.
+    pub count: Option<i64>,
     /// The version of the members that readers use.
     pub member_version: i64,
 }

@@ -1,15 +1,19 @@
 //! The members of cohorts that were used lately, by version, under the memory budget of the index.
 //!
-//! Members of one version never change, so a cached bitmap is true for each reader with a transaction that sees its version. A
-//! reader that sees a later version reads only the chunks that have changed since. One that sees an earlier version reads
-//! all chunks, and leaves the cache as it is.
+//! The members of one version stay the same for each reader with a transaction that sees it. A reader that sees a later
+//! version reads only the chunks that were written since. One that sees an earlier version reads all chunks, and leaves the
+//! cache as it is.
+//!
+//! A deletion of persons publishes a version without new chunks, because it removes them from the older ones in place. Then
+//! the cached members are too many: their number differs from the count of the cohort, and all chunks are read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cohorts_engine::chunks::Chunk;
 use cohorts_store::members::{self, PublishedCohort, WantedVersions};
-use cohorts_store::{Conn, Error, ShardKey};
+use cohorts_store::{CohortId, Conn, Error, ShardKey};
 use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
@@ -86,8 +90,8 @@ impl MemberCache {
                 all.push(match known {
                     Some(known) if known.version == cohort.member_version => known.members,
                     known => {
-                        let known = known.map(|known| (*known.members).clone());
-                        let members = members::with_chunks(known.unwrap_or_default(), chunks);
+                        let known = known.map(|known| known.members);
+                        let members = advanced(conn, shard_key, cohort, known, chunks)?;
                         self.insert(shard_key, cohort, Arc::new(members))
                     }
                 });
@@ -127,6 +131,24 @@ impl MemberCache {
         }
         members
     }
+}
+
+/// The members of a cohort from those of an earlier version, or from none, and the chunks written since.
+fn advanced(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohort: &PublishedCohort,
+    known: Option<Arc<RoaringBitmap>>,
+    chunks: Vec<Chunk>,
+) -> Result<RoaringBitmap, Error> {
+    let Some(known) = known else {
+        return Ok(members::with_chunks(RoaringBitmap::new(), chunks));
+    };
+    let members = members::with_chunks((*known).clone(), chunks);
+    if cohort.count == Some(members.len() as i64) {
+        return Ok(members);
+    }
+    members::read(conn, shard_key, CohortId(cohort.id), cohort.member_version)
 }
 
 /// The versions that a reader lacks; `None` if it lacks none.
