@@ -77,7 +77,12 @@ fn receive(stream: TcpStream, is_running: &AtomicBool, stored: &Mutex<Stored>) -
     let mut reader = BufReader::new(&stream);
     let (mut id, mut length) = (String::new(), 0);
     let mut line = String::new();
-    while reader.read_line(&mut line).ok()? > 2 {
+    loop {
+        // A sender that is killed while it sends the head ends the line early.
+        reader.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
+        if line == "\r\n" {
+            break;
+        }
         let (name, value) = line.trim_end().split_once(": ").unwrap_or_default();
         match name {
             "webhook-id" => value.clone_into(&mut id),
