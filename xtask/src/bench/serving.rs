@@ -74,8 +74,12 @@ pub fn create_cohort(
     name: &str,
     filters: &Value,
 ) -> Result<i64> {
-    let body = json!({"name": name, "filters": filters});
-    let cohort = service.post(access, "cohorts/", &body)?;
+    post_cohort(service, access, &json!({"name": name, "filters": filters}))
+}
+
+/// Creates a cohort, and returns its id.
+pub fn post_cohort(service: &Service, access: &Access, body: &Value) -> Result<i64> {
+    let cohort = service.post(access, "cohorts/", body)?;
     cohort["id"].as_i64().context("the cohort has no id")
 }
 
