@@ -49,6 +49,8 @@ pub(crate) use entered::SLICES_OF_CHUNK;
 pub(crate) use rows::{NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED};
 #[cfg(test)]
 pub(crate) use slices::{CLEAR_SLICES, DELETE_SLICES, VERSION_SLICES};
+#[cfg(test)]
+pub(crate) use write::UNCLEARED;
 
 /// Why persons entered or left a cohort. Programs of later versions may write other causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -122,6 +122,7 @@ fn families() -> Vec<Family> {
                 ("changes::CHUNK_VERSIONS", changes::CHUNK_VERSIONS),
                 ("changes::CLEAR_CHUNKS", changes::CLEAR_CHUNKS),
                 ("changes::CLEAR_SLICES", changes::CLEAR_SLICES),
+                ("changes::UNCLEARED", changes::UNCLEARED),
                 ("changes::UNPUBLISHED", changes::UNPUBLISHED),
                 ("changes::PRUNE", changes::PRUNE),
                 ("changes::PRUNE_ALL", changes::PRUNE_ALL),
@@ -252,6 +253,7 @@ fn families() -> Vec<Family> {
                 ("health::DATABASE_BYTES", health::DATABASE_BYTES),
                 ("health::MAY_CHANGE_TABLES", health::MAY_CHANGE_TABLES),
                 ("distribution::HAS_CITUS", distribution::HAS_CITUS),
+                ("POSTPONE_FLUSH", crate::POSTPONE_FLUSH),
                 ("distribution::LOCAL_TABLES", distribution::LOCAL_TABLES),
                 (
                     "distribution::TABLES_WITH_LOCAL_ROWS",

@@ -159,13 +159,15 @@ fn statements_on_changes_use_their_indexes_in_a_project_without_statistics() {
     let key = ProjectId(9).shard_key().0.to_string();
     let (numbers, slices) = ("array[7::bigint]", "member_change_slices_pkey");
     let by_cohort = "member_changes_by_cohort";
+    let many: Vec<String> = (1..=80).map(|number: u8| number.to_string()).collect();
+    let many = format!("array[{}]::bigint[]", many.join(","));
     let cases: [(&str, &[&str], &[&str]); 6] = [
         (
             changes::UNPUBLISHED,
             &[&key, numbers, numbers],
             &[by_cohort],
         ),
-        (changes::CLEAR_SLICES, &[&key, numbers, numbers], &[slices]),
+        (changes::UNCLEARED, &[&key, &many, &many], &[slices]),
         (
             changes::DELETE_SLICES,
             &[&key, numbers, numbers, "0", "9"],
