@@ -16,6 +16,7 @@ mod feed;
 mod heads;
 mod moved;
 mod named;
+mod names;
 mod past;
 mod positions;
 pub mod retention;
@@ -34,6 +35,7 @@ pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snaps
 pub use heads::{ChangeHead, heads, total_bytes};
 pub use moved::{Move, move_persons};
 pub use named::{PersonPurge, plan_purge, purge};
+pub use names::{LoggedPerson, ordinals_now};
 pub use past::{as_of, delta_since, persons_as_of, replay};
 pub use positions::{is_same_log, position_at};
 pub use rows::ChangeRow;
@@ -45,6 +47,8 @@ pub use write::{
 pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE, PRUNE_ALL};
 #[cfg(test)]
 pub(crate) use entered::SLICES_OF_CHUNK;
+#[cfg(test)]
+pub(crate) use names::FIRST_MOVES;
 #[cfg(test)]
 pub(crate) use rows::{NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED};
 #[cfg(test)]

@@ -128,6 +128,7 @@ fn families() -> Vec<Family> {
                 ("changes::PRUNE_ALL", changes::PRUNE_ALL),
                 ("changes::DELETE_CHUNKS", changes::DELETE_CHUNKS),
                 ("changes::DELETE_SLICES", changes::DELETE_SLICES),
+                ("changes::FIRST_MOVES", changes::FIRST_MOVES),
                 ("changes::NEWEST_OF_COHORTS", changes::NEWEST_OF_COHORTS),
                 ("changes::OF_COHORTS", changes::OF_COHORTS),
                 ("changes::SLICES_OF_CHUNK", changes::SLICES_OF_CHUNK),

@@ -74,6 +74,18 @@ from member_change_slices s
 using unnest($2, $3) as keys(cohort_id, version)
 where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version = keys.version and s.first_chunk >= $4 and s.first_chunk < $5;
 
+-- changes::FIRST_MOVES
+select keys.nth, m.ordinal, m.merged_into, m.seq
+from unnest($2, $3, $4, $5) as keys(nth, ordinal, number, seq)
+cross join lateral (select ordinal, merged_into, seq
+    from tombstones
+    where shard_key = $1 and ordinal = keys.ordinal and moved_after >= keys.number and seq > keys.seq
+    union all (select ordinal, merged_into, seq
+        from tombstones
+        where shard_key = $1 and merged_into = keys.ordinal and moved_after >= keys.number and seq > keys.seq
+        order by moved_after, seq
+        limit 1)) m;
+
 -- changes::NEWEST_OF_COHORTS
 select m.*
 from unnest($2, $3) as keys(cohort_id, version)
