@@ -138,9 +138,11 @@ pub struct Calculator {
 impl Calculator {
     /// Calculates waiting cohorts of the next project. Returns `false` if none waits.
     pub fn run_next(&self, turns: &Turns) -> Result<bool, StoreError> {
-        let Some(mut turn) =
-            turns.next(&mut *self.store.connection()?, LEASE, &self.store.outages)?
-        else {
+        let conn = &mut *self.store.connection()?;
+        let Some(mut turn) = turns.next(conn, LEASE, &self.store.outages)? else {
+            if let Some(time) = queue::next_claim_time(conn)? {
+                self.store.signals.looks.calculations.due(time);
+            }
             return Ok(false);
         };
         self.run(turn.project, std::mem::take(&mut turn.claimed))?;
@@ -266,7 +268,7 @@ fn pause(earlier: i64) -> TimeDelta {
     (BACK_OFF * (1 << earlier.clamp(0, 6))).min(MAX_BACK_OFF)
 }
 
-fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
+fn give_back(store: &IndexedStore, cohorts: &[Cohort]) -> Result<(), StoreError> {
     if cohorts.is_empty() {
         return Ok(());
     }
@@ -274,11 +276,12 @@ fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
     for cohort in cohorts {
         queue::give_back(conn, cohort)?;
     }
+    store.signals.looks.calculations.now();
     Ok(())
 }
 
 /// Renews the leases of the jobs while `work` runs, and gives back the waiting jobs once it takes long.
-fn with_heartbeat<T>(store: &Store, jobs: &ClaimedJobs, work: impl FnOnce() -> T) -> T {
+fn with_heartbeat<T>(store: &IndexedStore, jobs: &ClaimedJobs, work: impl FnOnce() -> T) -> T {
     let (done, running) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {

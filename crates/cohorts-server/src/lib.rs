@@ -29,6 +29,7 @@ mod index;
 mod ingest;
 mod kill_points;
 mod logging;
+mod looks;
 mod metrics;
 mod origin;
 mod path_compat;
@@ -277,6 +278,7 @@ fn start_sender(
         retry: settings.retry,
         metrics: metrics.clone(),
         changes: data.store.signals.changes.clone(),
+        looks: data.store.signals.looks.webhooks.clone(),
     });
     let sender = sender.context("the thread of webhooks cannot be started")?;
     Ok(Some(sender))

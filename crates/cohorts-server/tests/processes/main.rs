@@ -10,6 +10,7 @@ mod deletion;
 mod harness;
 mod histories;
 mod hostile;
+mod idle;
 mod kills;
 mod live;
 mod locks;

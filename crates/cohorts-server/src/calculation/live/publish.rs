@@ -61,6 +61,7 @@ pub fn publish(
     for (id, reason) in fallen {
         passes.metrics.fallen(reason);
         fall(conn, live, id, reason)?;
+        passes.store.signals.looks.soon();
     }
     let changed_ids: Vec<i64> = changed.iter().map(|changed| changed.id).collect();
     let new = live.cohorts.values().filter(|cohort| !cohort.row.is_live);
