@@ -18,4 +18,5 @@ mod logs;
 mod memory;
 mod operation;
 mod pages;
+mod tls;
 mod webhooks;
