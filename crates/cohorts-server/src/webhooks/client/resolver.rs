@@ -10,6 +10,10 @@ use url::Host;
 use super::RequestFailure;
 use crate::webhooks::address::WebhookTarget;
 
+/// The addresses of a name at its next look-up.
+#[cfg(test)]
+pub type GivenLookUp = dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync;
+
 /// Where the addresses of names come from.
 #[derive(Clone)]
 pub enum Resolver {
@@ -17,7 +21,7 @@ pub enum Resolver {
     System,
     /// Tests decide the addresses of each look-up of a name.
     #[cfg(test)]
-    Given(std::sync::Arc<dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync>),
+    Given(std::sync::Arc<GivenLookUp>),
 }
 
 impl Resolver {
