@@ -216,6 +216,23 @@ fn persons_of_another_project_are_unknown_in_bodies_and_queries() {
         let refused = project.post(path, body);
         refused.is_error(400, "invalid_input", Some("cohort_ids"));
     }
+    for (cohort, with, attr) in [
+        (ours.cohorts[0], theirs.cohorts[0], Some("with")),
+        (theirs.cohorts[0], ours.cohorts[0], None),
+    ] {
+        let path = format!("cohorts/{cohort}/compare/");
+        let refused = project.post(&path, json!({"with": with}));
+        let (status, code) = if attr.is_some() {
+            (400, "invalid_input")
+        } else {
+            (404, "not_found")
+        };
+        refused.is_error(status, code, attr);
+    }
+    let preview = json!({"query": {"kind": "HogQLQuery",
+        "query": format!("select person_id from cohort_people where cohort_id = {}", theirs.cohorts[0])}});
+    let refused = project.post("cohorts/preview/", preview);
+    refused.is_error(400, "invalid_input", Some("query"));
     let query = format!("persons/cohorts/?person_id={}", theirs.person);
     assert_eq!(project.get(&query).status, 404);
 }

@@ -32,6 +32,7 @@ mod logging;
 mod metrics;
 mod origin;
 mod path_compat;
+mod pauses;
 mod peer;
 mod rate_limit;
 mod shares;
