@@ -117,7 +117,7 @@ impl IndexedStore {
         self.read_or_load(conn, project, self.request_limit(project), work, load)
     }
 
-    fn read_or_load<T, E, F, L>(
+    pub(super) fn read_or_load<T, E, F, L>(
         &self,
         conn: &mut Conn,
         project: ProjectId,
