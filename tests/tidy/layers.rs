@@ -32,6 +32,7 @@ const FOUNDATION: [&str; 9] = [
     "looks",
     "metrics",
     "origin",
+    "pauses",
     "peer",
     "shares",
     "signals",

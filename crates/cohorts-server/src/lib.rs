@@ -33,6 +33,7 @@ mod looks;
 mod metrics;
 mod origin;
 mod path_compat;
+mod pauses;
 mod peer;
 mod rate_limit;
 mod shares;

@@ -161,6 +161,7 @@ fn families() -> Vec<Family> {
                 ("persons::SEARCH", persons::SEARCH),
                 ("persons::page::SIZES", page::SIZES),
                 ("persons::values::VALUES", values::VALUES),
+                ("persons::values::PROPERTY_NAMES", values::PROPERTY_NAMES),
                 ("scan::PROPERTY", scan::PROPERTY),
                 ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),

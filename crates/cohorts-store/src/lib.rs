@@ -17,6 +17,7 @@ use quick_cache::sync::Cache;
 
 pub mod actions;
 pub mod activity;
+mod activity_log;
 pub mod changes;
 pub mod cohorts;
 pub mod columns;

@@ -136,6 +136,15 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "cohorts_compare",
+        tag: "cohorts",
+        method: "POST",
+        path: "/api/projects/{project_id}/cohorts/{id}/compare/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
         id: "cohorts_activity_retrieve",
         tag: "activity",
         method: "GET",
@@ -637,13 +646,13 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsCreateRequest,
     ) -> impl Future<Output = Result<CohortsCreateResponse, Self::Error>>;
-    /// Count the persons who match a filter.
+    /// Count the persons who match a filter or a query.
     ///
     /// Extension of this service; not part of PostHog's API.
-    /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
-    /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
+    /// Evaluates a filter, or a query in place of it, and stores nothing. Returns the number of matching persons and a sample of them.
+    /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter or the query refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
-    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter or query.
     /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     /// `POST /api/projects/{project_id}/cohorts/preview/`
@@ -792,6 +801,29 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsExplainRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsExplainRetrieveResponse, Self::Error>>;
+    /// Compare the members with other persons.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the values of person properties, and the names of events, that are more or less common among the members ("inside") than among other persons ("outside"). The persons outside are the members of the cohort in `with`, or all persons without it, who are not members of this cohort. Members are those of the last calculation, all as of the same moment. All numbers are exact.
+    ///
+    /// A share is the number of persons with a value or an event, divided by the number of all persons inside (or outside). `lift` is the share inside divided by the share outside.
+    /// All lists begin with the largest difference between both shares, in either direction. Of entries with the same difference, those with a larger share inside come first, then those with the smaller name. Entries with equal shares are left out, so all lists are empty if no person is inside, or none outside.
+    ///
+    /// `keys` has the names of at most 50 properties. Without it, the service takes the 50 properties that most persons have in a sample of 1,000 persons inside and 1,000 outside. A property has at most 20 values in the response, and the response has at most 100 events.
+    /// A value counts as text, and a number, a truth value, a list or an object as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes. If persons have more than 10,000 values of a property, none of them is listed. A person has an event if the service has kept at least one of that name.
+    ///
+    /// The request has the limits of a preview, and counts as one. If the data is not in memory and cannot be loaded in time, it fails with 503 and the code `index_loading`, and the load continues.
+    ///
+    /// `POST /api/projects/{project_id}/cohorts/{id}/compare/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn cohorts_compare(
+        &self,
+        caller: Self::Caller,
+        request: CohortsCompareRequest,
+    ) -> impl Future<Output = Result<CohortsCompareResponse, Self::Error>>;
     /// Copy a dynamic cohort into a new static cohort.
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
@@ -2861,6 +2893,72 @@ pub enum CohortsExplainRetrieveResponse {
 }
 
 impl CohortsExplainRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_compare`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsComparePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsComparePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_compare`.
+#[derive(Debug, Clone)]
+pub struct CohortsCompareRequest {
+    /// The parameters of the path.
+    pub path: CohortsComparePath,
+    /// The fields of the body.
+    pub body: types::CohortCompareRequest,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsCompareRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsComparePath::read(&request)?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: COHORT_COMPARE_REQUEST_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::NearRefused(
+                            COHORT_COMPARE_REQUEST_IGNORED,
+                        ),
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_compare`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsCompareResponse {
+    /// What is more or less common among the members.
+    Status200(types::ComparedPersons),
+}
+
+impl CohortsCompareResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -6187,8 +6285,14 @@ static COHORT_FORM_ONLY_FIELDS: &[Field] = &[
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
     Field {
         name: "filters",
-        required: true,
-        nullable: false,
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
+    },
+    Field {
+        name: "query",
+        required: false,
+        nullable: true,
         kind: Kind::Json,
     },
     Field {
@@ -6223,7 +6327,6 @@ static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
     "description",
     "groups",
     "deleted",
-    "query",
     "version",
     "pending_version",
     "is_calculating",
@@ -6497,6 +6600,38 @@ static PATCHED_COHORT_IGNORED: &[&str] = &[
     "project_id",
     "user_access_level",
     "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
+];
+
+static COHORT_COMPARE_REQUEST_FIELDS: &[Field] = &[
+    Field {
+        name: "with",
+        required: false,
+        nullable: true,
+        kind: Kind::Integer {
+            minimum: None,
+            maximum: None,
+        },
+    },
+    Field {
+        name: "keys",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+];
+
+static COHORT_COMPARE_REQUEST_IGNORED: &[&str] = &[
     "personal_api_key",
     "api_key",
     "token",
@@ -7423,6 +7558,41 @@ where
                         tag: "changes",
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/compare/",
+        "/api/projects/{project_id}/cohorts/{id}/compare",
+    ];
+    let routes = [web::post().to(route_cohorts_compare::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/compare/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/compare/",
                         scopes: &[],
                         parameter_scopes: &[],
                         statuses: &[0],
@@ -8755,12 +8925,30 @@ async fn route_cohorts_explain_retrieve<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_activity_retrieve<A: ActivityApi>(
+async fn route_cohorts_compare<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[14];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsCompareRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_compare(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_activity_retrieve<A: ActivityApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8781,7 +8969,7 @@ async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8807,7 +8995,7 @@ async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8838,7 +9026,7 @@ async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: Member
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8869,7 +9057,7 @@ async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8891,7 +9079,7 @@ async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8912,7 +9100,7 @@ async fn route_cohorts_sizes<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8929,7 +9117,7 @@ async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8950,7 +9138,7 @@ async fn route_cohorts_persons_csv<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8970,7 +9158,7 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8990,7 +9178,7 @@ async fn route_cohorts_changes<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9007,7 +9195,7 @@ async fn route_cohorts_changes_sse<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9027,7 +9215,7 @@ async fn route_cohorts_uploads<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9044,7 +9232,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9061,7 +9249,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9078,7 +9266,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9096,7 +9284,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9113,7 +9301,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9137,7 +9325,7 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9154,7 +9342,7 @@ async fn route_persons_csv<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9170,7 +9358,7 @@ async fn route_persons_ndjson<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9186,7 +9374,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9207,7 +9395,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9231,7 +9419,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9252,7 +9440,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9269,7 +9457,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9285,7 +9473,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9308,7 +9496,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[41];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9332,7 +9520,7 @@ async fn route_webhooks_list<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[42];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9349,7 +9537,7 @@ async fn route_webhooks_create<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[43];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9367,7 +9555,7 @@ async fn route_webhooks_activity_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[45];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9388,7 +9576,7 @@ async fn route_webhooks_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[45];
+    let operation = &OPERATIONS[46];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9409,7 +9597,7 @@ async fn route_webhooks_partial_update<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[46];
+    let operation = &OPERATIONS[47];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9433,7 +9621,7 @@ async fn route_webhooks_destroy<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[47];
+    let operation = &OPERATIONS[48];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9449,7 +9637,7 @@ async fn route_webhooks_deliveries<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[48];
+    let operation = &OPERATIONS[49];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9470,7 +9658,7 @@ async fn route_webhooks_test<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[49];
+    let operation = &OPERATIONS[50];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9487,7 +9675,7 @@ async fn route_webhooks_replay<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[50];
+    let operation = &OPERATIONS[51];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9505,7 +9693,7 @@ async fn route_webhooks_rotate_secret<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[51];
+    let operation = &OPERATIONS[52];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9526,7 +9714,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[52];
+    let operation = &OPERATIONS[53];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9543,7 +9731,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[53];
+    let operation = &OPERATIONS[54];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9564,7 +9752,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[54];
+    let operation = &OPERATIONS[55];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9581,7 +9769,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[55];
+    let operation = &OPERATIONS[56];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9598,7 +9786,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[56];
+    let operation = &OPERATIONS[57];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9615,7 +9803,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[57];
+    let operation = &OPERATIONS[58];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9632,7 +9820,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[58];
+    let operation = &OPERATIONS[59];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9649,7 +9837,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[59];
+    let operation = &OPERATIONS[60];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9666,7 +9854,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[60];
+    let operation = &OPERATIONS[61];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9683,7 +9871,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[61];
+    let operation = &OPERATIONS[62];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9700,7 +9888,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[62];
+    let operation = &OPERATIONS[63];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9716,7 +9904,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[63];
+    let operation = &OPERATIONS[64];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9741,8 +9929,8 @@ pub mod prelude {
             CohortsUpdateStatus200Headers, CohortsPartialUpdateRequest,
             CohortsPartialUpdateResponse, CohortsPartialUpdateStatus200Headers,
             CohortsDestroyRequest, CohortsDestroyResponse, CohortsExplainRetrieveRequest,
-            CohortsExplainRetrieveResponse,
-            CohortsDuplicateAsStaticCohortRetrieveRequest,
+            CohortsExplainRetrieveResponse, CohortsCompareRequest,
+            CohortsCompareResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
             CohortsDuplicateAsStaticCohortRetrieveResponse,
             CohortsCalculationHistoryRetrieveRequest,
             CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,
