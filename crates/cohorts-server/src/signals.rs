@@ -20,6 +20,8 @@ pub struct Signals {
     pub writes: WriteSignal,
     /// What the other processes are to be told.
     pub hints: Hints,
+    /// What the catalogue does not have yet.
+    pub names: Hints,
 }
 
 impl Signals {
@@ -27,6 +29,13 @@ impl Signals {
     pub fn written(&self, project: ProjectId) {
         self.writes.notify(project);
         self.hints.add(project);
+        self.names.add(project);
+    }
+
+    /// Signals a write of a project by another process.
+    pub fn written_elsewhere(&self, project: ProjectId) {
+        self.writes.notify(project);
+        self.names.add(project);
     }
 
     /// Signals a committed change of members by this process.
@@ -36,7 +45,7 @@ impl Signals {
     }
 }
 
-/// The projects that this process has written since the last hint to the others.
+/// The projects that were written since the last [`Self::take`].
 #[derive(Clone, Default)]
 pub struct Hints(Arc<Mutex<BTreeSet<ProjectId>>>);
 

@@ -58,7 +58,7 @@ impl Leases {
         {
             Ok(written) => written.into_iter().for_each(|project| {
                 signals.changes.notify(project);
-                signals.writes.notify(project);
+                signals.written_elsewhere(project);
             }),
             Err(cause) => log::debug!("the processes exchange no hints: {cause}"),
         }
@@ -80,7 +80,7 @@ impl Leases {
                 signals.changes.notify(*project);
             }
             if known != Some(stamp) {
-                signals.writes.notify(*project);
+                signals.written_elsewhere(*project);
             }
         }
         self.take(conn, &stamps, clock)?;
