@@ -217,7 +217,7 @@ pub fn delete(conn: &mut Conn, shard_key: ShardKey, deleted: &[CatalogueEntry]) 
     Ok(())
 }
 
-/// Adds checks of definitions whose values a write of the log has removed somewhere. `seq` is the sequence number of the
+/// Adds checks of definitions with values that a write of the log has removed somewhere. `seq` is the sequence number of the
 /// write, or the last one before.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ pub use kinds::{PropertyType, ValueKinds};
 pub use names::CatalogueNames;
 pub use recheck::Rechecked;
 
-/// The most writes whose evidence waits in memory. Further ones are read from rows.
+/// The most writes with evidence that waits in memory. Further ones are read from rows.
 const MAX_WAITING: usize = 20_000;
 /// The most projects in memory.
 const MAX_PROJECTS: usize = 1_000;
@@ -85,7 +85,7 @@ impl CatalogueCache {
         }
     }
 
-    /// The number of projects whose names are too many.
+    /// The number of projects with too many names.
     pub fn full_count(&self) -> usize {
         let projects: Vec<_> = self.0.lock().values().map(Arc::clone).collect();
         let is_full = |project: &Arc<Mutex<Catalogue>>| project.lock().is_full;
@@ -142,7 +142,7 @@ impl Catalogue {
         (self.version == Some(version)).then(|| Arc::clone(&self.names))
     }
 
-    /// Drops the evidence of writes whose names are stored.
+    /// Drops the evidence of writes that are stored.
     fn forget_through(&mut self, seq: i64) {
         if self
             .waiting

@@ -102,7 +102,7 @@ struct BatchResult {
     added: usize,
     changes: PersonChanges,
     written: Option<WrittenEvents>,
-    /// The positions of the items whose events were added.
+    /// The positions of the items that added events.
     new_events: Vec<usize>,
 }
 

@@ -59,16 +59,6 @@ cross join lateral (select ordinal as id, octet_length(properties::text) as byte
     where shard_key = $1 and ordinal = keys.ordinal
     offset 0) r;
 
--- persons::values::VALUES
-select v.name, count(*) as count
-from (select properties ->> $2 as name
-    from persons
-    where shard_key = $1 and properties ? $2
-    offset 0) v
-where v.name <> '' and octet_length(v.name) <= $4 and v.name ilike $3 group by v.name
-order by count desc, v.name collate "C"
-limit $5;
-
 -- scan::PROPERTY
 select ordinal, (properties -> $2)::text as value
 from persons
