@@ -197,10 +197,10 @@ impl CatalogueNames {
                 CatalogueEntry::EventProperty(event, name) => {
                     let properties = self.events.get(event.as_str());
                     let keys = properties.into_iter().flat_map(BTreeMap::keys);
-                    let keys = keys.filter(|key| name.is_empty() || ***key == **name);
-                    let pair = |key: &Box<str>| {
-                        CatalogueEntry::EventProperty(event.clone(), key.clone().into_string())
-                    };
+                    let keys = keys.map(|key| &**key);
+                    let keys = keys.filter(|key| name.is_empty() || *key == name.as_str());
+                    let pair =
+                        |key: &str| CatalogueEntry::EventProperty(event.clone(), key.to_owned());
                     known.extend(keys.map(pair));
                 }
                 CatalogueEntry::PersonProperty(name)
