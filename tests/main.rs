@@ -21,6 +21,7 @@
 mod actions;
 mod activity;
 mod capture;
+mod catalogue;
 mod changes;
 mod clients;
 mod cohorts;

@@ -6,4 +6,3 @@ mod narrow;
 mod pages;
 mod property;
 mod read;
-mod values;

@@ -97,6 +97,36 @@ async fn memberships_are_explained_and_cohorts_compared() {
 }
 
 #[tokio::test]
+async fn names_and_values_of_the_catalogue_are_listed() {
+    let project = blocking(|| {
+        let project = Project::new();
+        let properties = json!({"amount": 5, "$set": {"plan": "pro"}});
+        let event = json!({"event": "paid", "distinct_id": "ann", "properties": properties});
+        project.capture(json!([event]));
+        let updated = project.server.update_catalogue(project.id);
+        updated.expect("a catalogue");
+        project
+    });
+    let project = project.await;
+    let (client, id) = (client(&project), project.id.to_string());
+    let events = client
+        .event_definitions_list()
+        .project_id(&id)
+        .search("PAI");
+    let events = events.send().await.expect("a page");
+    assert_eq!((events.count, &*events.results[0].name), (1, "paid"));
+    let properties = client.property_definitions_list().project_id(&id);
+    let properties = properties.event_names(r#"["paid"]"#).send().await;
+    let property = &properties.expect("a page").results[0];
+    assert_eq!((&*property.name, property.is_numerical), ("amount", true));
+    assert_eq!(property.is_seen_on_filtered_events, Some(true));
+    let values = client.events_values_retrieve().project_id(&id);
+    let values = values.key("amount").event_name("paid").send().await;
+    let values = values.expect("values");
+    assert_eq!((&*values[0].name, values[0].count), ("5", 1));
+}
+
+#[tokio::test]
 async fn webhooks_are_created_changed_and_deleted() {
     let project = blocking(Project::new).await;
     let (client, id) = (client(&project), project.id.to_string());

@@ -19,6 +19,10 @@ enum Discloses {
     Persons,
     /// Distinct ids, e-mail addresses and ids of persons.
     IdsAndAddresses,
+    /// Names of events.
+    EventNames,
+    /// Names of properties, and the types of their values.
+    PropertyNames,
     Activity,
     /// URLs that receive changes of members.
     Webhooks,
@@ -26,7 +30,9 @@ enum Discloses {
     User,
 }
 
-use Discloses::{Activity, Definitions, IdsAndAddresses, Persons, Webhooks};
+use Discloses::{
+    Activity, Definitions, EventNames, IdsAndAddresses, Persons, PropertyNames, Webhooks,
+};
 
 impl Discloses {
     /// The operation must require at least one of these scopes.
@@ -35,6 +41,8 @@ impl Discloses {
             Self::None => &[],
             Self::Definitions => &["cohort:read", "cohort:write", "action:read", "action:write"],
             Self::Persons | Self::IdsAndAddresses => &["person:read"],
+            Self::EventNames => &["event_definition:read"],
+            Self::PropertyNames => &["property_definition:read"],
             Self::Activity => &["activity_log:read"],
             Self::Webhooks => &["webhook:read", "webhook:write"],
             Self::Project => &["project:read"],
@@ -45,7 +53,7 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 65] = [
+const DISCLOSURES: [(&str, Discloses); 68] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -89,6 +97,9 @@ const DISCLOSURES: [(&str, Discloses); 65] = [
     ("persons_csv", Persons),
     ("persons_ndjson", Persons),
     ("persons_values_retrieve", Persons),
+    ("event_definitions_list", EventNames),
+    ("property_definitions_list", PropertyNames),
+    ("events_values_retrieve", Persons),
     ("persons_bulk_delete_create", Discloses::None),
     ("persons_cohorts_retrieve", Persons),
     ("persons_retrieve", Persons),

@@ -18,6 +18,7 @@ use crate::harness::{Answer, Project, any_of, key, person, request, request_to, 
 use crate::uploads;
 
 mod capture;
+mod catalogue;
 mod webhooks;
 
 /// An operation, a status, and a request that causes this status.
@@ -404,12 +405,6 @@ const ROWS: &[Row] = &[
     ("persons_ndjson", 404, |p| {
         in_unknown_project(p, Method::GET, "persons.ndjson")
     }),
-    ("persons_values_retrieve", 200, |p| {
-        p.get("persons/values/?key=plan")
-    }),
-    ("persons_values_retrieve", 404, |p| {
-        in_unknown_project(p, Method::GET, "persons/values/")
-    }),
     ("persons_bulk_delete_create", 202, |p| {
         p.post(BULK_DELETE, json!({"distinct_ids": ["unknown"]}))
     }),
@@ -640,7 +635,8 @@ fn as_xml(project: &Project, method: Method, rest: &str) -> Answer {
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    (ROWS.iter().chain(capture::ROWS)).chain(webhooks::ROWS)
+    let chained = ROWS.iter().chain(capture::ROWS).chain(catalogue::ROWS);
+    chained.chain(webhooks::ROWS)
 }
 
 #[test]

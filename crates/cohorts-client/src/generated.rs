@@ -3231,6 +3231,7 @@ pub mod types {
         /// - `unique`: Another action of the project has the name.
         /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
         /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+        /// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
         /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
         /// - `parse_error`: The body cannot be decoded.
         ///
@@ -3289,6 +3290,7 @@ pub mod types {
     /// - `unique`: Another action of the project has the name.
     /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
     /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+    /// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
     /// - `parse_error`: The body cannot be decoded.
     ///
@@ -3376,6 +3378,9 @@ pub mod types {
         /// The value `too_complex`.
         #[serde(rename = "too_complex")]
         TooComplex,
+        /// The value `too_many_values`.
+        #[serde(rename = "too_many_values")]
+        TooManyValues,
         /// The value `This field is required.`.
         #[serde(rename = "This field is required.")]
         ThisFieldIsRequired,
@@ -3471,6 +3476,7 @@ pub mod types {
                 Self::Unique => "unique",
                 Self::UnknownField => "unknown_field",
                 Self::TooComplex => "too_complex",
+                Self::TooManyValues => "too_many_values",
                 Self::ThisFieldIsRequired => "This field is required.",
                 Self::ParseError => "parse_error",
                 Self::NotAuthenticated => "not_authenticated",
@@ -3522,6 +3528,7 @@ pub mod types {
                 "unique" => Self::Unique,
                 "unknown_field" => Self::UnknownField,
                 "too_complex" => Self::TooComplex,
+                "too_many_values" => Self::TooManyValues,
                 "This field is required." => Self::ThisFieldIsRequired,
                 "parse_error" => Self::ParseError,
                 "not_authenticated" => Self::NotAuthenticated,
@@ -3637,6 +3644,16 @@ pub mod types {
         ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
             Ok(value.into())
         }
+    }
+    /// A name of events.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct EventDefinition {
+        /// ID of the name; it stays the same.
+        pub id: ::uuid::Uuid,
+        /// The name.
+        pub name: ::std::string::String,
+        /// Always empty.
+        pub tags: ::std::vec::Vec<::std::string::String>,
     }
     /// A criterion that compares an event property with a value.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -4082,6 +4099,34 @@ pub mod types {
             value.parse()
         }
     }
+    /// A value of an event property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct EventValue {
+        /// Number of events with the value.
+        pub count: i64,
+        /// The value; JSON text if it is not a text.
+        pub name: ::std::string::String,
+    }
+    /// The values of an event property.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    #[serde(transparent)]
+    pub struct EventValues(pub ::std::vec::Vec<EventValue>);
+    impl ::std::ops::Deref for EventValues {
+        type Target = ::std::vec::Vec<EventValue>;
+        fn deref(&self) -> &::std::vec::Vec<EventValue> {
+            &self.0
+        }
+    }
+    impl ::std::convert::From<EventValues> for ::std::vec::Vec<EventValue> {
+        fn from(value: EventValues) -> Self {
+            value.0
+        }
+    }
+    impl ::std::convert::From<::std::vec::Vec<EventValue>> for EventValues {
+        fn from(value: ::std::vec::Vec<EventValue>) -> Self {
+            Self(value)
+        }
+    }
     /// The person of an explanation.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ExplainedPerson {
@@ -4483,6 +4528,24 @@ pub mod types {
         /// The rows of this page.
         pub results: ::std::vec::Vec<CohortListItem>,
     }
+    /// A page of names of events.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PaginatedEventDefinitionList {
+        /// Total number of rows on all pages.
+        pub count: i64,
+        /// Extension of this service; not part of PostHog's API. Whether names are missing, because the project has more than the service stores:
+        /// 10,000 names of events and properties, and 100,000 pairs of an event and a property.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub limit_reached: ::std::option::Option<bool>,
+        /// URL of the next page, without the key; null on the last page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        /// URL of the previous page; null on the first page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        /// The rows of this page.
+        pub results: ::std::vec::Vec<EventDefinition>,
+    }
     /// A page of projects.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PaginatedProjectList {
@@ -4496,6 +4559,23 @@ pub mod types {
         pub previous: ::std::option::Option<::std::string::String>,
         /// The rows of this page.
         pub results: ::std::vec::Vec<Project>,
+    }
+    /// A page of properties.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PaginatedPropertyDefinitionList {
+        /// Total number of rows on all pages.
+        pub count: i64,
+        /// Extension of this service; not part of PostHog's API. As in `PaginatedEventDefinitionList`.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub limit_reached: ::std::option::Option<bool>,
+        /// URL of the next page, without the key; null on the last page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        /// URL of the previous page; null on the first page.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub previous: ::std::option::Option<::std::string::String>,
+        /// The rows of this page.
+        pub results: ::std::vec::Vec<PropertyDefinition>,
     }
     /// The fields of an action to change. Absent fields keep their values. Unknown fields are ignored.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
@@ -6196,6 +6276,152 @@ pub mod types {
             value: ::serde_json::Map<::std::string::String, ::serde_json::Value>,
         ) -> Self {
             Self(value)
+        }
+    }
+    /// A property of events or persons.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PropertyDefinition {
+        /// ID of the property; it stays the same.
+        pub id: ::uuid::Uuid,
+        /// Whether `property_type` is `Numeric`.
+        pub is_numerical: bool,
+        /// Whether one of `event_names` has the property; null without `event_names`.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub is_seen_on_filtered_events: ::std::option::Option<bool>,
+        /// The name.
+        pub name: ::std::string::String,
+        /// Type of the values; null if no value has a type.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub property_type: ::std::option::Option<PropertyDefinitionPropertyType>,
+        /// Always empty.
+        pub tags: ::std::vec::Vec<::std::string::String>,
+    }
+    /// Type of the values; null if no value has a type.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PropertyDefinitionPropertyType {
+        /// The value `String`.
+        String,
+        /// The value `Numeric`.
+        Numeric,
+        /// The value `Boolean`.
+        Boolean,
+        /// The value `DateTime`.
+        DateTime,
+        /// A value that this version of the document does not list.
+        #[serde(untagged)]
+        Other(::std::string::String),
+    }
+    impl PropertyDefinitionPropertyType {
+        /// Returns the value as text.
+        pub fn as_str(&self) -> &str {
+            match self {
+                Self::String => "String",
+                Self::Numeric => "Numeric",
+                Self::Boolean => "Boolean",
+                Self::DateTime => "DateTime",
+                Self::Other(value) => value,
+            }
+        }
+    }
+    impl ::std::fmt::Display for PropertyDefinitionPropertyType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            f.write_str(self.as_str())
+        }
+    }
+    impl ::std::convert::From<&str> for PropertyDefinitionPropertyType {
+        fn from(value: &str) -> Self {
+            match value {
+                "String" => Self::String,
+                "Numeric" => Self::Numeric,
+                "Boolean" => Self::Boolean,
+                "DateTime" => Self::DateTime,
+                _ => Self::Other(value.to_owned()),
+            }
+        }
+    }
+    impl ::std::convert::From<::std::string::String> for PropertyDefinitionPropertyType {
+        fn from(value: ::std::string::String) -> Self {
+            value.as_str().into()
+        }
+    }
+    impl ::std::str::FromStr for PropertyDefinitionPropertyType {
+        type Err = ::std::convert::Infallible;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, ::std::convert::Infallible> {
+            Ok(value.into())
+        }
+    }
+    /// The values of `PropertyDefinitionsListType`.
+    #[derive(
+        ::serde::Deserialize,
+        ::serde::Serialize,
+        Clone,
+        Copy,
+        Debug,
+        Eq,
+        Hash,
+        Ord,
+        PartialEq,
+        PartialOrd
+    )]
+    pub enum PropertyDefinitionsListType {
+        /// The value `event`.
+        #[serde(rename = "event")]
+        Event,
+        /// The value `person`.
+        #[serde(rename = "person")]
+        Person,
+    }
+    impl ::std::fmt::Display for PropertyDefinitionsListType {
+        fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+            match *self {
+                Self::Event => f.write_str("event"),
+                Self::Person => f.write_str("person"),
+            }
+        }
+    }
+    impl ::std::str::FromStr for PropertyDefinitionsListType {
+        type Err = self::error::ConversionError;
+        fn from_str(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            match value {
+                "event" => Ok(Self::Event),
+                "person" => Ok(Self::Person),
+                _ => Err("invalid value".into()),
+            }
+        }
+    }
+    impl ::std::convert::TryFrom<&str> for PropertyDefinitionsListType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: &str,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::convert::TryFrom<::std::string::String> for PropertyDefinitionsListType {
+        type Error = self::error::ConversionError;
+        fn try_from(
+            value: ::std::string::String,
+        ) -> ::std::result::Result<Self, self::error::ConversionError> {
+            value.parse()
+        }
+    }
+    impl ::std::default::Default for PropertyDefinitionsListType {
+        fn default() -> Self {
+            PropertyDefinitionsListType::Event
         }
     }
     /// The filter of a cohort, in the form of `CohortFilters`. `properties` is an empty object if there are no criteria.
@@ -12750,7 +12976,8 @@ impl Client {
     /// List the values of a person property
     ///
     /// Returns the 20 values that most persons have, with the number of these persons; values with the same number are sorted.
-    /// A number, a truth value, a list or an object counts as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// A number, a truth value, a list or an object counts as its compact JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// If there are more than 10,000 different values, a request without `value` gives 400 with the code `too_many_values`.
     /// Without `key`, the list is empty.
     ///
     ///
@@ -12759,7 +12986,7 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `key`: Name of the property.
-    /// - `value`: Text that the values contain, case-insensitive.
+    /// - `value`: Text that the values begin with, case-insensitive.
     /// ```text
     /// let response = client.persons_values_retrieve()
     ///     .project_id(project_id)
@@ -12907,6 +13134,96 @@ impl Client {
         &self,
     ) -> builder::PersonsDeletePropertyCreate<'_> {
         builder::PersonsDeletePropertyCreate::new(self)
+    }
+    /// List the names of events
+    ///
+    /// Returns the names of the events of a project, sorted by name. A new name is listed at most a second after its event.
+    /// The names of events that only deleted persons had are removed in the background. Names stay when the retention deletes their events.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/event_definitions/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
+    /// - `search`: Words that the name contains, case-insensitive and in any order.
+    /// ```text
+    /// let response = client.event_definitions_list()
+    ///     .project_id(project_id)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .search(search)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn event_definitions_list(&self) -> builder::EventDefinitionsList<'_> {
+        builder::EventDefinitionsList::new(self)
+    }
+    /// List the properties of events or persons
+    ///
+    /// Returns the properties that events or persons of a project have, with the type of their values, sorted by name.
+    /// A new property is listed at most a second after its event. Properties that only deleted persons had are removed in the background.
+    /// Properties that the service interprets, such as `$set`, are not listed.
+    ///
+    /// **Types.** `property_type` is inferred from all values. A number is `Numeric`. A truth value and the texts `true` and `false` in any case are `Boolean`.
+    /// A text that begins with a date in one of the forms `2026-03-01` and `2026/03/01`, alone or before a time, is `DateTime`. Any other text is `String`.
+    /// Values of several types give `String`. Null, empty texts, lists and objects have no type: `property_type` is null if there are no other values.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/property_definitions/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `event_names`: Names of events, as a JSON list. Then `is_seen_on_filtered_events` of each row tells whether one of these events has the property, and rows with true come first.
+    ///
+    /// - `filter_by_event_names`: If true, omits the properties that none of `event_names` has.
+    /// - `limit`: Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    /// - `offset`: Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
+    /// - `search`: Words that the name contains, case-insensitive and in any order.
+    /// - `type_`: Whether to list the properties of events or those of persons. There are no properties of groups.
+    /// ```text
+    /// let response = client.property_definitions_list()
+    ///     .project_id(project_id)
+    ///     .event_names(event_names)
+    ///     .filter_by_event_names(filter_by_event_names)
+    ///     .limit(limit)
+    ///     .offset(offset)
+    ///     .search(search)
+    ///     .type_(type_)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn property_definitions_list(&self) -> builder::PropertyDefinitionsList<'_> {
+        builder::PropertyDefinitionsList::new(self)
+    }
+    /// List the values of an event property
+    ///
+    /// Returns the 20 values that most events have, with the number of these events; values with the same number are sorted.
+    /// A number, a truth value, a list or an object counts as its compact JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// The values are counted when they are requested, with the time and the memory of a preview. With `event_name`, only the events of one name are read.
+    /// If there are more than 10,000 different values, a request without `value` gives 400 with the code `too_many_values`.
+    /// Without `key`, the list is empty.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/events/values/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `event_name`: Name of the events. Without it, the events of all names are counted.
+    /// - `key`: Name of the property.
+    /// - `value`: Text that the values begin with, case-insensitive.
+    /// ```text
+    /// let response = client.events_values_retrieve()
+    ///     .project_id(project_id)
+    ///     .event_name(event_name)
+    ///     .key(key)
+    ///     .value(value)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn events_values_retrieve(&self) -> builder::EventsValuesRetrieve<'_> {
+        builder::EventsValuesRetrieve::new(self)
     }
     /// List the webhooks of a project
     ///
@@ -18931,7 +19248,7 @@ pub mod builder {
                 });
             self
         }
-        /// Sets `value`. Text that the values contain, case-insensitive.
+        /// Sets `value`. Text that the values begin with, case-insensitive.
         pub fn value<V>(mut self, value: V) -> Self
         where
             V: std::convert::TryInto<::std::string::String>,
@@ -19691,6 +20008,482 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 201u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::event_definitions_list`]
+    ///
+    /// [`Client::event_definitions_list`]: super::Client::event_definitions_list
+    #[derive(Debug, Clone)]
+    pub struct EventDefinitionsList<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        search: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> EventDefinitionsList<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                limit: Ok(None),
+                offset: Ok(None),
+                search: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `search`. Words that the name contains, case-insensitive and in any order.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/event_definitions/`
+        pub async fn send(
+            self,
+        ) -> Result<
+            ResponseValue<types::PaginatedEventDefinitionList>,
+            Error<types::Error>,
+        > {
+            let Self { client, project_id, limit, offset, search } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/event_definitions/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "event_definitions_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::property_definitions_list`]
+    ///
+    /// [`Client::property_definitions_list`]: super::Client::property_definitions_list
+    #[derive(Debug, Clone)]
+    pub struct PropertyDefinitionsList<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        event_names: Result<Option<::std::string::String>, String>,
+        filter_by_event_names: Result<Option<bool>, String>,
+        limit: Result<Option<i64>, String>,
+        offset: Result<Option<i64>, String>,
+        search: Result<Option<::std::string::String>, String>,
+        type_: Result<Option<types::PropertyDefinitionsListType>, String>,
+    }
+    impl<'a> PropertyDefinitionsList<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                event_names: Ok(None),
+                filter_by_event_names: Ok(None),
+                limit: Ok(None),
+                offset: Ok(None),
+                search: Ok(None),
+                type_: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `event_names`. Names of events, as a JSON list. Then `is_seen_on_filtered_events` of each row tells whether one of these events has the property, and rows with true come first.
+        pub fn event_names<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.event_names = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for event_names failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `filter_by_event_names`. If true, omits the properties that none of `event_names` has.
+        pub fn filter_by_event_names<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<bool>,
+        {
+            self.filter_by_event_names = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `bool` for filter_by_event_names failed".to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `offset`. Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
+        pub fn offset<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.offset = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for offset failed".to_string());
+            self
+        }
+        /// Sets `search`. Words that the name contains, case-insensitive and in any order.
+        pub fn search<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.search = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for search failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `type_`. Whether to list the properties of events or those of persons. There are no properties of groups.
+        pub fn type_<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::PropertyDefinitionsListType>,
+        {
+            self.type_ = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `PropertyDefinitionsListType` for type_ failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/property_definitions/`
+        pub async fn send(
+            self,
+        ) -> Result<
+            ResponseValue<types::PaginatedPropertyDefinitionList>,
+            Error<types::Error>,
+        > {
+            let Self {
+                client,
+                project_id,
+                event_names,
+                filter_by_event_names,
+                limit,
+                offset,
+                search,
+                type_,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let event_names = event_names.map_err(Error::InvalidRequest)?;
+            let filter_by_event_names = filter_by_event_names
+                .map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let offset = offset.map_err(Error::InvalidRequest)?;
+            let search = search.map_err(Error::InvalidRequest)?;
+            let type_ = type_.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/property_definitions/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("event_names", &event_names))
+                .query(
+                    &progenitor_client::QueryParam::new(
+                        "filter_by_event_names",
+                        &filter_by_event_names,
+                    ),
+                )
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("offset", &offset))
+                .query(&progenitor_client::QueryParam::new("search", &search))
+                .query(&progenitor_client::QueryParam::new("type", &type_))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "property_definitions_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::events_values_retrieve`]
+    ///
+    /// [`Client::events_values_retrieve`]: super::Client::events_values_retrieve
+    #[derive(Debug, Clone)]
+    pub struct EventsValuesRetrieve<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        event_name: Result<Option<::std::string::String>, String>,
+        key: Result<Option<::std::string::String>, String>,
+        value: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> EventsValuesRetrieve<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                event_name: Ok(None),
+                key: Ok(None),
+                value: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `event_name`. Name of the events. Without it, the events of all names are counted.
+        pub fn event_name<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.event_name = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for event_name failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `key`. Name of the property.
+        pub fn key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for key failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `value`. Text that the values begin with, case-insensitive.
+        pub fn value<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.value = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for value failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/events/values/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::EventValues>, Error<types::Error>> {
+            let Self { client, project_id, event_name, key, value } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let event_name = event_name.map_err(Error::InvalidRequest)?;
+            let key = key.map_err(Error::InvalidRequest)?;
+            let value = value.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/events/values/", client.baseurl, encode_path(&
+                project_id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("event_name", &event_name))
+                .query(&progenitor_client::QueryParam::new("key", &key))
+                .query(&progenitor_client::QueryParam::new("value", &value))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "events_values_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(
@@ -22180,6 +22973,54 @@ pub mod builder {
                     async move {
                         let page = page.await?.into_inner();
                         Ok((page.results, page.next))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> EventDefinitionsList<'a> {
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
+        ///
+        /// `limit` is the size of a page. The stream ends after the first error.
+        ///
+        /// List the names of events.
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::EventDefinition, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
+                    }
+                },
+            )
+        }
+    }
+    impl<'a> PropertyDefinitionsList<'a> {
+        /// Returns a stream over the rows of all pages. It starts at `offset`.
+        ///
+        /// `limit` is the size of a page. The stream ends after the first error.
+        ///
+        /// List the properties of events or persons.
+        pub fn stream(
+            self,
+        ) -> impl futures::Stream<
+            Item = Result<types::PropertyDefinition, Error<types::Error>>,
+        > + 'a {
+            let start = self.offset.clone().ok().flatten().unwrap_or(0);
+            crate::paging::rows(
+                start,
+                move |offset| {
+                    let page = self.clone().offset(offset).send();
+                    async move {
+                        let page = page.await?.into_inner();
+                        Ok((page.results, page.next.is_some()))
                     }
                 },
             )

@@ -15,6 +15,7 @@ mod part;
 mod postings;
 mod property;
 mod times;
+mod value_counts;
 mod wide;
 
 pub(crate) use bitmap::{from_sorted, intersection, select};
@@ -22,6 +23,7 @@ pub(crate) use column::{RowMatches, RowValues};
 pub use events::{EventBlock, EventBlockBuilder};
 pub use property::{PropertyBlock, PropertyBlockBuilder};
 pub use times::{TimeSpan, TimesBlock};
+pub use value_counts::ValueCounts;
 pub use wide::{LeftOut, WideEventBlock, WideEventBuilder};
 
 #[cfg(test)]

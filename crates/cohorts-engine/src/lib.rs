@@ -127,7 +127,7 @@ mod cases;
 
 pub use block::{
     EventBlock, EventBlockBuilder, LeftOut, PropertyBlock, PropertyBlockBuilder, TimeSpan,
-    TimesBlock, WideEventBlock, WideEventBuilder,
+    TimesBlock, ValueCounts, WideEventBlock, WideEventBuilder,
 };
 pub use date::event_instant;
 pub use error::FilterError;

@@ -1,5 +1,6 @@
 //! The threads that work in the background: some calculate, one does the upkeep.
 
+mod catalogue;
 mod replaceable;
 
 use std::sync::Arc;
@@ -90,6 +91,12 @@ impl Workers {
         let (sender, signals) = mpsc::sync_channel(1);
         threads.push(keep_leases(&passes, signals)?);
         senders.push(sender);
+        let (sender, signals) = mpsc::sync_channel(1);
+        threads.push(keep_catalogue(calculator, signals)?);
+        senders.push(sender);
+        let (sender, signals) = mpsc::sync_channel(1);
+        threads.push(recheck_catalogue(calculator, signals)?);
+        senders.push(sender);
         Ok((Self { threads, passes }, WorkerSignal(senders)))
     }
 
@@ -115,6 +122,26 @@ fn keep_leases(passes: &Arc<LivePasses>, signals: Receiver<()>) -> std::io::Resu
     };
     let thread = thread::Builder::new().name("leases".to_owned());
     thread.spawn(work)
+}
+
+/// Keeps the catalogues up to the logs.
+fn keep_catalogue(
+    calculator: &Calculator,
+    signals: Receiver<()>,
+) -> std::io::Result<JoinHandle<()>> {
+    let (store, metrics) = (calculator.store.clone(), calculator.metrics.clone());
+    let thread = thread::Builder::new().name("catalogue".to_owned());
+    thread.spawn(move || catalogue::keep(&store, &metrics, &signals))
+}
+
+/// Removes names from the catalogues that no row has any more.
+fn recheck_catalogue(
+    calculator: &Calculator,
+    signals: Receiver<()>,
+) -> std::io::Result<JoinHandle<()>> {
+    let store = calculator.store.clone();
+    let thread = thread::Builder::new().name("catalogue-checks".to_owned());
+    thread.spawn(move || catalogue::recheck(&store, &signals))
 }
 
 fn upkeep(calculator: &Calculator, limits: HistoryLimits, signals: Receiver<()>) -> Replaceable {

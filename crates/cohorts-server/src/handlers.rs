@@ -26,6 +26,7 @@ mod activity;
 mod activity_log;
 mod admission;
 mod capture;
+mod catalogue;
 mod changes;
 mod cohorts;
 mod formula;

@@ -16,6 +16,7 @@ mod actions;
 mod advance;
 pub mod background;
 mod cache;
+pub mod catalogue;
 mod changed;
 pub mod checkpoint;
 pub mod columns;
@@ -38,6 +39,7 @@ pub mod stop;
 mod tests;
 
 use background::{BackgroundLoads, LoadProgress};
+use catalogue::CatalogueCache;
 use distinct_ids::DistinctIdCache;
 use members::MemberCache;
 use registry::IndexCache;
@@ -103,6 +105,7 @@ pub struct Caches {
     pub distinct_ids: DistinctIdCache,
     pub members: MemberCache,
     pub loads: BackgroundLoads,
+    pub catalogue: CatalogueCache,
 }
 
 impl Default for Caches {
@@ -112,6 +115,7 @@ impl Default for Caches {
             distinct_ids: DistinctIdCache::new(&index.memory),
             members: MemberCache::new(&index.memory),
             loads: BackgroundLoads::default(),
+            catalogue: CatalogueCache::default(),
             index,
         }
     }

@@ -61,6 +61,7 @@ use feed::ChangeWatch;
 use handlers::{RequestMemory, Service, UploadDisk, WebhookTools, WorkShares};
 use http::{Offer, Page};
 use index::IndexedStore;
+use index::catalogue::{HeadMoves, Rechecked};
 use ingest::{GroupCommit, Writers};
 use metrics::Metrics;
 use rate_limit::{RateLimiter, WrongKeys};
@@ -235,6 +236,19 @@ impl Server {
     /// Calculates, on this thread, every cohort of the project that waits for it.
     pub fn calculate_now(&self, project: i64) -> Result<(), Error> {
         while self.calculator.run_project(ProjectId(project))? {}
+        Ok(())
+    }
+
+    /// Brings, on this thread, the catalogue of the project up to its log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database fails.
+    pub fn update_catalogue(&self, project: i64) -> Result<(), Error> {
+        let (store, project) = (&self.data.store, ProjectId(project));
+        let (conn, catalogue) = (&mut *store.connection()?, &store.caches.catalogue);
+        while !catalogue.follow(conn, project, HeadMoves::All)?.is_complete {}
+        while catalogue.recheck(conn, project)? == Rechecked::Some {}
         Ok(())
     }
 

@@ -37,6 +37,7 @@ pub struct Metrics {
     change_log_bytes: IntGauge,
     change_log_limit: IntGauge,
     erasures: IntGauge,
+    full_catalogues: IntGauge,
     live_cohorts: IntGaugeVec,
     fallen_cohorts: IntCounterVec,
     passes: IntCounter,
@@ -179,6 +180,10 @@ impl Metrics {
                 "cohorts_erasures_pending",
                 "Deleted persons that are still in checkpoints.",
             )?,
+            full_catalogues: IntGauge::new(
+                "cohorts_full_catalogues",
+                "Projects with more names of events and properties than the catalogue lists, as far as this process has them in memory.",
+            )?,
             live_cohorts: IntGaugeVec::new(
                 Opts::new(
                     "cohorts_live",
@@ -222,7 +227,7 @@ impl Metrics {
             )?,
             exposing: Arc::default(),
         };
-        let collectors: [Box<dyn Collector>; 28] = [
+        let collectors: [Box<dyn Collector>; 29] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.calculations.clone()),
             Box::new(metrics.calculation_seconds.clone()),
@@ -243,6 +248,7 @@ impl Metrics {
             Box::new(metrics.change_log_bytes.clone()),
             Box::new(metrics.change_log_limit.clone()),
             Box::new(metrics.erasures.clone()),
+            Box::new(metrics.full_catalogues.clone()),
             Box::new(metrics.live_cohorts.clone()),
             Box::new(metrics.fallen_cohorts.clone()),
             Box::new(metrics.passes.clone()),
@@ -298,6 +304,11 @@ impl Metrics {
     /// Sets the number of deleted persons that are still in checkpoints.
     pub fn erasures(&self, pending: i64) {
         self.erasures.set(pending);
+    }
+
+    /// Sets the number of projects with a full catalogue.
+    pub fn full_catalogues(&self, count: usize) {
+        self.full_catalogues.set(count as i64);
     }
 
     /// Sets the numbers of dynamic cohorts that passes include, and of the others.

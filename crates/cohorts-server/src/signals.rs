@@ -24,6 +24,8 @@ pub struct Signals {
     pub hints: Hints,
     /// When threads look for other work.
     pub looks: Looks,
+    /// What the catalogue does not have yet.
+    pub names: Hints,
 }
 
 impl Signals {
@@ -31,7 +33,14 @@ impl Signals {
     pub fn written(&self, project: ProjectId) {
         self.writes.notify(project);
         self.hints.add(project);
+        self.names.add(project);
         self.looks.soon();
+    }
+
+    /// Signals a write of a project by another process.
+    pub fn written_elsewhere(&self, project: ProjectId) {
+        self.writes.notify(project);
+        self.names.add(project);
     }
 
     /// Signals a committed change of members by this process.
@@ -42,7 +51,7 @@ impl Signals {
     }
 }
 
-/// The projects that this process has written since the last hint to the others.
+/// The projects that were written since the last [`Self::take`].
 #[derive(Clone, Default)]
 pub struct Hints(Arc<Mutex<BTreeSet<ProjectId>>>);
 

@@ -12,7 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Text};
 use crate::{Conn, ProjectId, Result, ShardKey, StoreError, projects, scan, transaction};
 
 /// The person tables; the others follow the first.
-pub const TABLES: [&str; 18] = [
+pub const TABLES: [&str; 21] = [
     "persons",
     "distinct_ids",
     "ordinal_counters",
@@ -31,6 +31,9 @@ pub const TABLES: [&str; 18] = [
     "rankings",
     "ranking_buckets",
     "erasures",
+    "definitions",
+    "definition_heads",
+    "definition_checks",
 ];
 
 /// How long a question to all workers may take.

@@ -3,9 +3,11 @@
 //! A write takes the next sequence number with [`begin_write`], which locks the head until the commit. So sequence
 //! numbers rise in commit order, and a reader that has seen number N finds all later events above N.
 
-use std::collections::{BTreeMap, HashSet};
+mod deleted;
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use std::collections::HashSet;
+
+use chrono::{DateTime, NaiveDate, Utc};
 use diesel::dsl;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
@@ -13,11 +15,12 @@ use diesel::sql_types;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::erasures::EventDays;
 use crate::persons::Person;
-use crate::scan::{DAY_MICROS, start_of_day};
+use crate::scan::start_of_day;
 use crate::schema::{events, log_heads, persons};
 use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
+use deleted::DeletedEvent;
+pub use deleted::DeletedEvents;
 
 /// A new row of `events`.
 #[derive(Clone, Debug, Insertable)]
@@ -310,7 +313,7 @@ fn raise_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
 }
 
 /// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them, which are found
-/// day by day. Returns the names and days of the deleted events by ordinal.
+/// day by day. Returns what the events were.
 ///
 /// # Errors
 ///
@@ -320,8 +323,8 @@ pub fn delete_of_persons(
     shard_key: ShardKey,
     ordinals: &[i64],
     after: i64,
-) -> Result<BTreeMap<i64, EventDays>> {
-    let mut deleted = BTreeMap::new();
+) -> Result<DeletedEvents> {
+    let mut deleted = DeletedEvents::default();
     if ordinals.is_empty() {
         return Ok(deleted);
     }
@@ -332,7 +335,7 @@ pub fn delete_of_persons(
             .filter(events::seq.gt(after));
         let rows = diesel::delete(rows).returning(DeletedEvent::as_returning());
         rows.load_iter::<_, PgRowByRowLoadingMode>(conn)?
-            .try_for_each(|row| add_deleted(&mut deleted, row?))?;
+            .try_for_each(|row| deleted.add(row?))?;
         return Ok(deleted);
     }
     let mut from = Some(start_of_day(i64::MIN).date_naive());
@@ -343,27 +346,10 @@ pub fn delete_of_persons(
             .bind::<sql_types::Array<sql_types::Date>, _>(&days)
             .bind::<sql_types::Array<sql_types::BigInt>, _>(ordinals)
             .load_iter::<DeletedEvent, PgRowByRowLoadingMode>(conn)?
-            .try_for_each(|row| add_deleted(&mut deleted, row?))?;
+            .try_for_each(|row| deleted.add(row?))?;
         from = days.last().and_then(NaiveDate::succ_opt);
     }
     Ok(deleted)
-}
-
-/// The person, the name and the day of a deleted event.
-#[derive(QueryableByName, Queryable, Selectable)]
-#[diesel(table_name = events)]
-struct DeletedEvent {
-    ordinal: i64,
-    event: String,
-    day: NaiveDate,
-}
-
-fn add_deleted(deleted: &mut BTreeMap<i64, EventDays>, row: DeletedEvent) -> Result<()> {
-    let day = row.day.and_time(NaiveTime::MIN).and_utc();
-    let day = day.timestamp_micros() / DAY_MICROS;
-    let days = deleted.entry(row.ordinal).or_default();
-    days.insert((row.event, day));
-    Ok(())
 }
 
 /// The most days that a statement names. Each costs a look-up per person.
@@ -376,7 +362,7 @@ pub(crate) const DELETE_OF_PERSONS: &str = "\
             select uuid, identity, day from events \
             where shard_key = $1 and day = d.day and ordinal = o.ordinal offset 0) k) old \
     where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day \
-    returning e.ordinal, e.event, e.day";
+    returning e.ordinal, e.event, e.day, e.properties";
 
 /// At most `limit` consecutive days with all days from `from` on that have events, up to the last of the returned ones. Empty
 /// at the end.
@@ -449,6 +435,7 @@ pub fn delete_before(
 mod tests {
     use super::*;
     use crate::ProjectId;
+    use crate::erasures::EventDays;
     use crate::testing::TestDatabase;
 
     #[test]
@@ -486,7 +473,7 @@ mod tests {
         }
         let delete = |conn: &mut Conn, ordinal: i64| {
             let deleted = delete_of_persons(conn, project, &[ordinal], 0).unwrap();
-            deleted.get(&ordinal).map_or(0, EventDays::len)
+            deleted.days.get(&ordinal).map_or(0, EventDays::len)
         };
         assert_eq!(delete(conn, 7), 6);
         assert_eq!(delete(conn, 7), 0);

@@ -9,12 +9,12 @@ use diesel::pg::Pg;
 use crate::keys::AccessQuery;
 use crate::members::ChunksOf;
 use crate::persons::page::{self, RowsWithin};
-use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
+use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, property_names};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, changes, columns, distribution, events, health, hints, history, live,
-    members, migrate, person_events, persons, purge, queue, scan, segments,
+    ProjectId, activity, changes, columns, definitions, distribution, events, health, hints,
+    history, live, members, migrate, person_events, persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -67,6 +67,14 @@ impl Family {
 fn families() -> Vec<Family> {
     let shard_key = ProjectId(1).shard_key();
     vec![
+        Family::new(
+            "definitions",
+            &[
+                ("definitions::WHOLE_PERSONS", definitions::WHOLE_PERSONS),
+                ("definitions::EVENT_VALUES", definitions::EVENT_VALUES),
+                ("definitions::PERSON_VALUES", definitions::PERSON_VALUES),
+            ],
+        ),
         Family::new(
             "events",
             &[
@@ -160,8 +168,10 @@ fn families() -> Vec<Family> {
                 ("persons::MOVE_IDS", persons::MOVE_IDS),
                 ("persons::SEARCH", persons::SEARCH),
                 ("persons::page::SIZES", page::SIZES),
-                ("persons::values::VALUES", values::VALUES),
-                ("persons::values::PROPERTY_NAMES", values::PROPERTY_NAMES),
+                (
+                    "persons::property_names::PROPERTY_NAMES",
+                    property_names::PROPERTY_NAMES,
+                ),
                 ("scan::PROPERTY", scan::PROPERTY),
                 ("scan::PROPERTIES", scan::PROPERTIES),
                 ("scan::CHANGED_PERSONS", scan::CHANGED_PERSONS),

@@ -1,5 +1,6 @@
 //! JSON columns as text, so that rows are read and written without parsing.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -7,6 +8,7 @@ use diesel::expression::AsExpression;
 use diesel::pg::{Pg, PgValue};
 use diesel::serialize::{self, IsNull, Output, ToSql};
 use diesel::sql_types;
+use serde_json::value::RawValue;
 
 /// The text of a JSON value, for columns of type `json` and `jsonb`.
 #[derive(Clone, Debug, PartialEq, Eq, FromSqlRow, AsExpression)]
@@ -26,6 +28,13 @@ impl JsonText {
     /// Parses the text. JSON that Postgres accepts and this cannot represent, such as a number out of range, is null.
     pub fn parse(&self) -> serde_json::Value {
         serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// The names of the members of an object; empty for any other value.
+    pub fn member_names(&self) -> Vec<String> {
+        let members: BTreeMap<String, &RawValue> =
+            serde_json::from_str(&self.0).unwrap_or_default();
+        members.into_keys().collect()
     }
 }
 

@@ -22,6 +22,7 @@ pub mod changes;
 pub mod cohorts;
 pub mod columns;
 pub mod definition;
+pub mod definitions;
 pub mod distribution;
 pub mod erasures;
 mod error;

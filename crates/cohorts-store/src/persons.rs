@@ -20,11 +20,11 @@ use crate::{Conn, FEW_ROWS, INSERT_ROWS, JsonText, Result, ShardKey, like_patter
 
 pub(crate) mod addresses;
 pub(crate) mod page;
-pub(crate) mod values;
+pub(crate) mod property_names;
 
 pub use addresses::{first_spellings, ordinals_by_email};
 pub use page::{first_within, sizes};
-pub use values::{ValueCount, property_names, values};
+pub use property_names::property_names;
 
 /// Distinct ids of a person that responses show.
 pub const SHOWN_IDS: usize = 10;

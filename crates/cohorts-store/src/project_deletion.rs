@@ -14,8 +14,8 @@ use crate::schema::{
     actions, change_heads, cohorts, key_projects, keys, log_heads, ordinal_counters, projects,
 };
 use crate::{
-    Conn, ProjectId, Result, ShardKey, columns, events, keys as key_rows, rankings, segments,
-    transaction, webhooks,
+    Conn, ProjectId, Result, ShardKey, columns, definitions, events, keys as key_rows, rankings,
+    segments, transaction, webhooks,
 };
 
 #[cfg(test)]
@@ -280,6 +280,7 @@ impl ProjectDeletion {
                 segments::drop_all(conn, shard_key)?;
                 columns::drop_all(conn, shard_key)?;
                 rankings::drop_all(conn, shard_key)?;
+                definitions::drop_all(conn, shard_key)?;
                 return Ok(None);
             }
             Part::Cohorts => delete_cohorts(conn, self.project)?,

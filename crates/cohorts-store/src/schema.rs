@@ -1,7 +1,9 @@
 //! The tables, as diesel's query builder sees them. The order of columns is the order of the migrations.
 
+mod definition_tables;
 mod webhook_tables;
 
+pub use definition_tables::{definition_checks, definition_heads, definitions};
 pub use webhook_tables::{webhook_activities, webhook_deliveries, webhooks};
 
 diesel::table! {
@@ -387,6 +389,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     change_heads,
     cohort_sizes,
     cohorts,
+    definition_checks,
+    definition_heads,
+    definitions,
     distinct_ids,
     erasures,
     events,

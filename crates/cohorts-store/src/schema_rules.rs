@@ -28,9 +28,12 @@ const CONTROL: [&str; 14] = [
     "webhook_deliveries",
     "webhooks",
 ];
-pub(crate) const PERSON: [&str; 18] = [
+pub(crate) const PERSON: [&str; 21] = [
     "change_heads",
     "cohort_sizes",
+    "definition_checks",
+    "definition_heads",
+    "definitions",
     "distinct_ids",
     "erasures",
     "events",

@@ -340,7 +340,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/persons/values/",
         scopes: &["person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 401, 403, 404, 406, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "persons_bulk_delete_create",
@@ -395,6 +395,33 @@ pub const OPERATIONS: &[Operation] = &[
         scopes: &["person:write"],
         parameter_scopes: &[],
         statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
+        id: "event_definitions_list",
+        tag: "catalogue",
+        method: "GET",
+        path: "/api/projects/{project_id}/event_definitions/",
+        scopes: &["event_definition:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "property_definitions_list",
+        tag: "catalogue",
+        method: "GET",
+        path: "/api/projects/{project_id}/property_definitions/",
+        scopes: &["property_definition:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
+        id: "events_values_retrieve",
+        tag: "catalogue",
+        method: "GET",
+        path: "/api/projects/{project_id}/events/values/",
+        scopes: &["person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
         id: "webhooks_list",
@@ -1258,14 +1285,15 @@ pub trait PersonsApi: Api {
     /// List the values of a person property.
     ///
     /// Returns the 20 values that most persons have, with the number of these persons; values with the same number are sorted.
-    /// A number, a truth value, a list or an object counts as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// A number, a truth value, a list or an object counts as its compact JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// If there are more than 10,000 different values, a request without `value` gives 400 with the code `too_many_values`.
     /// Without `key`, the list is empty.
     ///
     /// `GET /api/projects/{project_id}/persons/values/`
     ///
     /// # Errors
     ///
-    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
     fn persons_values_retrieve(
         &self,
         caller: Self::Caller,
@@ -1362,6 +1390,63 @@ pub trait PersonsApi: Api {
         caller: Self::Caller,
         request: PersonsDeletePropertyCreateRequest,
     ) -> impl Future<Output = Result<PersonsDeletePropertyCreateResponse, Self::Error>>;
+}
+
+/// The names of events and properties of a project, and their values, for those who write a filter.
+pub trait CatalogueApi: Api {
+    /// List the names of events.
+    ///
+    /// Returns the names of the events of a project, sorted by name. A new name is listed at most a second after its event.
+    /// The names of events that only deleted persons had are removed in the background. Names stay when the retention deletes their events.
+    ///
+    /// `GET /api/projects/{project_id}/event_definitions/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    fn event_definitions_list(
+        &self,
+        caller: Self::Caller,
+        request: EventDefinitionsListRequest,
+    ) -> impl Future<Output = Result<EventDefinitionsListResponse, Self::Error>>;
+    /// List the properties of events or persons.
+    ///
+    /// Returns the properties that events or persons of a project have, with the type of their values, sorted by name.
+    /// A new property is listed at most a second after its event. Properties that only deleted persons had are removed in the background.
+    /// Properties that the service interprets, such as `$set`, are not listed.
+    ///
+    /// **Types.** `property_type` is inferred from all values. A number is `Numeric`. A truth value and the texts `true` and `false` in any case are `Boolean`.
+    /// A text that begins with a date in one of the forms `2026-03-01` and `2026/03/01`, alone or before a time, is `DateTime`. Any other text is `String`.
+    /// Values of several types give `String`. Null, empty texts, lists and objects have no type: `property_type` is null if there are no other values.
+    ///
+    /// `GET /api/projects/{project_id}/property_definitions/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn property_definitions_list(
+        &self,
+        caller: Self::Caller,
+        request: PropertyDefinitionsListRequest,
+    ) -> impl Future<Output = Result<PropertyDefinitionsListResponse, Self::Error>>;
+    /// List the values of an event property.
+    ///
+    /// Returns the 20 values that most events have, with the number of these events; values with the same number are sorted.
+    /// A number, a truth value, a list or an object counts as its compact JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes.
+    /// The values are counted when they are requested, with the time and the memory of a preview. With `event_name`, only the events of one name are read.
+    /// If there are more than 10,000 different values, a request without `value` gives 400 with the code `too_many_values`.
+    /// Without `key`, the list is empty.
+    ///
+    /// `GET /api/projects/{project_id}/events/values/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn events_values_retrieve(
+        &self,
+        caller: Self::Caller,
+        request: EventsValuesRetrieveRequest,
+    ) -> impl Future<Output = Result<EventsValuesRetrieveResponse, Self::Error>>;
 }
 
 /// Messages about persons who enter and leave cohorts, sent to a URL.
@@ -4572,7 +4657,7 @@ impl PersonsValuesRetrievePath {
 pub struct PersonsValuesRetrieveQuery {
     /// Name of the property.
     pub key: Option<String>,
-    /// Text that the values contain, case-insensitive.
+    /// Text that the values begin with, case-insensitive.
     pub value: Option<String>,
 }
 
@@ -4980,6 +5065,237 @@ impl PersonsDeletePropertyCreateResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status201(body) => json_response(201, &body),
+        }
+    }
+}
+
+/// The path parameters of `event_definitions_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventDefinitionsListPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl EventDefinitionsListPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `event_definitions_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventDefinitionsListQuery {
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    pub limit: i64,
+    /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
+    pub offset: i64,
+    /// Words that the name contains, case-insensitive and in any order.
+    pub search: Option<String>,
+}
+
+impl EventDefinitionsListQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", None, None).unwrap_or_default().unwrap_or(100),
+            offset: query.integer("offset", None, None).unwrap_or_default().unwrap_or(0),
+            search: query.text("search")?,
+        })
+    }
+}
+
+/// The request of `event_definitions_list`.
+#[derive(Debug, Clone)]
+pub struct EventDefinitionsListRequest {
+    /// The parameters of the path.
+    pub path: EventDefinitionsListPath,
+    /// The parameters of the query.
+    pub query: EventDefinitionsListQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl EventDefinitionsListRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: EventDefinitionsListPath::read(&request)?,
+            query: EventDefinitionsListQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `event_definitions_list`, except errors with a body.
+#[derive(Debug)]
+pub enum EventDefinitionsListResponse {
+    /// A page of names.
+    Status200(types::PaginatedEventDefinitionList),
+}
+
+impl EventDefinitionsListResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `property_definitions_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PropertyDefinitionsListPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl PropertyDefinitionsListPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `property_definitions_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PropertyDefinitionsListQuery {
+    /// Maximum number of rows on a page. A value that is not a positive integer is replaced by 100. Values above 1,000 are reduced to 1,000, and `next` leads to the other rows.
+    pub limit: i64,
+    /// Number of rows to skip. A value that is not a non-negative integer is replaced by 0.
+    pub offset: i64,
+    /// Words that the name contains, case-insensitive and in any order.
+    pub search: Option<String>,
+    /// Whether to list the properties of events or those of persons. There are no properties of groups.
+    pub type_: types::PropertyDefinitionsListType,
+    /// Names of events, as a JSON list. Then `is_seen_on_filtered_events` of each row tells whether one of these events has the property, and rows with true come first.
+    pub event_names: Option<String>,
+    /// If true, omits the properties that none of `event_names` has.
+    pub filter_by_event_names: bool,
+}
+
+impl PropertyDefinitionsListQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            limit: query.integer("limit", None, None).unwrap_or_default().unwrap_or(100),
+            offset: query.integer("offset", None, None).unwrap_or_default().unwrap_or(0),
+            search: query.text("search")?,
+            type_: query
+                .choice("type")?
+                .unwrap_or_else(|| types::PropertyDefinitionsListType::Event),
+            event_names: query.text("event_names")?,
+            filter_by_event_names: query
+                .switch("filter_by_event_names", &["y", "yes", "t", "true", "on", "1"]),
+        })
+    }
+}
+
+/// The request of `property_definitions_list`.
+#[derive(Debug, Clone)]
+pub struct PropertyDefinitionsListRequest {
+    /// The parameters of the path.
+    pub path: PropertyDefinitionsListPath,
+    /// The parameters of the query.
+    pub query: PropertyDefinitionsListQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl PropertyDefinitionsListRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: PropertyDefinitionsListPath::read(&request)?,
+            query: PropertyDefinitionsListQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `property_definitions_list`, except errors with a body.
+#[derive(Debug)]
+pub enum PropertyDefinitionsListResponse {
+    /// A page of properties.
+    Status200(types::PaginatedPropertyDefinitionList),
+}
+
+impl PropertyDefinitionsListResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `events_values_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventsValuesRetrievePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl EventsValuesRetrievePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `events_values_retrieve`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventsValuesRetrieveQuery {
+    /// Name of the property.
+    pub key: Option<String>,
+    /// Name of the events. Without it, the events of all names are counted.
+    pub event_name: Option<String>,
+    /// Text that the values begin with, case-insensitive.
+    pub value: Option<String>,
+}
+
+impl EventsValuesRetrieveQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            key: query.text("key")?,
+            event_name: query.text("event_name")?,
+            value: query.text("value")?,
+        })
+    }
+}
+
+/// The request of `events_values_retrieve`.
+#[derive(Debug, Clone)]
+pub struct EventsValuesRetrieveRequest {
+    /// The parameters of the path.
+    pub path: EventsValuesRetrievePath,
+    /// The parameters of the query.
+    pub query: EventsValuesRetrieveQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl EventsValuesRetrieveRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: EventsValuesRetrievePath::read(&request)?,
+            query: EventsValuesRetrieveQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `events_values_retrieve`, except errors with a body.
+#[derive(Debug)]
+pub enum EventsValuesRetrieveResponse {
+    /// The values.
+    Status200(::std::vec::Vec<types::EventValue>),
+}
+
+impl EventsValuesRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
         }
     }
 }
@@ -6893,7 +7209,7 @@ static WEBHOOK_REPLAY_FIELDS: &[Field] = &[
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
     A: CohortsApi + ActivityApi + ChangesApi + MembersApi + ActionsApi + PersonsApi
-        + WebhooksApi + ProjectsApi + CaptureApi,
+        + CatalogueApi + WebhooksApi + ProjectsApi + CaptureApi,
 {
     let paths = ["/api/projects/", "/api/projects"];
     let routes = [
@@ -7979,6 +8295,82 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/event_definitions/",
+        "/api/projects/{project_id}/event_definitions",
+    ];
+    let routes = [
+        web::get().to(route_event_definitions_list::<A>),
+        web::head().to(route_event_definitions_list::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "catalogue",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/event_definitions/",
+                        scopes: &["event_definition:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "catalogue",
+                        method: "",
+                        path: "/api/projects/{project_id}/event_definitions/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/events/values/",
+        "/api/projects/{project_id}/events/values",
+    ];
+    let routes = [
+        web::get().to(route_events_values_retrieve::<A>),
+        web::head().to(route_events_values_retrieve::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "catalogue",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/events/values/",
+                        scopes: &["person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "catalogue",
+                        method: "",
+                        path: "/api/projects/{project_id}/events/values/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/persons/",
         "/api/projects/{project_id}/persons",
     ];
@@ -8304,6 +8696,44 @@ where
                         tag: "persons",
                         method: "",
                         path: "/api/projects/{project_id}/persons.ndjson",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/property_definitions/",
+        "/api/projects/{project_id}/property_definitions",
+    ];
+    let routes = [
+        web::get().to(route_property_definitions_list::<A>),
+        web::head().to(route_property_definitions_list::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "catalogue",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/property_definitions/",
+                        scopes: &["property_definition:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "catalogue",
+                        method: "",
+                        path: "/api/projects/{project_id}/property_definitions/",
                         scopes: &[],
                         parameter_scopes: &[],
                         statuses: &[0],
@@ -9515,12 +9945,75 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_webhooks_list<A: WebhooksApi>(
+async fn route_event_definitions_list<A: CatalogueApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[43];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = EventDefinitionsListRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CatalogueApi>::event_definitions_list(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_property_definitions_list<A: CatalogueApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[44];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = PropertyDefinitionsListRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CatalogueApi>::property_definitions_list(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_events_values_retrieve<A: CatalogueApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[45];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = EventsValuesRetrieveRequest::read(request).map_err(reject)?;
+        Ok(
+            <A as CatalogueApi>::events_values_retrieve(api, caller, request)
+                .await?
+                .into_http(),
+        )
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_webhooks_list<A: WebhooksApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[46];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9537,7 +10030,7 @@ async fn route_webhooks_create<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[47];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9555,7 +10048,7 @@ async fn route_webhooks_activity_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[45];
+    let operation = &OPERATIONS[48];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9576,7 +10069,7 @@ async fn route_webhooks_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[46];
+    let operation = &OPERATIONS[49];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9597,7 +10090,7 @@ async fn route_webhooks_partial_update<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[47];
+    let operation = &OPERATIONS[50];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9621,7 +10114,7 @@ async fn route_webhooks_destroy<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[48];
+    let operation = &OPERATIONS[51];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9637,7 +10130,7 @@ async fn route_webhooks_deliveries<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[49];
+    let operation = &OPERATIONS[52];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9658,7 +10151,7 @@ async fn route_webhooks_test<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[50];
+    let operation = &OPERATIONS[53];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9675,7 +10168,7 @@ async fn route_webhooks_replay<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[51];
+    let operation = &OPERATIONS[54];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9693,7 +10186,7 @@ async fn route_webhooks_rotate_secret<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[52];
+    let operation = &OPERATIONS[55];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9714,7 +10207,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[53];
+    let operation = &OPERATIONS[56];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9731,7 +10224,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[54];
+    let operation = &OPERATIONS[57];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9752,7 +10245,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[55];
+    let operation = &OPERATIONS[58];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9769,7 +10262,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[56];
+    let operation = &OPERATIONS[59];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9786,7 +10279,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[57];
+    let operation = &OPERATIONS[60];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9803,7 +10296,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[58];
+    let operation = &OPERATIONS[61];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9820,7 +10313,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[59];
+    let operation = &OPERATIONS[62];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9837,7 +10330,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[60];
+    let operation = &OPERATIONS[63];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9854,7 +10347,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[61];
+    let operation = &OPERATIONS[64];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9871,7 +10364,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[62];
+    let operation = &OPERATIONS[65];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9888,7 +10381,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[63];
+    let operation = &OPERATIONS[66];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9904,7 +10397,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[64];
+    let operation = &OPERATIONS[67];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9988,6 +10481,14 @@ pub mod prelude {
             PersonsDestroyResponse, PersonsUpdatePropertyCreateRequest,
             PersonsUpdatePropertyCreateResponse, PersonsDeletePropertyCreateRequest,
             PersonsDeletePropertyCreateResponse,
+        };
+    }
+    /// The trait of the tag `catalogue`, and the requests and responses of its operations.
+    pub mod catalogue {
+        pub use super::super::{
+            CatalogueApi, EventDefinitionsListRequest, EventDefinitionsListResponse,
+            PropertyDefinitionsListRequest, PropertyDefinitionsListResponse,
+            EventsValuesRetrieveRequest, EventsValuesRetrieveResponse,
         };
     }
     /// The trait of the tag `webhooks`, and the requests and responses of its operations.

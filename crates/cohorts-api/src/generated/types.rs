@@ -1643,6 +1643,7 @@ pub struct Error {
     /// - `unique`: Another action of the project has the name.
     /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
     /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+    /// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
     /// - `parse_error`: The body cannot be decoded.
     ///
@@ -1702,6 +1703,7 @@ pub struct Error {
 /// - `unique`: Another action of the project has the name.
 /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
 /// - `too_complex`: The body has so many values that they exceed the memory of a request.
+/// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
 /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
 /// - `parse_error`: The body cannot be decoded.
 ///
@@ -1789,6 +1791,9 @@ pub enum ErrorCode {
     /// The value `too_complex`.
     #[serde(rename = "too_complex")]
     TooComplex,
+    /// The value `too_many_values`.
+    #[serde(rename = "too_many_values")]
+    TooManyValues,
     /// The value `This field is required.`.
     #[serde(rename = "This field is required.")]
     ThisFieldIsRequired,
@@ -1885,6 +1890,7 @@ impl ErrorCode {
             Self::Unique => "unique",
             Self::UnknownField => "unknown_field",
             Self::TooComplex => "too_complex",
+            Self::TooManyValues => "too_many_values",
             Self::ThisFieldIsRequired => "This field is required.",
             Self::ParseError => "parse_error",
             Self::NotAuthenticated => "not_authenticated",
@@ -1938,6 +1944,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "unique" => Self::Unique,
             "unknown_field" => Self::UnknownField,
             "too_complex" => Self::TooComplex,
+            "too_many_values" => Self::TooManyValues,
             "This field is required." => Self::ThisFieldIsRequired,
             "parse_error" => Self::ParseError,
             "not_authenticated" => Self::NotAuthenticated,
@@ -2057,6 +2064,26 @@ impl ::std::convert::TryFrom<::std::string::String> for ErrorType {
     }
 }
 
+/// A name of events.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct EventDefinition {
+    /// ID of the name; it stays the same.
+    pub id: ::uuid::Uuid,
+    /// The name.
+    pub name: ::std::string::String,
+    /// Always empty.
+    pub tags: ::std::vec::Vec<::std::string::String>,
+}
+
+/// A value of an event property.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct EventValue {
+    /// The value; JSON text if it is not a text.
+    pub name: ::std::string::String,
+    /// Number of events with the value.
+    pub count: i64,
+}
+
 /// The person of an explanation.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct ExplainedPerson {
@@ -2165,6 +2192,25 @@ pub struct PaginatedCohortList {
     pub results: ::std::vec::Vec<CohortListItem>,
 }
 
+/// A page of names of events.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PaginatedEventDefinitionList {
+    /// Total number of rows on all pages.
+    pub count: i64,
+    /// URL of the next page, without the key; null on the last page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    /// URL of the previous page; null on the first page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    /// The rows of this page.
+    pub results: ::std::vec::Vec<EventDefinition>,
+    /// Extension of this service; not part of PostHog's API. Whether names are missing, because the project has more than the service stores:
+    /// 10,000 names of events and properties, and 100,000 pairs of an event and a property.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub limit_reached: ::std::option::Option<bool>,
+}
+
 /// A page of projects.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct PaginatedProjectList {
@@ -2178,6 +2224,24 @@ pub struct PaginatedProjectList {
     pub previous: ::std::option::Option<::std::string::String>,
     /// The rows of this page.
     pub results: ::std::vec::Vec<Project>,
+}
+
+/// A page of properties.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PaginatedPropertyDefinitionList {
+    /// Total number of rows on all pages.
+    pub count: i64,
+    /// URL of the next page, without the key; null on the last page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    /// URL of the previous page; null on the first page.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub previous: ::std::option::Option<::std::string::String>,
+    /// The rows of this page.
+    pub results: ::std::vec::Vec<PropertyDefinition>,
+    /// Extension of this service; not part of PostHog's API. As in `PaginatedEventDefinitionList`.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub limit_reached: ::std::option::Option<bool>,
 }
 
 /// The fields of an action to change. Absent fields keep their values. Unknown fields are ignored.
@@ -2520,6 +2584,155 @@ pub struct Project {
     pub timezone: ::std::string::String,
     /// Time of creation. PostHog's API omits it in lists and in users.
     pub created_at: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+
+/// A property of events or persons.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PropertyDefinition {
+    /// ID of the property; it stays the same.
+    pub id: ::uuid::Uuid,
+    /// The name.
+    pub name: ::std::string::String,
+    /// Whether `property_type` is `Numeric`.
+    pub is_numerical: bool,
+    /// Type of the values; null if no value has a type.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub property_type: ::std::option::Option<PropertyDefinitionPropertyType>,
+    /// Always empty.
+    pub tags: ::std::vec::Vec<::std::string::String>,
+    /// Whether one of `event_names` has the property; null without `event_names`.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub is_seen_on_filtered_events: ::std::option::Option<bool>,
+}
+
+/// Type of the values; null if no value has a type.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum PropertyDefinitionPropertyType {
+    /// The value `String`.
+    String,
+    /// The value `Numeric`.
+    Numeric,
+    /// The value `Boolean`.
+    Boolean,
+    /// The value `DateTime`.
+    DateTime,
+}
+
+impl ::std::fmt::Display for PropertyDefinitionPropertyType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::String => f.write_str("String"),
+            Self::Numeric => f.write_str("Numeric"),
+            Self::Boolean => f.write_str("Boolean"),
+            Self::DateTime => f.write_str("DateTime"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for PropertyDefinitionPropertyType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "String" => Ok(Self::String),
+            "Numeric" => Ok(Self::Numeric),
+            "Boolean" => Ok(Self::Boolean),
+            "DateTime" => Ok(Self::DateTime),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for PropertyDefinitionPropertyType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for PropertyDefinitionPropertyType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+/// The values of `PropertyDefinitionsListType`.
+#[derive(
+    ::serde::Deserialize,
+    ::serde::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd
+)]
+pub enum PropertyDefinitionsListType {
+    /// The value `event`.
+    #[serde(rename = "event")]
+    Event,
+    /// The value `person`.
+    #[serde(rename = "person")]
+    Person,
+}
+
+impl ::std::fmt::Display for PropertyDefinitionsListType {
+    fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+        match *self {
+            Self::Event => f.write_str("event"),
+            Self::Person => f.write_str("person"),
+        }
+    }
+}
+
+impl ::std::str::FromStr for PropertyDefinitionsListType {
+    type Err = self::error::ConversionError;
+    fn from_str(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        match value {
+            "event" => Ok(Self::Event),
+            "person" => Ok(Self::Person),
+            _ => Err("invalid value".into()),
+        }
+    }
+}
+
+impl ::std::convert::TryFrom<&str> for PropertyDefinitionsListType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: &str,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
+}
+
+impl ::std::convert::TryFrom<::std::string::String> for PropertyDefinitionsListType {
+    type Error = self::error::ConversionError;
+    fn try_from(
+        value: ::std::string::String,
+    ) -> ::std::result::Result<Self, self::error::ConversionError> {
+        value.parse()
+    }
 }
 
 /// Extension of this service; not part of PostHog's API.

@@ -11,6 +11,8 @@ use super::progress::Progress;
 use crate::Data;
 use crate::calculation::tell_services;
 use crate::config::quarter_of_memory;
+use crate::index::IndexedStore;
+use crate::index::catalogue::HeadMoves;
 use crate::index::columns::write_all;
 use crate::ingest::{self, Item};
 use cohorts_store::{Lane, ProjectId, projects};
@@ -68,6 +70,7 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
     let mut imported = Imported::default();
     let mut parser = LineParser::new(project);
     let mut segments = SegmentImport::begin(&data.store, project);
+    follow_names(&data.store, project);
     for file in files {
         let lines = reader::open(file)?;
         let parts = (&mut parser, &mut segments);
@@ -78,6 +81,17 @@ fn import(data: &Data, project: i64, files: &[String]) -> anyhow::Result<Importe
     imported.deleted_persons = parser.deleted_persons();
     write_checkpoints(data, project);
     Ok(imported)
+}
+
+/// Adds the names of the committed items to the catalogue. If this fails, the service adds them later.
+fn follow_names(store: &IndexedStore, project: ProjectId) {
+    let followed = store.connection().and_then(|mut conn| {
+        let catalogue = &store.caches.catalogue;
+        catalogue.follow(&mut conn, project, HeadMoves::All)
+    });
+    if let Err(cause) = followed {
+        log::debug!("the names of a batch are not in the catalogue yet: {cause}");
+    }
 }
 
 /// Writes the checkpoints of persons, their properties and their order. Without them, the first question on a property and
@@ -138,6 +152,7 @@ fn import_lines(
             let mut written = Vec::new();
             let committed = ingest::commit_in_halves(&store, project, &items, &mut written)?;
             imported.add(&items, &committed);
+            follow_names(&store, project);
             send_committed
                 .send(CommittedBatch { items, written })
                 .map_err(|_| anyhow!("the thread of the segments panicked"))?;

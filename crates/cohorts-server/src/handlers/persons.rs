@@ -1,6 +1,6 @@
 //! The persons resource, and the members of a cohort: one person, a page, or a file with all of them.
 
-use cohorts_api::types::{Done, PersonCohort, PersonCohorts};
+use cohorts_api::types::{Done, PersonCohort, PersonCohorts, PersonValue};
 use cohorts_api::{
     CohortsPersonsCsvRequest, CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
     CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse,
@@ -19,6 +19,7 @@ use super::lookup::PersonId;
 use super::{Service, present};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::index::snapshot::ValueOwner;
 use crate::ingest;
 
 mod bulk_delete;
@@ -32,7 +33,6 @@ mod reader;
 mod selection;
 mod table;
 mod unsupported;
-mod values;
 
 use bulk_delete::DoomedIds;
 use property::PropertyChange;
@@ -216,12 +216,13 @@ impl PersonsApi for Service {
         request: PersonsValuesRetrieveRequest,
     ) -> Result<PersonsValuesRetrieveResponse, Error> {
         let (project, query) = (caller.project.id(), request.query);
-        let (key, term) = (
-            query.key.unwrap_or_default(),
-            query.value.unwrap_or_default(),
-        );
-        let values = self.property_values(project, key, term).await?;
-        Ok(PersonsValuesRetrieveResponse::Status200(values))
+        let (key, prefix) = (query.key, query.value);
+        let values = self
+            .common_values(project, ValueOwner::Persons, key, prefix)
+            .await?;
+        let values = values.into_iter();
+        let values = values.map(|(name, count)| PersonValue { name, count });
+        Ok(PersonsValuesRetrieveResponse::Status200(values.collect()))
     }
 
     async fn persons_update_property_create(

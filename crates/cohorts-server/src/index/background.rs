@@ -79,6 +79,21 @@ impl IndexedStore {
         self.read_within(conn, project, plan, self.request_limit(project), work)
     }
 
+    /// As [`Self::read_for_request`], for work without a plan: nothing is loaded after its time.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::TimedOut`] if the data is not loaded in time.
+    pub fn read_snapshot<T, E: From<IndexError> + From<cohorts_store::Error>>(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        work: impl FnOnce(&Snapshot<'_, '_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let limit = self.request_limit(project);
+        Snapshot::read(conn, &self.caches.index, project, limit, work)
+    }
+
     pub(super) fn read_within<T, E: From<IndexError> + From<cohorts_store::Error>>(
         &self,
         conn: &mut Conn,

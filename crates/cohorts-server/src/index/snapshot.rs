@@ -2,6 +2,8 @@
 //!
 //! An evaluation sees everything that was committed before it began and nothing later.
 
+mod values;
+
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -25,6 +27,7 @@ use super::read::{Limits, ReadTx, RowCount};
 use super::registry::IndexCache;
 use super::stop::StopFlag;
 use super::{IndexError, IndexResult};
+pub use values::ValueOwner;
 
 /// The data of one project as of one instant.
 ///

@@ -4,7 +4,7 @@
 //! Pure: this module neither reads nor writes the database. The log head is locked meanwhile, so no other writer changes
 //! these persons.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use uuid::Uuid;
 
@@ -73,6 +73,8 @@ pub struct BatchPersons {
     /// For each survivor that is written under the ordinal of a merged person: that ordinal.
     moved: HashMap<i64, i64>,
     denied: Denied,
+    /// Properties of persons that were merged into others without them.
+    lost: BTreeSet<String>,
 }
 
 /// The rows to write for a batch.
@@ -91,6 +93,8 @@ pub struct PersonChanges {
     /// Reserved ordinals that were not assigned.
     pub free: VecDeque<i64>,
     pub denied: Denied,
+    /// Properties that persons do not have any more, or with values of another kind.
+    pub lost: BTreeSet<String>,
 }
 
 impl BatchPersons {
@@ -107,6 +111,7 @@ impl BatchPersons {
             exported: HashMap::new(),
             moved: HashMap::new(),
             denied: Denied::default(),
+            lost: BTreeSet::new(),
         }
     }
 
@@ -313,6 +318,7 @@ impl BatchPersons {
         };
         self.merged_uuids.insert(from, merged.uuid());
         let Some(survivor) = self.states.get_mut(&into) else {
+            self.lost.extend(merged.all_names().map(String::from));
             return;
         };
         if !survivor.absorb(merged) {
@@ -423,9 +429,12 @@ impl BatchPersons {
             owners,
             free: self.free,
             denied: self.denied,
+            lost: self.lost,
         };
         let mut states: Vec<PersonState> = self.states.into_values().collect();
         states.sort_unstable_by_key(PersonState::ordinal);
+        let lost = states.iter_mut().flat_map(PersonState::take_lost);
+        changes.lost.extend(lost.map(String::from));
         for change in states.into_iter().filter_map(PersonState::into_change) {
             match change {
                 PersonChange::Create(person) => changes.new.push(person),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::item::Item;
 use super::person_members::{Members, members_memory, object_text, stored_members};
+use crate::index::catalogue::ValueKinds;
 
 /// The most bytes of a person's properties, as the JSON text that the database writes.
 pub const MAX_PROPERTIES_BYTES: usize = 512 << 10;
@@ -24,6 +25,8 @@ pub struct PersonState {
     has_new_properties: bool,
     /// The approximate length of `properties` as text.
     length: usize,
+    /// Properties that the person had, and has no more, or with a value of another kind.
+    lost: Vec<Box<str>>,
 }
 
 impl PersonState {
@@ -38,6 +41,7 @@ impl PersonState {
             properties: Members::new(),
             has_new_properties: false,
             length: 2,
+            lost: Vec::new(),
         }
     }
 
@@ -50,6 +54,7 @@ impl PersonState {
             properties: stored_members(&text).unwrap_or_default(),
             has_new_properties: false,
             length: text.len(),
+            lost: Vec::new(),
         }
     }
 
@@ -108,6 +113,10 @@ impl PersonState {
             self.length = length;
             self.is_changed = true;
             self.has_new_properties = true;
+            let replaced = undo
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)));
+            self.add_lost(replaced);
             return true;
         }
         for (name, previous) in undo.into_iter().rev() {
@@ -119,6 +128,29 @@ impl PersonState {
         false
     }
 
+    /// Records properties that the person does not have any more with values of the same kind.
+    fn add_lost(&mut self, replaced: impl Iterator<Item = (Box<str>, Box<str>)>) {
+        for (name, value) in replaced {
+            let current = self
+                .properties
+                .get(&name)
+                .map(|value| ValueKinds::of(value));
+            if !current.is_some_and(|current| current.contains(ValueKinds::of(&value))) {
+                self.lost.push(name);
+            }
+        }
+    }
+
+    /// The names of all properties that the person has or had.
+    pub fn all_names(self) -> impl Iterator<Item = Box<str>> {
+        self.properties.into_keys().chain(self.lost)
+    }
+
+    /// Properties that the person had, and has no more, or with a value of another kind.
+    pub fn take_lost(&mut self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.lost)
+    }
+
     /// Adds the person `merged`. Where both have a property, the value of `self` remains. Returns `false` and changes no
     /// property if they would become too long.
     pub fn absorb(&mut self, merged: Self) -> bool {
@@ -128,8 +160,10 @@ impl PersonState {
         if merged.person.is_identified {
             self.identify();
         }
-        let mut missing = merged.properties;
-        missing.retain(|name, _| !self.properties.contains_key(name));
+        let (mut missing, replaced): (Members, Members) = (merged.properties.into_iter())
+            .partition(|(name, _)| !self.properties.contains_key(name));
+        self.lost.extend(merged.lost);
+        self.add_lost(replaced.into_iter());
         let lengths = missing
             .iter()
             .map(|(name, value)| member_length(name, value));
@@ -138,6 +172,7 @@ impl PersonState {
             return true;
         }
         if length > MAX_PROPERTIES_BYTES {
+            self.lost.extend(missing.into_keys());
             return false;
         }
         self.length = length;

@@ -1,9 +1,10 @@
 //! One attempt to commit a batch. All of it happens under the lock on the log head.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::mpsc;
-use std::thread;
+mod halves;
 
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use cohorts_store::definitions::{self, CatalogueEntry};
 use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
 use cohorts_store::{
@@ -15,6 +16,7 @@ use super::batch_persons::{BatchItem, BatchPersons, PersonChanges};
 use super::merged_members::{bits, move_in_cohorts, replace_in_static_cohorts};
 use super::{Committed, Item};
 use crate::index::IndexedStore;
+use crate::index::catalogue::{CatalogueNames, Evidence};
 use crate::kill_points::KillPoint;
 
 /// Why an attempt failed.
@@ -100,6 +102,8 @@ struct BatchResult {
     added: usize,
     changes: PersonChanges,
     written: Option<WrittenEvents>,
+    /// The positions of the items that added events.
+    new_events: Vec<usize>,
 }
 
 impl<'a> WriteBatch<'a> {
@@ -151,8 +155,16 @@ impl<'a> WriteBatch<'a> {
             added,
             changes,
             written,
+            new_events,
         } = result?;
         KillPoint::CaptureCommitted.reached();
+        // Beside the events of an interrupted write there may be others with the sequence number.
+        if written.as_ref().is_none_or(|written| written.is_complete) {
+            let catalogue = &store.caches.catalogue;
+            catalogue.note(self.project, seq, |names| {
+                self.evidence(&new_events, &changes, names)
+            });
+        }
         let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
             let owner = (*owner)?;
@@ -225,6 +237,8 @@ impl<'a> WriteBatch<'a> {
             let events = events.map(|(entry, ordinal)| Ok((entry.position, bits(*ordinal)?)));
             record.events = events.collect::<Result<_, Error>>()?;
         }
+        let positions = new_events.iter().map(|(entry, _)| entry.position);
+        let positions = positions.collect();
         let rows: Vec<NewEvent<'_>> = new_events
             .into_iter()
             .map(|(entry, ordinal)| row(shard_key, seq, entry, ordinal))
@@ -237,6 +251,11 @@ impl<'a> WriteBatch<'a> {
             self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;
         }
+        if !changes.lost.is_empty() {
+            let lost = changes.lost.iter().cloned();
+            let lost = lost.map(CatalogueEntry::PersonProperty).collect();
+            definitions::add_checks(conn, shard_key, seq, &lost)?;
+        }
         KillPoint::CaptureWritten.reached();
         Ok(BatchResult {
             seq,
@@ -244,7 +263,26 @@ impl<'a> WriteBatch<'a> {
             added: rows.len(),
             changes,
             written: written_events,
+            new_events: positions,
         })
+    }
+
+    /// The names of the added events and of the changed persons that `names` does not have.
+    fn evidence(
+        &self,
+        new_events: &[usize],
+        changes: &PersonChanges,
+        names: &CatalogueNames,
+    ) -> Evidence {
+        let mut evidence = Evidence::default();
+        for position in new_events {
+            let item = self.items[*position].item;
+            evidence.add_event(&item.event, &item.properties.0, names);
+        }
+        for person in changes.new.iter().chain(&changes.changed) {
+            evidence.add_person(&person.properties.0, names);
+        }
+        evidence
     }
 
     /// The record of a write that has added no event yet.
@@ -320,48 +358,6 @@ impl<'a> WriteBatch<'a> {
             return Ok(HashMap::new());
         }
         persons::count_ids(conn, self.shard_key, &ordinals)
-    }
-
-    /// Writes the persons first and then the events, by two other connections. After an interruption the next attempt
-    /// finds the written events by their keys.
-    fn write_in_halves(
-        &self,
-        seq: i64,
-        changes: &PersonChanges,
-        rows: &[NewEvent<'_>],
-    ) -> Result<(), Failed> {
-        let (first_rows, second_rows) = rows.split_at(rows.len() / 2);
-        let mut first = self.store.connection()?;
-        let mut second = self.store.connection()?;
-        transaction(&mut first, |conn| self.write_persons(conn, seq, changes))?;
-        // The first half commits first, and only when the second can. After an interruption in between, a
-        // repetition of the batch writes the second half.
-        let (second_ready, wait_for_second) = mpsc::channel();
-        let (first_committed, wait_for_first) = mpsc::channel();
-        thread::scope(|scope| {
-            let second = scope.spawn(move || {
-                transaction(&mut second, |conn| {
-                    events::append(conn, second_rows)?;
-                    second_ready.send(()).map_err(|_| Failed::HalfWritten)?;
-                    wait_for_first.recv().map_err(|_| Failed::HalfWritten)
-                })
-            });
-            let first = transaction(&mut first, |conn| {
-                events::append(conn, first_rows)?;
-                wait_for_second.recv().map_err(|_| Failed::HalfWritten)
-            });
-            if first.is_ok() {
-                // A second half that does not receive this has failed, and returns its error.
-                let _ = first_committed.send(());
-            } else {
-                drop(first_committed);
-            }
-            let second = second.join().map_err(|_| {
-                let cause = anyhow::anyhow!("a writer panicked");
-                Failed::Store(cause.into())
-            })?;
-            first.and(second)
-        })
     }
 
     /// The owners of the ids of the batch. `cached` owners are true; the others are read.

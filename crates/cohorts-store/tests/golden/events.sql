@@ -42,7 +42,7 @@ using (select k.*
         from events
         where shard_key = $1 and day = d.day and ordinal = o.ordinal
         offset 0) k) old
-where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day returning e.ordinal, e.event, e.day;
+where e.shard_key = $1 and e.uuid = old.uuid and e.identity = old.identity and e.day = old.day returning e.ordinal, e.event, e.day, e.properties;
 
 -- events::DELETE_BEFORE
 delete

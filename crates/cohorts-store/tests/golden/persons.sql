@@ -59,22 +59,12 @@ cross join lateral (select ordinal as id, octet_length(properties::text) as byte
     where shard_key = $1 and ordinal = keys.ordinal
     offset 0) r;
 
--- persons::values::VALUES
-select v.name, count(*) as count
-from (select properties ->> $2 as name
-    from persons
-    where shard_key = $1 and properties ? $2
-    offset 0) v
-where v.name <> '' and octet_length(v.name) <= $4 and v.name ilike $3 group by v.name
-order by count desc, v.name collate "C"
-limit $5;
-
--- persons::values::PROPERTY_NAMES
-select k.name, count(*) as count
+-- persons::property_names::PROPERTY_NAMES
+select k.name
 from persons p
 cross join lateral jsonb_object_keys(p.properties) as k(name)
 where p.shard_key = $1 and p.ordinal = any($2) group by k.name
-order by count desc, k.name collate "C"
+order by count(*) desc, k.name collate "C"
 limit $3;
 
 -- scan::PROPERTY

@@ -62,7 +62,7 @@ impl Leases {
                 }
                 written.into_iter().for_each(|project| {
                     signals.changes.notify(project);
-                    signals.writes.notify(project);
+                    signals.written_elsewhere(project);
                 });
             }
             Err(cause) => log::debug!("the processes exchange no hints: {cause}"),
@@ -87,7 +87,7 @@ impl Leases {
             }
             if known != Some(stamp) {
                 signals.looks.soon();
-                signals.writes.notify(*project);
+                signals.written_elsewhere(*project);
             }
         }
         self.take(conn, &stamps, clock)?;

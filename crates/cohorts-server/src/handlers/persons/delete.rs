@@ -1,8 +1,9 @@
 //! Deletes persons with everything that refers to them: events, distinct ids, memberships.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use cohorts_store::definitions::{self, CatalogueEntry};
 use cohorts_store::erasures::EventDays;
 use cohorts_store::{
     CohortId, Conn, ShardKey, changes, cohorts, erasures, events, persons, projects, scan,
@@ -57,7 +58,10 @@ pub fn delete_all(
     cohorts_store::transaction(conn, |conn| {
         scan::set_statement_timeout(conn, EVENTS_LIMIT)?;
         let deleted = events::delete_of_persons(conn, shard_key, &ordinals, 0)?;
-        erasures::record(conn, shard_key, 0, &deleted)
+        erasures::record(conn, shard_key, 0, &deleted.days)?;
+        // All deleted events are in the log up to its head.
+        let seq = events::log_head(conn, shard_key)?;
+        definitions::add_checks(conn, shard_key, seq, &deleted.names)
     })?;
     KillPoint::DeletionBetweenCommits.reached();
     let deleted = cohorts_store::transaction(conn, |conn| {
@@ -68,14 +72,17 @@ pub fn delete_all(
         if present.is_empty() {
             return Ok(0);
         }
-        let later = events::delete_of_persons(conn, shard_key, &ordinals, seen_seq)?;
+        let mut later = events::delete_of_persons(conn, shard_key, &ordinals, seen_seq)?;
         let deleted: Vec<i64> = present.iter().map(i64::from).collect();
         let retired = tombstones::with_merged(conn, shard_key, &deleted)?;
         let merged = retired.iter().copied();
         let merged: Vec<i64> = merged
             .filter(|ordinal| !ordinals.contains(ordinal))
             .collect();
-        let of_merged = events::delete_of_persons(conn, shard_key, &merged, 0)?;
+        later.extend(events::delete_of_persons(conn, shard_key, &merged, 0)?);
+        later
+            .names
+            .extend(property_names(conn, shard_key, &deleted)?);
         for ordinal in &deleted {
             persons::delete(conn, shard_key, seq, *ordinal)?;
         }
@@ -83,10 +90,11 @@ pub fn delete_all(
             .into_iter()
             .map(|ordinal| (ordinal, EventDays::new()));
         let mut erased: BTreeMap<i64, EventDays> = none.collect();
-        for (ordinal, events) in later.into_iter().chain(of_merged) {
+        for (ordinal, events) in later.days {
             erased.entry(ordinal).or_default().extend(events);
         }
         erasures::record(conn, shard_key, seq, &erased)?;
+        definitions::add_checks(conn, shard_key, seq, &later.names)?;
         // The head of the change log is the last lock.
         remove_from_cohorts(conn, caller, &cohorts, &present)?;
         KillPoint::DeletionWritten.reached();
@@ -94,6 +102,23 @@ pub fn delete_all(
     })?;
     KillPoint::DeletionCommitted.reached();
     Ok(deleted)
+}
+
+/// The properties that persons have.
+fn property_names(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+) -> Result<BTreeSet<CatalogueEntry>, Error> {
+    let mut names = BTreeSet::new();
+    for ordinal in ordinals {
+        let persons = persons::by_ordinals(conn, shard_key, &[*ordinal])?;
+        let properties = persons
+            .iter()
+            .flat_map(|person| person.properties.member_names());
+        names.extend(properties.map(CatalogueEntry::PersonProperty));
+    }
+    Ok(names)
 }
 
 /// The ordinals that the persons have now. For a person that was merged meanwhile, it is that of the survivor.

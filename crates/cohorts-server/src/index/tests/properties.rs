@@ -127,7 +127,7 @@ fn delete(fixture: &Fixture, ordinals: &[i64]) {
         projects::lock(conn, fixture.project)?;
         let seq = events::begin_write(conn, shard_key)?;
         let retired = tombstones::with_merged(conn, shard_key, ordinals)?;
-        let mut deleted = events::delete_of_persons(conn, shard_key, &retired, 0)?;
+        let mut deleted = events::delete_of_persons(conn, shard_key, &retired, 0)?.days;
         for ordinal in ordinals {
             persons::delete(conn, shard_key, seq, *ordinal)?;
         }
@@ -272,7 +272,9 @@ fn an_interrupted_deletion_is_not_pending() {
     let fixture = with_secrets(&[7]);
     let shard_key = fixture.project.shard_key();
     let conn = &mut *fixture.conn();
-    let deleted = events::delete_of_persons(conn, shard_key, &[7], 0).unwrap();
+    let deleted = events::delete_of_persons(conn, shard_key, &[7], 0)
+        .unwrap()
+        .days;
     // The eighth of June 2025.
     assert_eq!(deleted[&7], BTreeSet::from([("x".to_owned(), 20_247)]));
     erasures::record(conn, shard_key, 0, &deleted).unwrap();

@@ -1,0 +1,197 @@
+//! How often each value of a property occurs.
+
+use std::collections::HashMap;
+
+use roaring::RoaringBitmap;
+
+use super::codes::index_of;
+use super::events::EventBlock;
+use super::postings::Postings;
+use super::property::PropertyBlock;
+use crate::value::text;
+
+/// The numbers of persons or events by the text of their value.
+///
+/// Empty texts and long values are not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ValueCounts {
+    /// In lower case.
+    prefix: String,
+    max_bytes: usize,
+    counts: HashMap<Box<str>, u64>,
+    bytes: usize,
+}
+
+/// The memory of an entry, besides its text.
+const ENTRY_BYTES: usize = 48;
+
+impl ValueCounts {
+    /// Counts values of at most `max_bytes` bytes that begin with `prefix`, in any case of letters.
+    pub fn new(prefix: &str, max_bytes: usize) -> ValueCounts {
+        ValueCounts {
+            prefix: prefix.to_lowercase(),
+            max_bytes,
+            ..ValueCounts::default()
+        }
+    }
+
+    /// The same selection without counts.
+    pub fn empty(&self) -> ValueCounts {
+        ValueCounts::new(&self.prefix, self.max_bytes)
+    }
+
+    fn is_counted(&self, value: &str) -> bool {
+        !value.is_empty()
+            && value.len() <= self.max_bytes
+            && (self.prefix.is_empty() || value.to_lowercase().starts_with(&self.prefix))
+    }
+
+    fn add(&mut self, value: &str, count: u64) {
+        if count == 0 || !self.is_counted(value) {
+            return;
+        }
+        if let Some(current) = self.counts.get_mut(value) {
+            *current += count;
+        } else {
+            self.bytes += value.len() + ENTRY_BYTES;
+            self.counts.insert(value.into(), count);
+        }
+    }
+
+    /// Adds other counts.
+    pub fn merge(&mut self, other: &ValueCounts) {
+        for (value, count) in &other.counts {
+            self.add(value, *count);
+        }
+    }
+
+    /// The number of different values.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// The memory that the counts take, in bytes, approximately.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The most common values, the most common first; values with the same count are sorted.
+    pub fn most_common(&self, limit: usize) -> Vec<(&str, u64)> {
+        let counts = self.counts.iter().map(|(value, count)| (&**value, *count));
+        let mut counts: Vec<(&str, u64)> = counts.collect();
+        let order = |one: &(&str, u64), other: &(&str, u64)| {
+            other.1.cmp(&one.1).then_with(|| one.0.cmp(other.0))
+        };
+        if limit < counts.len() {
+            counts.select_nth_unstable_by(limit, order);
+            counts.truncate(limit);
+        }
+        counts.sort_unstable_by(order);
+        counts
+    }
+}
+
+impl PropertyBlock {
+    /// Adds the numbers of `persons` with each value.
+    pub fn count_values(&self, persons: &RoaringBitmap, counts: &mut ValueCounts) {
+        for part in self.flattened().part_values() {
+            let dictionary = part.dictionary();
+            let mut numbers = vec![0; dictionary.len()];
+            match part.postings() {
+                Postings::Bitmaps(bitmaps) => {
+                    for (number, bitmap) in numbers.iter_mut().zip(bitmaps) {
+                        *number = bitmap.intersection_len(persons);
+                    }
+                }
+                Postings::Pairs(pairs) => {
+                    let pairs = pairs.iter();
+                    for (_, index) in pairs.filter(|(ordinal, _)| persons.contains(*ordinal)) {
+                        numbers[*index as usize] += 1;
+                    }
+                }
+            }
+            for (value, number) in dictionary.iter().zip(numbers) {
+                counts.add(&text(value), number);
+            }
+        }
+    }
+}
+
+impl EventBlock {
+    /// Adds the numbers of events with each value of `property`.
+    pub fn count_values(&self, property: &str, counts: &mut ValueCounts) {
+        let Some(column) = self.columns().get(property) else {
+            return;
+        };
+        let mut numbers = vec![0; column.dictionary.len()];
+        for index in column.codes.iter().filter_map(index_of) {
+            numbers[index] += 1;
+        }
+        for (value, number) in column.dictionary.iter().zip(numbers) {
+            counts.add(&text(value), number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{EventBlockBuilder, PropertyBlockBuilder};
+
+    #[test]
+    fn values_of_persons_are_counted_by_their_text() {
+        let mut block = PropertyBlockBuilder::new();
+        for (person, value) in [
+            json!("pro"),
+            json!("Pro 2"),
+            json!(7),
+            json!("7"),
+            json!(""),
+        ]
+        .iter()
+        .enumerate()
+        {
+            block.push(person as u32, value);
+        }
+        block.push(5, &json!("x".repeat(11)));
+        block.push(6, &json!("pro"));
+        let block = block.finish();
+        let all = (0..7).collect();
+        let mut counts = ValueCounts::new("", 10);
+        block.count_values(&all, &mut counts);
+        assert_eq!(counts.most_common(9), [("7", 2), ("pro", 2), ("Pro 2", 1)]);
+        assert_eq!(counts.most_common(1), [("7", 2)]);
+        let mut counts = ValueCounts::new("PRO", 10);
+        block.count_values(&(1..7).collect(), &mut counts);
+        assert_eq!(counts.most_common(9), [("Pro 2", 1), ("pro", 1)]);
+    }
+
+    #[test]
+    fn values_of_events_are_counted_once_per_event() {
+        let mut block = EventBlockBuilder::new(&["plan".to_owned()]);
+        for (person, value) in [
+            (0, json!("a")),
+            (0, json!("a")),
+            (1, json!(["b"])),
+            (2, json!(null)),
+        ] {
+            block.push(person, 0, &json!({"plan": value}));
+        }
+        let block = block.finish();
+        let mut counts = ValueCounts::new("", 100);
+        block.count_values("plan", &mut counts);
+        block.count_values("other", &mut counts);
+        let mut total = counts.empty();
+        total.merge(&counts);
+        total.merge(&counts);
+        assert_eq!(total.most_common(9), [("a", 4), (r#"["b"]"#, 2)]);
+        assert!(total.bytes() > 0 && !total.is_empty());
+    }
+}

@@ -1,0 +1,79 @@
+//! Counts the values of properties over a snapshot.
+
+use cohorts_engine::{EventQuery, Interrupt, Source, ValueCounts};
+
+use super::{IndexError, IndexResult, Snapshot};
+
+/// What has the values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueOwner {
+    Persons,
+    /// Events of this name, or of all names.
+    Events(Option<String>),
+}
+
+impl Snapshot<'_, '_> {
+    /// Counts the values of the property `key` that `selection` selects, until there are more than `most` of them.
+    pub fn count_values(
+        &self,
+        owner: &ValueOwner,
+        key: &str,
+        selection: &ValueCounts,
+        most: usize,
+    ) -> IndexResult<ValueCounts> {
+        let mut counts = selection.empty();
+        let result = self.add_values(owner, key, &mut counts, most);
+        self.tx.release_memory();
+        match result {
+            Err(IndexError::OverBudget) => {
+                counts = selection.empty();
+                self.for_each_range(|range| {
+                    if counts.len() <= most {
+                        let mut part = selection.empty();
+                        range.add_values(owner, key, &mut part, most)?;
+                        counts.merge(&part);
+                    }
+                    Ok(())
+                })?;
+            }
+            result => result?,
+        }
+        Ok(counts)
+    }
+
+    fn add_values(
+        &self,
+        owner: &ValueOwner,
+        key: &str,
+        counts: &mut ValueCounts,
+        most: usize,
+    ) -> IndexResult<()> {
+        let names = match owner {
+            ValueOwner::Persons => {
+                self.person_property(key)?
+                    .count_values(&*self.persons()?, counts);
+                return self.check_memory(counts.bytes());
+            }
+            ValueOwner::Events(Some(event)) => vec![event.clone()],
+            ValueOwner::Events(None) => self.event_names()?,
+        };
+        for event in names {
+            let query = EventQuery {
+                event,
+                from: None,
+                to: i64::MAX,
+                properties: vec![key.to_owned()],
+                persons_only: false,
+            };
+            for block in self.events(&query)? {
+                self.interrupt()?;
+                block.count_values(key, counts);
+                if counts.len() > most {
+                    return Ok(());
+                }
+            }
+            self.check_memory(counts.bytes())?;
+        }
+        Ok(())
+    }
+}
