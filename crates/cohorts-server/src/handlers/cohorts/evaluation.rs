@@ -1,7 +1,7 @@
 //! Evaluations for a request: with a permit of the previews, and only as long as their client waits.
 
 use cohorts_api::RequestHead;
-use cohorts_store::Conn;
+use cohorts_store::{Conn, ProjectId};
 
 use crate::auth::Caller;
 use crate::client_socket::ClientSocket;
@@ -12,10 +12,10 @@ use crate::index::IndexedStore;
 use crate::index::stop::StopFlag;
 use crate::shares::ShareOwner;
 
-/// The callers' project and key, which own an evaluation.
+/// The project and the key that an evaluation belongs to.
 #[derive(Clone, Copy)]
 pub struct EvaluationOwner {
-    project: cohorts_store::ProjectId,
+    project: ProjectId,
     key: i64,
 }
 
