@@ -3156,7 +3156,7 @@ pub mod types {
         /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
         /// - `parse_error`: The body cannot be decoded.
         ///
-        /// The request is refused (401 to 415):
+        /// The request is refused (401 to 422):
         /// - `not_authenticated`: The key or the token is missing (401).
         /// - `authentication_failed`: The key is invalid (401).
         /// - `invalid_api_key`: The token is invalid (401).
@@ -3164,11 +3164,14 @@ pub mod types {
         /// - `not_found`: The path, the project or the object does not exist (404).
         /// - `method_not_allowed`: The path does not have the method (405).
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `request_running`: An earlier request with the same `Idempotency-Key` is still running (409).
+        /// - `response_not_stored`: An earlier request with the same `Idempotency-Key` was carried out, and its response is not stored (409).
         /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
         /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
         /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+        /// - `idempotency_key_reused`: An earlier request with the same `Idempotency-Key` had another path, query or body (422).
         ///
         /// A retry after the time in `Retry-After` can succeed (429 and 503):
         /// - `throttled`: The key or the address exceeds its rate limit (429).
@@ -3214,7 +3217,7 @@ pub mod types {
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
     /// - `parse_error`: The body cannot be decoded.
     ///
-    /// The request is refused (401 to 415):
+    /// The request is refused (401 to 422):
     /// - `not_authenticated`: The key or the token is missing (401).
     /// - `authentication_failed`: The key is invalid (401).
     /// - `invalid_api_key`: The token is invalid (401).
@@ -3222,11 +3225,14 @@ pub mod types {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_running`: An earlier request with the same `Idempotency-Key` is still running (409).
+    /// - `response_not_stored`: An earlier request with the same `Idempotency-Key` was carried out, and its response is not stored (409).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    /// - `idempotency_key_reused`: An earlier request with the same `Idempotency-Key` had another path, query or body (422).
     ///
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
@@ -3325,6 +3331,12 @@ pub mod types {
         /// The value `not_acceptable`.
         #[serde(rename = "not_acceptable")]
         NotAcceptable,
+        /// The value `request_running`.
+        #[serde(rename = "request_running")]
+        RequestRunning,
+        /// The value `response_not_stored`.
+        #[serde(rename = "response_not_stored")]
+        ResponseNotStored,
         /// The value `as_of_expired`.
         #[serde(rename = "as_of_expired")]
         AsOfExpired,
@@ -3340,6 +3352,9 @@ pub mod types {
         /// The value `unsupported_media_type`.
         #[serde(rename = "unsupported_media_type")]
         UnsupportedMediaType,
+        /// The value `idempotency_key_reused`.
+        #[serde(rename = "idempotency_key_reused")]
+        IdempotencyKeyReused,
         /// The value `throttled`.
         #[serde(rename = "throttled")]
         Throttled,
@@ -3402,11 +3417,14 @@ pub mod types {
                 Self::NotFound => "not_found",
                 Self::MethodNotAllowed => "method_not_allowed",
                 Self::NotAcceptable => "not_acceptable",
+                Self::RequestRunning => "request_running",
+                Self::ResponseNotStored => "response_not_stored",
                 Self::AsOfExpired => "as_of_expired",
                 Self::CursorExpired => "cursor_expired",
                 Self::PreconditionFailed => "precondition_failed",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
+                Self::IdempotencyKeyReused => "idempotency_key_reused",
                 Self::Throttled => "throttled",
                 Self::Busy => "busy",
                 Self::Superseded => "superseded",
@@ -3453,11 +3471,14 @@ pub mod types {
                 "not_found" => Self::NotFound,
                 "method_not_allowed" => Self::MethodNotAllowed,
                 "not_acceptable" => Self::NotAcceptable,
+                "request_running" => Self::RequestRunning,
+                "response_not_stored" => Self::ResponseNotStored,
                 "as_of_expired" => Self::AsOfExpired,
                 "cursor_expired" => Self::CursorExpired,
                 "precondition_failed" => Self::PreconditionFailed,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
+                "idempotency_key_reused" => Self::IdempotencyKeyReused,
                 "throttled" => Self::Throttled,
                 "busy" => Self::Busy,
                 "superseded" => Self::Superseded,
@@ -11410,6 +11431,15 @@ pub mod types {
 /// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`. Only 412 has one more, `cohort`.
 /// A response reports one error: the first one in the order of the checks.
 ///
+/// **Retries.** A POST below `/api/` can have the header `Idempotency-Key`. Then the service carries it out once per key of the caller, although the client sends it several times because a response was lost:
+/// the retry gets the stored response of the first request, with its status, body, `ETag` and `Location`. The service stores these for 24 hours.
+/// - A retry has the same path, query and body; otherwise the response is 422. The boundary of a multipart body may differ.
+/// - While the first request is running, a retry gets 409 with the code `request_running`. The first request goes on if its client disconnects.
+/// - Responses with 429 and 5xx are not stored, so a retry is carried out.
+/// - If the service stopped between the effect of a request and its response, or if the response is longer than 1 MiB, a retry gets 409 with the code `response_not_stored`. It is not carried out again: read what it has changed.
+/// - A multipart body of more than 1 MiB is an upload for which the header is ignored.
+/// - Of one key, the newest 10,000 responses are stored, with at most 64 MiB; older ones can be deleted before 24 hours have passed.
+///
 /// **Times** are ISO 8601 in UTC.
 ///
 ///
@@ -11528,10 +11558,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11553,10 +11588,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_preview()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11576,10 +11616,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_explain_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11599,10 +11644,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_memberships()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11621,10 +11671,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_overlap()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12358,10 +12413,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.actions_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12581,10 +12641,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.persons_bulk_delete_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12669,11 +12734,16 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `uuid`: `id` of the person.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.persons_update_property_create()
     ///     .project_id(project_id)
     ///     .uuid(uuid)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12692,11 +12762,16 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `uuid`: `id` of the person.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.persons_delete_property_create()
     ///     .project_id(project_id)
     ///     .uuid(uuid)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12762,10 +12837,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.webhooks_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12900,10 +12980,15 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the webhook.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// ```text
     /// let response = client.webhooks_test()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .idempotency_key(idempotency_key)
     ///     .send()
     ///     .await;
     /// ```
@@ -12922,11 +13007,16 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the webhook.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.webhooks_replay()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12946,10 +13036,15 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the webhook.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// ```text
     /// let response = client.webhooks_rotate_secret()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .idempotency_key(idempotency_key)
     ///     .send()
     ///     .await;
     /// ```
@@ -13453,6 +13548,7 @@ pub mod builder {
     pub struct CohortsCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortCreate, String>,
     }
     impl<'a> CohortsCreate<'a> {
@@ -13461,6 +13557,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -13473,6 +13570,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -13505,8 +13616,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortCreate::try_from(v).map_err(|e| e.to_string())
@@ -13516,7 +13628,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/", client.baseurl, encode_path(& project_id
                 .to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -13524,6 +13636,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -13569,6 +13684,7 @@ pub mod builder {
     pub struct CohortsPreview<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortPreviewRequest, String>,
     }
     impl<'a> CohortsPreview<'a> {
@@ -13577,6 +13693,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -13589,6 +13706,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -13625,8 +13756,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CohortPreview>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortPreviewRequest::try_from(v).map_err(|e| e.to_string())
@@ -13636,7 +13768,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/preview/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -13644,6 +13776,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -13689,6 +13824,7 @@ pub mod builder {
     pub struct CohortsExplainCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortExplainRequest, String>,
     }
     impl<'a> CohortsExplainCreate<'a> {
@@ -13697,6 +13833,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -13709,6 +13846,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -13745,8 +13896,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortExplainRequest::try_from(v).map_err(|e| e.to_string())
@@ -13756,7 +13908,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/explain/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -13764,6 +13916,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -13809,6 +13964,7 @@ pub mod builder {
     pub struct CohortsMemberships<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::MembershipsRequest, String>,
     }
     impl<'a> CohortsMemberships<'a> {
@@ -13817,6 +13973,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -13829,6 +13986,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -13863,8 +14034,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Memberships>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::MembershipsRequest::try_from(v).map_err(|e| e.to_string())
@@ -13874,7 +14046,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/memberships/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -13882,6 +14054,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -13927,6 +14102,7 @@ pub mod builder {
     pub struct CohortsOverlap<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortOverlapRequest, String>,
     }
     impl<'a> CohortsOverlap<'a> {
@@ -13935,6 +14111,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -13947,6 +14124,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -13983,8 +14174,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CohortOverlap>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortOverlapRequest::try_from(v).map_err(|e| e.to_string())
@@ -13994,7 +14186,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/overlap/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14002,6 +14194,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -17484,6 +17679,7 @@ pub mod builder {
     pub struct ActionsCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::ActionCreate, String>,
     }
     impl<'a> ActionsCreate<'a> {
@@ -17492,6 +17688,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -17504,6 +17701,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -17536,8 +17747,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Action>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::ActionCreate::try_from(v).map_err(|e| e.to_string())
@@ -17547,7 +17759,7 @@ pub mod builder {
                 "{}/api/projects/{}/actions/", client.baseurl, encode_path(& project_id
                 .to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -17555,6 +17767,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -18676,6 +18891,7 @@ pub mod builder {
     pub struct PersonsBulkDeleteCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PersonsToDelete, String>,
     }
     impl<'a> PersonsBulkDeleteCreate<'a> {
@@ -18684,6 +18900,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -18696,6 +18913,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -18730,8 +18961,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::PersonsDeleted>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PersonsToDelete::try_from(v).map_err(|e| e.to_string())
@@ -18741,7 +18973,7 @@ pub mod builder {
                 "{}/api/projects/{}/persons/bulk_delete/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -18749,6 +18981,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -19114,6 +19349,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         uuid: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PersonPropertyValue, String>,
     }
     impl<'a> PersonsUpdatePropertyCreate<'a> {
@@ -19123,6 +19359,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 uuid: Err("uuid was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -19148,6 +19385,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -19180,9 +19431,10 @@ pub mod builder {
         }
         /// Sends a `POST` request to `/api/projects/{project_id}/persons/{uuid}/update_property/`
         pub async fn send(self) -> Result<ResponseValue<()>, Error<types::Error>> {
-            let Self { client, project_id, uuid, body } = self;
+            let Self { client, project_id, uuid, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PersonPropertyValue::try_from(v).map_err(|e| e.to_string())
@@ -19192,7 +19444,7 @@ pub mod builder {
                 "{}/api/projects/{}/persons/{}/update_property/", client.baseurl,
                 encode_path(& project_id.to_string()), encode_path(& uuid.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -19200,6 +19452,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -19246,6 +19501,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         uuid: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PersonPropertyToDelete, String>,
     }
     impl<'a> PersonsDeletePropertyCreate<'a> {
@@ -19255,6 +19511,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 uuid: Err("uuid was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -19280,6 +19537,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -19316,9 +19587,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Done>, Error<types::Error>> {
-            let Self { client, project_id, uuid, body } = self;
+            let Self { client, project_id, uuid, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PersonPropertyToDelete::try_from(v).map_err(|e| e.to_string())
@@ -19328,7 +19600,7 @@ pub mod builder {
                 "{}/api/projects/{}/persons/{}/delete_property/", client.baseurl,
                 encode_path(& project_id.to_string()), encode_path(& uuid.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -19336,6 +19608,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -19495,6 +19770,7 @@ pub mod builder {
     pub struct WebhooksCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::WebhookCreate, String>,
     }
     impl<'a> WebhooksCreate<'a> {
@@ -19503,6 +19779,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -19515,6 +19792,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -19547,8 +19838,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::WebhookCreate::try_from(v).map_err(|e| e.to_string())
@@ -19558,7 +19850,7 @@ pub mod builder {
                 "{}/api/projects/{}/webhooks/", client.baseurl, encode_path(& project_id
                 .to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -19566,6 +19858,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -20176,6 +20471,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
     }
     impl<'a> WebhooksTest<'a> {
         /// Creates a call without parameters.
@@ -20184,6 +20480,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                idempotency_key: Ok(None),
             }
         }
         /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
@@ -20209,18 +20506,33 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/test/`
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::WebhookDelivery>, Error<types::Error>> {
-            let Self { client, project_id, id } = self;
+            let Self { client, project_id, id, idempotency_key } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let url = format!(
                 "{}/api/projects/{}/webhooks/{}/test/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -20228,6 +20540,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -20273,6 +20588,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::WebhookReplay, String>,
     }
     impl<'a> WebhooksReplay<'a> {
@@ -20282,6 +20598,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -20306,6 +20623,20 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
+                        .to_string()
+                });
             self
         }
         /// Sets the request body.
@@ -20336,9 +20667,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::WebhookReplay::try_from(v).map_err(|e| e.to_string())
@@ -20348,7 +20680,7 @@ pub mod builder {
                 "{}/api/projects/{}/webhooks/{}/replay/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -20356,6 +20688,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -20402,6 +20737,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
     }
     impl<'a> WebhooksRotateSecret<'a> {
         /// Creates a call without parameters.
@@ -20410,6 +20746,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                idempotency_key: Ok(None),
             }
         }
         /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
@@ -20435,18 +20772,33 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/rotate_secret/`
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
-            let Self { client, project_id, id } = self;
+            let Self { client, project_id, id, idempotency_key } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let url = format!(
                 "{}/api/projects/{}/webhooks/{}/rotate_secret/", client.baseurl,
                 encode_path(& project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -20454,6 +20806,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client

@@ -13,8 +13,8 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, values};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, activity, changes, columns, distribution, events, health, hints, history, live,
-    members, migrate, person_events, persons, purge, queue, scan, segments,
+    ProjectId, activity, changes, columns, distribution, events, health, hints, history,
+    idempotency, live, members, migrate, person_events, persons, purge, queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -115,6 +115,10 @@ fn families() -> Vec<Family> {
                 project: None,
             })
             .to_string(),
+        ),
+        Family::new(
+            "idempotency",
+            &[("idempotency::DELETE_EXCESS", idempotency::DELETE_EXCESS)],
         ),
         Family::new(
             "changes",

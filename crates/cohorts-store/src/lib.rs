@@ -31,6 +31,7 @@ mod golden;
 pub mod health;
 pub mod hints;
 pub mod history;
+pub mod idempotency;
 mod json;
 pub mod keys;
 mod lanes;

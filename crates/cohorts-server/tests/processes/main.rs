@@ -17,4 +17,5 @@ mod logs;
 mod memory;
 mod operation;
 mod pages;
+mod retries;
 mod webhooks;

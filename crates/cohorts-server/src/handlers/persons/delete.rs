@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cohorts_store::erasures::EventDays;
 use cohorts_store::{
-    CohortId, Conn, ShardKey, changes, cohorts, erasures, events, persons, projects, scan,
-    tombstones,
+    CohortId, Conn, ShardKey, changes, cohorts, erasures, events, idempotency, persons, projects,
+    scan, tombstones,
 };
 use roaring::RoaringBitmap;
 use uuid::Uuid;
@@ -87,6 +87,7 @@ pub fn delete_all(
             erased.entry(ordinal).or_default().extend(events);
         }
         erasures::record(conn, shard_key, seq, &erased)?;
+        idempotency::forget_reads(conn, caller.project.id())?;
         // The head of the change log is the last lock.
         remove_from_cohorts(conn, caller, &cohorts, &present)?;
         KillPoint::DeletionWritten.reached();
