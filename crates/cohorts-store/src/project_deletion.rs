@@ -14,7 +14,7 @@ use crate::schema::{
     actions, change_heads, cohorts, key_projects, keys, log_heads, ordinal_counters, projects,
 };
 use crate::{
-    Conn, ProjectId, Result, ShardKey, columns, events, idempotency, keys as key_rows,
+    Conn, ProjectId, Result, ShardKey, columns, events, hints, idempotency, keys as key_rows,
     rankings, segments, transaction, webhooks,
 };
 
@@ -85,7 +85,7 @@ pub fn begin(conn: &mut Conn, id: ProjectId) -> Result<()> {
                 projects::token.eq(format!("deleted {}", Uuid::now_v7())),
             ))
             .execute(conn)?;
-        Ok(())
+        hints::send(conn, hints::KEYS_CHANGED)
     })
 }
 
