@@ -249,7 +249,9 @@ pub fn running(server: &'static cohorts_server::Server, key: &str, address: &str
         let answers: Vec<Answer> = thread::scope(|scope| {
             let clients = [(); 4].map(|()| scope.spawn(ask));
             let answers = clients.into_iter();
-            answers.map(|client| client.join().expect("an answer")).collect()
+            answers
+                .map(|client| client.join().expect("an answer"))
+                .collect()
         });
         let mut answers = answers.into_iter();
         if let Some(answer) = answers.find(|answer| answer.status == 409) {

@@ -88,6 +88,27 @@ impl Session {
     }
 }
 
+#[test]
+fn a_look_up_of_a_person_needs_one_statement() {
+    let session = Session::new();
+    session.persons(2, 0);
+    let body = json!({"is_static": true, "name": "A"});
+    session.post(COHORTS, body);
+    let page = request_to(
+        &session.server,
+        Method::GET,
+        "/api/projects/@current/persons/",
+    );
+    let page = send(&Method::GET, page.bearer_auth(&session.key)).json();
+    let uuid = page["results"][0]["id"].as_str().expect("a person");
+    for person in [format!("person_id={uuid}"), "distinct_id=d0".to_owned()] {
+        let path = format!("/api/projects/@current/persons/cohorts/?{person}");
+        let counts = (0..20).map(|_| session.count_once(&path).0);
+        assert_eq!(counts.min(), Some(1), "{path}");
+    }
+    session.server.stop().expect("a clean end");
+}
+
 const COHORTS: &str = "/api/projects/@current/cohorts/";
 
 #[test]

@@ -23,6 +23,7 @@ pub mod distinct_ids;
 mod events;
 mod live;
 mod load;
+pub mod look_ups;
 pub mod members;
 pub mod memory;
 pub mod person;
@@ -39,6 +40,7 @@ mod tests;
 
 use background::{BackgroundLoads, LoadProgress};
 use distinct_ids::DistinctIdCache;
+use look_ups::LookUpCache;
 use members::MemberCache;
 use registry::IndexCache;
 
@@ -102,6 +104,7 @@ pub struct Caches {
     pub index: IndexCache,
     pub distinct_ids: DistinctIdCache,
     pub members: MemberCache,
+    pub look_ups: LookUpCache,
     pub loads: BackgroundLoads,
 }
 
@@ -111,6 +114,7 @@ impl Default for Caches {
         Self {
             distinct_ids: DistinctIdCache::new(&index.memory),
             members: MemberCache::new(&index.memory),
+            look_ups: LookUpCache::default(),
             loads: BackgroundLoads::default(),
             index,
         }

@@ -57,7 +57,7 @@ impl Leases {
             .exchange(&self.passes.store, &signals.hints.take())
         {
             Ok(written) => written.into_iter().for_each(|project| {
-                signals.changes.notify(project);
+                signals.changed_elsewhere(project);
                 signals.writes.notify(project);
             }),
             Err(cause) => log::debug!("the processes exchange no hints: {cause}"),
@@ -77,7 +77,7 @@ impl Leases {
         for (project, stamp) in &stamps {
             let known = self.stamps.get(project);
             if known.is_some_and(|known| known.cohorts != stamp.cohorts) {
-                signals.changes.notify(*project);
+                signals.changed_elsewhere(*project);
             }
             if known != Some(stamp) {
                 signals.writes.notify(*project);
