@@ -33,6 +33,7 @@ mod members;
 mod persons;
 mod projects;
 mod queries;
+mod retries;
 mod service;
 mod tidy;
 mod twin;

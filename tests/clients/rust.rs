@@ -619,3 +619,18 @@ async fn a_change_of_a_stale_copy_fails_with_the_current_cohort() {
     let current = refused.into_inner().cohort.expect("the current cohort");
     assert_eq!(current.name.as_deref(), Some("B"));
 }
+
+#[tokio::test]
+async fn a_retry_with_the_same_idempotency_key_creates_one_cohort() {
+    let project = blocking(Project::new).await;
+    let (client, project_id) = (client(&project), project.id.to_string());
+    let create = || {
+        let body = types::CohortCreate::builder().name("A".to_owned());
+        let create = client.cohorts_create().project_id(&project_id);
+        create.idempotency_key("first").body(body).send()
+    };
+    let created = create().await.expect("created");
+    let retried = create().await.expect("created before");
+    assert_eq!(created.id, retried.id);
+    assert_eq!(created.headers()["etag"], retried.headers()["etag"]);
+}

@@ -15,7 +15,7 @@ use crate::cohorts::two_editors;
 use crate::contract::expired;
 use crate::contract::spec::{self, Operation};
 use crate::harness::{Answer, Project, any_of, key, person, request, request_to, send, start};
-use crate::uploads;
+use crate::{retries, uploads};
 
 mod capture;
 mod catalogue;
@@ -565,7 +565,7 @@ fn get_path(project: &Project, path: &str) -> Answer {
 }
 
 /// Statuses that every operation with a key has for the same reason.
-const SHARED: [u16; 4] = [401, 403, 406, 429];
+const SHARED: [u16; 6] = [401, 403, 406, 409, 422, 429];
 
 /// A server that answers one request per key and hour.
 static STRICT: LazyLock<Server> = LazyLock::new(|| {
@@ -592,6 +592,16 @@ fn shared_status(operation: &Operation, status: u16) -> Answer {
             let call = call(project.server, project.id).bearer_auth(&project.key);
             send(&method, call.header(ACCEPT, "image/png"))
         }
+        409 => retries::running(
+            project.server,
+            &project.key,
+            &operation.address(project.id, 1),
+        ),
+        422 => retries::reused(
+            project.server,
+            &project.key,
+            &operation.address(project.id, 1),
+        ),
         403 => {
             let key = project.key_with(&["survey:read"]);
             send(&method, call(project.server, project.id).bearer_auth(key))
@@ -676,7 +686,11 @@ fn rows_are_the_operations_and_statuses_of_the_contract() {
         .into_iter()
         .filter(|one| one.scopes().is_some());
     // An operation without a JSON response accepts any `Accept` header.
-    let has = |one: &spec::Operation, status| status != 406 || one.answers_json();
+    let has = |one: &spec::Operation, status| match status {
+        406 => one.answers_json(),
+        409 | 422 => one.method() == Method::POST,
+        _ => true,
+    };
     let shared = guarded.flat_map(|one| {
         let statuses = SHARED.into_iter().filter(move |status| has(&one, *status));
         statuses.map(move |status| (one.id, status))

@@ -60,6 +60,14 @@ def before_load_schema(context, raw_schema):
             if parameter.get("name") in ("uuid", "person_id"):
                 prefer(parameter["schema"], persons)
 
+    # A generated name would often be that of an earlier request, so the request would not be carried out.
+    del components["parameters"]["IdempotencyKey"]
+    for path in raw_schema["paths"].values():
+        parameters = path.get("post", {}).get("parameters", [])
+        named = [one for one in parameters if one.get("$ref", "").endswith("/IdempotencyKey")]
+        for parameter in named:
+            parameters.remove(parameter)
+
     # Without the token of a project each capture request would end with 401.
     for name in ("CaptureBatch", "CaptureEvent"):
         schema = schemas[name]

@@ -45,14 +45,29 @@ impl Session {
         count.expect("a count").parse().expect("a number")
     }
 
-    /// The statements of a request, and the rows in its response.
+    /// The statements of a request with a key that was looked up a moment ago, and the rows in its response.
     fn count(&self, path: &str) -> (u64, usize) {
+        let counts = [(); 3].map(|()| self.count_once(path));
+        counts.into_iter().min().expect("three counts")
+    }
+
+    fn count_once(&self, path: &str) -> (u64, usize) {
         let before = self.statements();
         let call = request_to(&self.server, Method::GET, path).bearer_auth(&self.key);
         let page = send(&Method::GET, call);
         assert_eq!(page.status, 200, "{path}: {}", page.text);
         let rows = page.json()["results"].as_array().map_or(1, Vec::len);
         (self.statements() - before, rows)
+    }
+
+    /// The statements that create a cohort, with a key that was looked up a moment ago.
+    fn count_creation(&self, filters: &Value) -> u64 {
+        let counts = [(); 3].map(|()| {
+            let before = self.statements();
+            self.post(COHORTS, json!({"name": "A", "filters": filters}));
+            self.statements() - before
+        });
+        counts.into_iter().min().expect("three counts")
     }
 
     fn persons(&self, count: usize, from: usize) {
@@ -71,6 +86,27 @@ impl Session {
         }
         last
     }
+}
+
+#[test]
+fn a_look_up_of_a_person_needs_one_statement() {
+    let session = Session::new();
+    session.persons(2, 0);
+    let body = json!({"is_static": true, "name": "A"});
+    session.post(COHORTS, body);
+    let page = request_to(
+        &session.server,
+        Method::GET,
+        "/api/projects/@current/persons/",
+    );
+    let page = send(&Method::GET, page.bearer_auth(&session.key)).json();
+    let uuid = page["results"][0]["id"].as_str().expect("a person");
+    for person in [format!("person_id={uuid}"), "distinct_id=d0".to_owned()] {
+        let path = format!("/api/projects/@current/persons/cohorts/?{person}");
+        let counts = (0..20).map(|_| session.count_once(&path).0);
+        assert_eq!(counts.min(), Some(1), "{path}");
+    }
+    session.server.stop().expect("a clean end");
 }
 
 const COHORTS: &str = "/api/projects/@current/cohorts/";
@@ -109,14 +145,12 @@ fn statement_count_does_not_grow_with_rows() {
     assert!(many[0].1 > 30 && many[4].1 == 60, "{many:?}");
 
     // Creating a cohort takes the same number of statements for any number of references.
-    let before = session.statements();
-    let one = session.cohorts(1, first);
-    let statements_for_one = session.statements() - before;
     let leaf = |id: i64| json!({"type": "cohort", "key": "id", "value": id});
+    let one = session.cohorts(1, first);
+    let filters = json!({"properties": {"type": "OR", "values": [leaf(first)]}});
+    let statements_for_one = session.count_creation(&filters);
     let leaves: Vec<Value> = (first..=one).map(leaf).collect();
     let filters = json!({"properties": {"type": "OR", "values": leaves}});
-    let before = session.statements();
-    session.post(COHORTS, json!({"name": "A", "filters": filters}));
-    assert_eq!(session.statements() - before, statements_for_one);
+    assert_eq!(session.count_creation(&filters), statements_for_one);
     session.server.stop().expect("a clean end");
 }

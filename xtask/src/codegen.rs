@@ -123,6 +123,7 @@ fn cohorts() -> Config {
             statuses_with_parsed_body: vec![400, 415],
             statuses_with_body: vec![413],
             statuses_with_key: vec![401, 403, 429],
+            idempotency_key: Some("Idempotency-Key".to_owned()),
             common_headers: ["Allow", "Retry-After", "X-Request-Id"]
                 .map(str::to_owned)
                 .to_vec(),

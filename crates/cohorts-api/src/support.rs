@@ -5,7 +5,7 @@
 
 use std::future::Future;
 
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 
 mod body;
 mod credentials;
@@ -15,18 +15,22 @@ pub mod fuzzing;
 mod json;
 mod memory;
 mod multipart;
+mod once;
 mod patch;
 mod query;
 mod raw_json;
 mod request;
 mod response;
 
-pub(crate) use body::{Body, BodyRules, Media, admit, authorize};
+pub(crate) use body::{Body, BodyRules, Media, PendingBody, admit, authorize};
 pub use body::{BodyMemory, BodyReservation};
 pub use credentials::{CredentialSource, Credentials};
 pub(crate) use fields::{Field, Kind, UnknownFields};
 pub use memory::{MemoryBudget, Reservation};
 pub use multipart::{UploadPermit, UploadedFile};
+pub use once::IdempotencyKey;
+#[allow(unused_imports, reason = "called where the contract has the header")]
+pub(crate) use once::once;
 pub use patch::Patch;
 #[allow(unused_imports, reason = "which are used depends on the contract")]
 pub(crate) use query::{Query, required, within};
@@ -225,6 +229,25 @@ pub trait Api: Sized + 'static {
         let _ = (request, operation, caller, fields, length);
         async { Ok(UploadPermit::new(usize::MAX, ())) }
     }
+
+    /// Carries out a request with an `Idempotency-Key`, or returns the response of an earlier request with the same key.
+    ///
+    /// `run` carries it out. Its response may be one for several requests, so the service may need to go on if the client
+    /// disconnects. Without this method, each request is carried out.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an earlier request with the key is another one or has not ended, or if `run` fails.
+    fn once(
+        &self,
+        operation: &'static Operation,
+        key: IdempotencyKey,
+        caller: Self::Caller,
+        run: impl AsyncFnOnce(Self::Caller) -> Result<HttpResponse, Self::Error> + 'static,
+    ) -> impl Future<Output = Result<HttpResponse, Self::Error>> {
+        let _ = (operation, key);
+        run(caller)
+    }
 }
 
 /// Bytes of a body that is never refused because of its caller's share.
@@ -241,6 +264,8 @@ pub struct Limits {
     pub upload: usize,
     /// Bytes of a body that are read to find a key in it. The default is 64 KiB.
     pub without_key: usize,
+    /// Size of a multipart body with an `Idempotency-Key`. For a larger one, the key is ignored. The default is 1 MiB.
+    pub repeatable_upload: usize,
 }
 
 impl Default for Limits {
@@ -250,6 +275,7 @@ impl Default for Limits {
             raw: 20 << 20,
             upload: 4 << 30,
             without_key: SMALL_BODY,
+            repeatable_upload: 1 << 20,
         }
     }
 }

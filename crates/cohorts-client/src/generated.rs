@@ -3235,7 +3235,7 @@ pub mod types {
         /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
         /// - `parse_error`: The body cannot be decoded.
         ///
-        /// The request is refused (401 to 415):
+        /// The request is refused (401 to 422):
         /// - `not_authenticated`: The key or the token is missing (401).
         /// - `authentication_failed`: The key is invalid (401).
         /// - `invalid_api_key`: The token is invalid (401).
@@ -3243,11 +3243,14 @@ pub mod types {
         /// - `not_found`: The path, the project or the object does not exist (404).
         /// - `method_not_allowed`: The path does not have the method (405).
         /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+        /// - `request_running`: An earlier request with the same `Idempotency-Key` is still running (409).
+        /// - `response_not_stored`: An earlier request with the same `Idempotency-Key` was carried out, and its response is not stored (409).
         /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
         /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
         /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
         /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
         /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+        /// - `idempotency_key_reused`: An earlier request with the same `Idempotency-Key` had another path, query or body (422).
         ///
         /// A retry after the time in `Retry-After` can succeed (429 and 503):
         /// - `throttled`: The key or the address exceeds its rate limit (429).
@@ -3294,7 +3297,7 @@ pub mod types {
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
     /// - `parse_error`: The body cannot be decoded.
     ///
-    /// The request is refused (401 to 415):
+    /// The request is refused (401 to 422):
     /// - `not_authenticated`: The key or the token is missing (401).
     /// - `authentication_failed`: The key is invalid (401).
     /// - `invalid_api_key`: The token is invalid (401).
@@ -3302,11 +3305,14 @@ pub mod types {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_running`: An earlier request with the same `Idempotency-Key` is still running (409).
+    /// - `response_not_stored`: An earlier request with the same `Idempotency-Key` was carried out, and its response is not stored (409).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    /// - `idempotency_key_reused`: An earlier request with the same `Idempotency-Key` had another path, query or body (422).
     ///
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
@@ -3408,6 +3414,12 @@ pub mod types {
         /// The value `not_acceptable`.
         #[serde(rename = "not_acceptable")]
         NotAcceptable,
+        /// The value `request_running`.
+        #[serde(rename = "request_running")]
+        RequestRunning,
+        /// The value `response_not_stored`.
+        #[serde(rename = "response_not_stored")]
+        ResponseNotStored,
         /// The value `as_of_expired`.
         #[serde(rename = "as_of_expired")]
         AsOfExpired,
@@ -3423,6 +3435,9 @@ pub mod types {
         /// The value `unsupported_media_type`.
         #[serde(rename = "unsupported_media_type")]
         UnsupportedMediaType,
+        /// The value `idempotency_key_reused`.
+        #[serde(rename = "idempotency_key_reused")]
+        IdempotencyKeyReused,
         /// The value `throttled`.
         #[serde(rename = "throttled")]
         Throttled,
@@ -3486,11 +3501,14 @@ pub mod types {
                 Self::NotFound => "not_found",
                 Self::MethodNotAllowed => "method_not_allowed",
                 Self::NotAcceptable => "not_acceptable",
+                Self::RequestRunning => "request_running",
+                Self::ResponseNotStored => "response_not_stored",
                 Self::AsOfExpired => "as_of_expired",
                 Self::CursorExpired => "cursor_expired",
                 Self::PreconditionFailed => "precondition_failed",
                 Self::RequestTooLarge => "request_too_large",
                 Self::UnsupportedMediaType => "unsupported_media_type",
+                Self::IdempotencyKeyReused => "idempotency_key_reused",
                 Self::Throttled => "throttled",
                 Self::Busy => "busy",
                 Self::Superseded => "superseded",
@@ -3538,11 +3556,14 @@ pub mod types {
                 "not_found" => Self::NotFound,
                 "method_not_allowed" => Self::MethodNotAllowed,
                 "not_acceptable" => Self::NotAcceptable,
+                "request_running" => Self::RequestRunning,
+                "response_not_stored" => Self::ResponseNotStored,
                 "as_of_expired" => Self::AsOfExpired,
                 "cursor_expired" => Self::CursorExpired,
                 "precondition_failed" => Self::PreconditionFailed,
                 "request_too_large" => Self::RequestTooLarge,
                 "unsupported_media_type" => Self::UnsupportedMediaType,
+                "idempotency_key_reused" => Self::IdempotencyKeyReused,
                 "throttled" => Self::Throttled,
                 "busy" => Self::Busy,
                 "superseded" => Self::Superseded,
@@ -11807,6 +11828,15 @@ pub mod types {
 /// **Errors.** All error bodies have the same fields: `type`, `code`, `detail` and `attr`. Only 412 has one more, `cohort`.
 /// A response reports one error: the first one in the order of the checks.
 ///
+/// **Retries.** A POST below `/api/` can have the header `Idempotency-Key`. Then the service carries it out once per key of the caller, although the client sends it several times because a response was lost:
+/// the retry gets the stored response of the first request, with its status, body, `ETag` and `Location`. The service stores these for 24 hours.
+/// - A retry has the same path, query and body; otherwise the response is 422. The boundary of a multipart body may differ.
+/// - While the first request is running, a retry gets 409 with the code `request_running`. The first request goes on if its client disconnects.
+/// - Responses with 429 and 5xx are not stored, so a retry is carried out.
+/// - If the service stopped between the effect of a request and its response, or if the response is longer than 1 MiB, a retry gets 409 with the code `response_not_stored`. It is not carried out again: read what it has changed.
+/// - A multipart body of more than 1 MiB is an upload for which the header is ignored.
+/// - Of one key, the newest 10,000 responses are stored, with at most 64 MiB; older ones can be deleted before 24 hours have passed.
+///
 /// **Times** are ISO 8601 in UTC.
 ///
 ///
@@ -11925,10 +11955,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11950,10 +11985,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_preview()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11973,10 +12013,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_explain_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -11996,10 +12041,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_memberships()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12018,10 +12068,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_overlap()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12277,11 +12332,16 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the cohort.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.cohorts_compare()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -12786,10 +12846,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.actions_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -13010,10 +13075,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.persons_bulk_delete_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -13098,11 +13168,16 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `uuid`: `id` of the person.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.persons_update_property_create()
     ///     .project_id(project_id)
     ///     .uuid(uuid)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -13121,11 +13196,16 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `uuid`: `id` of the person.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.persons_delete_property_create()
     ///     .project_id(project_id)
     ///     .uuid(uuid)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -13281,10 +13361,15 @@ impl Client {
     ///
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.webhooks_create()
     ///     .project_id(project_id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -13419,10 +13504,15 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the webhook.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// ```text
     /// let response = client.webhooks_test()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .idempotency_key(idempotency_key)
     ///     .send()
     ///     .await;
     /// ```
@@ -13441,11 +13531,16 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the webhook.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// - `body`
     /// ```text
     /// let response = client.webhooks_replay()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .idempotency_key(idempotency_key)
     ///     .body(body)
     ///     .send()
     ///     .await;
@@ -13465,10 +13560,15 @@ impl Client {
     /// Arguments:
     /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
     /// - `id`: ID of the webhook.
+    /// - `idempotency_key`: Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    ///
     /// ```text
     /// let response = client.webhooks_rotate_secret()
     ///     .project_id(project_id)
     ///     .id(id)
+    ///     .idempotency_key(idempotency_key)
     ///     .send()
     ///     .await;
     /// ```
@@ -13972,6 +14072,7 @@ pub mod builder {
     pub struct CohortsCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortCreate, String>,
     }
     impl<'a> CohortsCreate<'a> {
@@ -13980,6 +14081,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -13992,6 +14094,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -14024,8 +14140,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Cohort>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortCreate::try_from(v).map_err(|e| e.to_string())
@@ -14035,7 +14152,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/", client.baseurl, encode_path(& project_id
                 .to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14043,6 +14160,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -14088,6 +14208,7 @@ pub mod builder {
     pub struct CohortsPreview<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortPreviewRequest, String>,
     }
     impl<'a> CohortsPreview<'a> {
@@ -14096,6 +14217,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14108,6 +14230,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -14144,8 +14280,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CohortPreview>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortPreviewRequest::try_from(v).map_err(|e| e.to_string())
@@ -14155,7 +14292,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/preview/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14163,6 +14300,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -14208,6 +14348,7 @@ pub mod builder {
     pub struct CohortsExplainCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortExplainRequest, String>,
     }
     impl<'a> CohortsExplainCreate<'a> {
@@ -14216,6 +14357,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14228,6 +14370,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -14264,8 +14420,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CohortExplanation>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortExplainRequest::try_from(v).map_err(|e| e.to_string())
@@ -14275,7 +14432,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/explain/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14283,6 +14440,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -14328,6 +14488,7 @@ pub mod builder {
     pub struct CohortsMemberships<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::MembershipsRequest, String>,
     }
     impl<'a> CohortsMemberships<'a> {
@@ -14336,6 +14497,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14348,6 +14510,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -14382,8 +14558,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Memberships>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::MembershipsRequest::try_from(v).map_err(|e| e.to_string())
@@ -14393,7 +14570,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/memberships/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14401,6 +14578,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -14446,6 +14626,7 @@ pub mod builder {
     pub struct CohortsOverlap<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortOverlapRequest, String>,
     }
     impl<'a> CohortsOverlap<'a> {
@@ -14454,6 +14635,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -14466,6 +14648,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -14502,8 +14698,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::CohortOverlap>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortOverlapRequest::try_from(v).map_err(|e| e.to_string())
@@ -14513,7 +14710,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/overlap/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -14521,6 +14718,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -15685,6 +15885,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::CohortCompareRequest, String>,
     }
     impl<'a> CohortsCompare<'a> {
@@ -15694,6 +15895,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -15718,6 +15920,20 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
+                        .to_string()
+                });
             self
         }
         /// Sets the request body.
@@ -15752,9 +15968,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::ComparedPersons>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::CohortCompareRequest::try_from(v).map_err(|e| e.to_string())
@@ -15764,7 +15981,7 @@ pub mod builder {
                 "{}/api/projects/{}/cohorts/{}/compare/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -15772,6 +15989,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -18136,6 +18356,7 @@ pub mod builder {
     pub struct ActionsCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::ActionCreate, String>,
     }
     impl<'a> ActionsCreate<'a> {
@@ -18144,6 +18365,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -18156,6 +18378,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -18188,8 +18424,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Action>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::ActionCreate::try_from(v).map_err(|e| e.to_string())
@@ -18199,7 +18436,7 @@ pub mod builder {
                 "{}/api/projects/{}/actions/", client.baseurl, encode_path(& project_id
                 .to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -18207,6 +18444,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -19328,6 +19568,7 @@ pub mod builder {
     pub struct PersonsBulkDeleteCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PersonsToDelete, String>,
     }
     impl<'a> PersonsBulkDeleteCreate<'a> {
@@ -19336,6 +19577,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -19348,6 +19590,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -19382,8 +19638,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::PersonsDeleted>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PersonsToDelete::try_from(v).map_err(|e| e.to_string())
@@ -19393,7 +19650,7 @@ pub mod builder {
                 "{}/api/projects/{}/persons/bulk_delete/", client.baseurl, encode_path(&
                 project_id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -19401,6 +19658,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -19766,6 +20026,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         uuid: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PersonPropertyValue, String>,
     }
     impl<'a> PersonsUpdatePropertyCreate<'a> {
@@ -19775,6 +20036,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 uuid: Err("uuid was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -19800,6 +20062,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -19832,9 +20108,10 @@ pub mod builder {
         }
         /// Sends a `POST` request to `/api/projects/{project_id}/persons/{uuid}/update_property/`
         pub async fn send(self) -> Result<ResponseValue<()>, Error<types::Error>> {
-            let Self { client, project_id, uuid, body } = self;
+            let Self { client, project_id, uuid, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PersonPropertyValue::try_from(v).map_err(|e| e.to_string())
@@ -19844,7 +20121,7 @@ pub mod builder {
                 "{}/api/projects/{}/persons/{}/update_property/", client.baseurl,
                 encode_path(& project_id.to_string()), encode_path(& uuid.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -19852,6 +20129,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -19898,6 +20178,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         uuid: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::PersonPropertyToDelete, String>,
     }
     impl<'a> PersonsDeletePropertyCreate<'a> {
@@ -19907,6 +20188,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 uuid: Err("uuid was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -19932,6 +20214,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for uuid failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -19968,9 +20264,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Done>, Error<types::Error>> {
-            let Self { client, project_id, uuid, body } = self;
+            let Self { client, project_id, uuid, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let uuid = uuid.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::PersonPropertyToDelete::try_from(v).map_err(|e| e.to_string())
@@ -19980,7 +20277,7 @@ pub mod builder {
                 "{}/api/projects/{}/persons/{}/delete_property/", client.baseurl,
                 encode_path(& project_id.to_string()), encode_path(& uuid.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -19988,6 +20285,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -20623,6 +20923,7 @@ pub mod builder {
     pub struct WebhooksCreate<'a> {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::WebhookCreate, String>,
     }
     impl<'a> WebhooksCreate<'a> {
@@ -20631,6 +20932,7 @@ pub mod builder {
             Self {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -20643,6 +20945,20 @@ pub mod builder {
                 .try_into()
                 .map_err(|_| {
                     "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
                         .to_string()
                 });
             self
@@ -20675,8 +20991,9 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
-            let Self { client, project_id, body } = self;
+            let Self { client, project_id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::WebhookCreate::try_from(v).map_err(|e| e.to_string())
@@ -20686,7 +21003,7 @@ pub mod builder {
                 "{}/api/projects/{}/webhooks/", client.baseurl, encode_path(& project_id
                 .to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -20694,6 +21011,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -21304,6 +21624,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
     }
     impl<'a> WebhooksTest<'a> {
         /// Creates a call without parameters.
@@ -21312,6 +21633,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                idempotency_key: Ok(None),
             }
         }
         /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
@@ -21337,18 +21659,33 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/test/`
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::WebhookDelivery>, Error<types::Error>> {
-            let Self { client, project_id, id } = self;
+            let Self { client, project_id, id, idempotency_key } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let url = format!(
                 "{}/api/projects/{}/webhooks/{}/test/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -21356,6 +21693,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -21401,6 +21741,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
         body: Result<types::builder::WebhookReplay, String>,
     }
     impl<'a> WebhooksReplay<'a> {
@@ -21410,6 +21751,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                idempotency_key: Ok(None),
                 body: Ok(::std::default::Default::default()),
             }
         }
@@ -21434,6 +21776,20 @@ pub mod builder {
             self.id = value
                 .try_into()
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
+                        .to_string()
+                });
             self
         }
         /// Sets the request body.
@@ -21464,9 +21820,10 @@ pub mod builder {
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
-            let Self { client, project_id, id, body } = self;
+            let Self { client, project_id, id, idempotency_key, body } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let body = body
                 .and_then(|v| {
                     types::WebhookReplay::try_from(v).map_err(|e| e.to_string())
@@ -21476,7 +21833,7 @@ pub mod builder {
                 "{}/api/projects/{}/webhooks/{}/replay/", client.baseurl, encode_path(&
                 project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -21484,6 +21841,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client
@@ -21530,6 +21890,7 @@ pub mod builder {
         client: &'a super::Client,
         project_id: Result<::std::string::String, String>,
         id: Result<i64, String>,
+        idempotency_key: Result<Option<::std::string::String>, String>,
     }
     impl<'a> WebhooksRotateSecret<'a> {
         /// Creates a call without parameters.
@@ -21538,6 +21899,7 @@ pub mod builder {
                 client: client,
                 project_id: Err("project_id was not initialized".to_string()),
                 id: Err("id was not initialized".to_string()),
+                idempotency_key: Ok(None),
             }
         }
         /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
@@ -21563,18 +21925,33 @@ pub mod builder {
                 .map_err(|_| "conversion to `i64` for id failed".to_string());
             self
         }
+        /// Sets `idempotency_key`.
+        pub fn idempotency_key<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.idempotency_key = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for idempotency_key failed"
+                        .to_string()
+                });
+            self
+        }
         /// Sends a `POST` request to `/api/projects/{project_id}/webhooks/{id}/rotate_secret/`
         pub async fn send(
             self,
         ) -> Result<ResponseValue<types::Webhook>, Error<types::Error>> {
-            let Self { client, project_id, id } = self;
+            let Self { client, project_id, id, idempotency_key } = self;
             let project_id = project_id.map_err(Error::InvalidRequest)?;
             let id = id.map_err(Error::InvalidRequest)?;
+            let idempotency_key = idempotency_key.map_err(Error::InvalidRequest)?;
             let url = format!(
                 "{}/api/projects/{}/webhooks/{}/rotate_secret/", client.baseurl,
                 encode_path(& project_id.to_string()), encode_path(& id.to_string()),
             );
-            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(2usize);
             header_map
                 .append(
                     ::reqwest::header::HeaderName::from_static("api-version"),
@@ -21582,6 +21959,9 @@ pub mod builder {
                         super::Client::api_version(),
                     ),
                 );
+            if let Some(value) = idempotency_key {
+                header_map.append("Idempotency-Key", value.to_string().try_into()?);
+            }
             #[allow(unused_mut)]
             let mut request = client
                 .client

@@ -245,6 +245,7 @@ impl Admin {
             .parse()
             .with_context(|| format!("`{id}` is not the id of a key"))?;
         let revoked = keys::revoke(&mut *self.store.connection()?, number)?;
+        self.store.keys.forget();
         ensure!(revoked, "there is no key {id}, or it is already revoked");
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! The store contains the SHA-256 hash of each key. Keys are long random texts, so a dictionary attack is impossible and
 //! a slow hash is not needed. Neither keys nor hashes are ever logged.
 
+use std::sync::Arc;
+
 use actix_web::HttpRequest;
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_api::{CredentialSource, Credentials, Operation};
@@ -11,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::blocking;
 use crate::error::Error;
+use cohorts_store::key_cache::KeyCache;
 use cohorts_store::keys::{self, KeyAccess, Teammate};
 use cohorts_store::projects::Project;
 use cohorts_store::{Conn, Lane, ProjectId, Store};
@@ -119,21 +122,82 @@ fn allows(scopes: &[String], required: &str) -> bool {
         .any(|scope| scope == EVERY_SCOPE || scope == required || write.as_deref() == Some(scope))
 }
 
-/// Authenticates the caller of a request, and checks the scopes of the operation.
+/// A key that is looked up, and the project of the call.
+struct KeyQuestion {
+    hash: KeyHash,
+    source: CredentialSource,
+    /// The project in the path.
+    project: Option<String>,
+}
+
+impl KeyQuestion {
+    /// The id of the requested project.
+    fn project_id(&self) -> Option<i64> {
+        let id = self.project.as_deref();
+        let id = id.filter(|project| *project != "@current");
+        // Text that is not a number is an unknown project.
+        id.map(|id| id.parse().unwrap_or(0))
+    }
+
+    /// The key, if it was looked up a moment ago.
+    fn cached(&self, keys: &KeyCache) -> Option<Arc<KeyAccess>> {
+        keys.get(&self.hash.0, self.project_id())
+    }
+
+    fn look_up(&self, conn: &mut Conn, keys: &KeyCache) -> Result<Arc<KeyAccess>, Error> {
+        let access = keys.read(conn, &self.hash.0, self.project_id())?;
+        let access = access.ok_or_else(|| invalid_key(self.source))?;
+        record_key_use(conn, &access);
+        Ok(access)
+    }
+
+    /// Scopes are checked later, so an unknown project is a 404 for every valid key.
+    fn caller(self, access: &KeyAccess) -> Result<Caller, Error> {
+        let project = match (&access.project, self.project) {
+            (Some(project), _) => project.clone(),
+            (None, Some(_)) => return Err(Error::ProjectNotFound),
+            (None, None) => return Err(denied("API key does not have access to any project.")),
+        };
+        let projects = access.restricted_to.clone();
+        if projects
+            .as_ref()
+            .is_some_and(|ids| !ids.contains(&project.id))
+        {
+            let id = project.id;
+            return Err(denied(format!(
+                "API key does not have access to the requested project: ID {id}."
+            )));
+        }
+        Ok(Caller {
+            key: access.key,
+            teammate: access.teammate.clone(),
+            project,
+            projects: projects.map(|ids| ids.into_iter().map(ProjectId).collect()),
+            scopes: access.scopes.clone(),
+            required: Vec::new(),
+            hash: self.hash,
+        })
+    }
+}
+
+/// Authenticates the caller of a request, and checks the scopes of the operation. A key that was looked up a moment ago needs
+/// no statement.
 pub async fn authorize(
     store: &Store,
     request: &HttpRequest,
     operation: &'static Operation,
     credentials: Credentials,
 ) -> Result<Caller, Error> {
-    let project = request.match_info().get("project_id").map(str::to_owned);
-    let scopes = operation.required_scopes(request);
-    let read = move |conn: &mut Conn| {
-        let hash = KeyHash(hash(&credentials.key));
-        let caller = authenticate(conn, hash, credentials.source, project.as_deref())?;
-        caller.with_scopes(scopes)
+    let question = KeyQuestion {
+        hash: KeyHash(hash(&credentials.key)),
+        source: credentials.source,
+        project: request.match_info().get("project_id").map(str::to_owned),
     };
-    blocking::read(&store.in_lane(Lane::Authorization), read).await
+    let scopes = operation.required_scopes(request);
+    if let Some(access) = question.cached(&store.keys) {
+        return question.caller(&access)?.with_scopes(scopes);
+    }
+    look_up(store, question, scopes).await
 }
 
 /// Checks the key of a caller again, during a long response.
@@ -142,52 +206,26 @@ pub async fn authorize(
 ///
 /// Fails if the key does not allow the operation any more.
 pub async fn check_again(store: &Store, caller: &Caller) -> Result<(), Error> {
-    let (hash, scopes) = (caller.hash.clone(), caller.required.clone());
-    let project = caller.project.id.to_string();
-    let read = move |conn: &mut Conn| {
-        let caller = authenticate(conn, hash, CredentialSource::Header, Some(&project))?;
-        caller.with_scopes(scopes).map(drop)
+    let question = KeyQuestion {
+        hash: caller.hash.clone(),
+        source: CredentialSource::Header,
+        project: Some(caller.project.id.to_string()),
     };
-    blocking::read(&store.in_lane(Lane::Authorization), read).await
+    let caller = look_up(store, question, caller.required.clone());
+    caller.await.map(drop)
 }
 
-/// Scopes are checked later, so an unknown project is a 404 for every valid key.
-fn authenticate(
-    conn: &mut Conn,
-    hash: KeyHash,
-    source: CredentialSource,
-    project: Option<&str>,
+async fn look_up(
+    store: &Store,
+    question: KeyQuestion,
+    scopes: Vec<&'static str>,
 ) -> Result<Caller, Error> {
-    let id = project.filter(|project| *project != "@current");
-    // Text that is not a number is an unknown project.
-    let id = id.map(|id| id.parse().unwrap_or(0));
-    let access = keys::access(conn, &hash.0, id)?;
-    let access = access.ok_or_else(|| invalid_key(source))?;
-    record_key_use(conn, &access);
-    let project = match (access.project, project) {
-        (Some(project), _) => project,
-        (None, Some(_)) => return Err(Error::ProjectNotFound),
-        (None, None) => return Err(denied("API key does not have access to any project.")),
+    let keys = Arc::clone(&store.keys);
+    let read = move |conn: &mut Conn| {
+        let access = question.look_up(conn, &keys)?;
+        question.caller(&access)?.with_scopes(scopes)
     };
-    let projects = access.restricted_to;
-    if projects
-        .as_ref()
-        .is_some_and(|ids| !ids.contains(&project.id))
-    {
-        let id = project.id;
-        return Err(denied(format!(
-            "API key does not have access to the requested project: ID {id}."
-        )));
-    }
-    Ok(Caller {
-        key: access.key,
-        teammate: access.teammate,
-        project,
-        projects: projects.map(|ids| ids.into_iter().map(ProjectId).collect()),
-        scopes: access.scopes,
-        required: Vec::new(),
-        hash,
-    })
+    blocking::read(&store.in_lane(Lane::Authorization), read).await
 }
 
 /// Records the last use of a key. A failure is logged only, so that requests that read succeed on a read-only database.

@@ -17,6 +17,10 @@ use crate::ingest::CommitError;
 use crate::logging;
 use crate::shares::{ShareFull, ShareOwner};
 
+mod retry;
+
+pub use retry::RetryRefusal;
+
 /// After how many seconds a caller tries again if its share of some work is used up.
 const BUSY_SECONDS: u64 = 5;
 
@@ -68,6 +72,8 @@ pub enum Error {
     NotAcceptable,
     /// The change log no longer has the members of the time `as_of`.
     AsOfExpired,
+    /// A request with an `Idempotency-Key` is not carried out.
+    Retry(RetryRefusal),
     /// The cohort has changed since the tag in `If-Match`.
     PreconditionFailed(Box<StaleEdit>),
     TooLarge {
@@ -182,6 +188,7 @@ impl Error {
             Self::NotFound | Self::ProjectNotFound | Self::PersonNotFound => {
                 class(404, InvalidRequest, "not_found")
             }
+            Self::Retry(refusal) => class(refusal.status(), InvalidRequest, refusal.code()),
             Self::CursorExpired => class(410, InvalidRequest, "cursor_expired"),
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),
@@ -263,6 +270,7 @@ impl Error {
             Self::CursorExpired => {
                 "The changes after the cursor do not exist any more; begin again with `from=start`."
             }
+            Self::Retry(refusal) => refusal.detail(),
             Self::NotAcceptable => "Could not satisfy the request Accept header.",
             Self::Locked => {
                 "Another change of the same data did not end in time; try again in a moment."
@@ -297,6 +305,9 @@ impl Error {
             Self::ShareFull(_) | Self::ProjectOverloaded | Self::Loading(_) => {
                 Some((header::RETRY_AFTER, BUSY_SECONDS.into()))
             }
+            Self::Retry(RetryRefusal::Running) => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
+            }
             _ if self.class().status == 503 => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
@@ -330,6 +341,7 @@ impl ResponseError for Error {
             Self::Validation { attr, .. } => attr.clone().map(logging::truncated),
             Self::AsOfExpired => Some("as_of".to_owned()),
             Self::PreconditionFailed(_) => Some("If-Match".to_owned()),
+            Self::Retry(_) => Some("Idempotency-Key".to_owned()),
             _ => None,
         };
         let cohort = match self {

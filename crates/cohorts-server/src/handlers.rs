@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use actix_web::HttpRequest;
-use cohorts_api::{Api, BodyMemory, Credentials, Operation, Rejection, RequestHead, UploadPermit};
+use actix_web::{HttpRequest, HttpResponse};
+use cohorts_api::{
+    Api, BodyMemory, Credentials, IdempotencyKey, Operation, Rejection, RequestHead, UploadPermit,
+};
 
 use crate::auth::{self, Caller};
 use crate::background::WorkerSignal;
@@ -35,6 +37,7 @@ pub mod fuzzing;
 mod links;
 mod lookup;
 mod members;
+mod once;
 mod person_file;
 mod persons;
 mod present;
@@ -148,5 +151,15 @@ impl Api for Service {
     ) -> Result<UploadPermit, Error> {
         let cohort = request.match_info().get("id");
         self.permit_upload(caller, cohort, fields, length).await
+    }
+
+    async fn once(
+        &self,
+        operation: &'static Operation,
+        key: IdempotencyKey,
+        caller: Caller,
+        run: impl AsyncFnOnce(Caller) -> Result<HttpResponse, Error> + 'static,
+    ) -> Result<HttpResponse, Error> {
+        self.carry_out_once(operation, key, caller, run).await
     }
 }

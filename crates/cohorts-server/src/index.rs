@@ -24,6 +24,7 @@ pub mod distinct_ids;
 mod events;
 mod live;
 mod load;
+pub mod look_ups;
 pub mod members;
 pub mod memory;
 pub mod person;
@@ -41,6 +42,7 @@ mod tests;
 use background::{BackgroundLoads, LoadProgress};
 use catalogue::CatalogueCache;
 use distinct_ids::DistinctIdCache;
+use look_ups::LookUpCache;
 use members::MemberCache;
 use registry::IndexCache;
 
@@ -104,6 +106,7 @@ pub struct Caches {
     pub index: IndexCache,
     pub distinct_ids: DistinctIdCache,
     pub members: MemberCache,
+    pub look_ups: LookUpCache,
     pub loads: BackgroundLoads,
     pub catalogue: CatalogueCache,
 }
@@ -114,6 +117,7 @@ impl Default for Caches {
         Self {
             distinct_ids: DistinctIdCache::new(&index.memory),
             members: MemberCache::new(&index.memory),
+            look_ups: LookUpCache::default(),
             loads: BackgroundLoads::default(),
             catalogue: CatalogueCache::default(),
             index,

@@ -50,6 +50,8 @@ pub enum KillPoint {
     DeletionWritten,
     /// A deletion is committed, and not acknowledged.
     DeletionCommitted,
+    /// The effect of a request with an `Idempotency-Key` is committed, and its response is not stored.
+    RequestCommitted,
 }
 
 impl KillPoint {

@@ -26,6 +26,8 @@ pub struct Signals {
     pub looks: Looks,
     /// What the catalogue does not have yet.
     pub names: Hints,
+    /// How many changes of members were signalled, by project.
+    change_counts: Arc<Mutex<HashMap<ProjectId, u64>>>,
 }
 
 impl Signals {
@@ -45,9 +47,21 @@ impl Signals {
 
     /// Signals a committed change of members by this process.
     pub fn changed(&self, project: ProjectId) {
-        self.changes.notify(project);
+        self.changed_elsewhere(project);
         self.hints.add(project);
         self.looks.soon();
+    }
+
+    /// Signals a committed change of members by another process.
+    pub fn changed_elsewhere(&self, project: ProjectId) {
+        *self.change_counts.lock().entry(project).or_default() += 1;
+        self.changes.notify(project);
+    }
+
+    /// How many changes of members of a project were signalled. A reader asks this first, and then reads the members.
+    pub fn changes_of(&self, project: ProjectId) -> u64 {
+        let counts = self.change_counts.lock();
+        counts.get(&project).copied().unwrap_or_default()
     }
 }
 

@@ -14,7 +14,8 @@ use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
     ProjectId, activity, changes, columns, definitions, distribution, events, health, hints,
-    history, live, members, migrate, person_events, persons, purge, queue, scan, segments,
+    history, idempotency, live, members, migrate, person_events, persons, purge, queue, scan,
+    segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -123,6 +124,10 @@ fn families() -> Vec<Family> {
                 project: None,
             })
             .to_string(),
+        ),
+        Family::new(
+            "idempotency",
+            &[("idempotency::DELETE_EXCESS", idempotency::DELETE_EXCESS)],
         ),
         Family::new(
             "changes",

@@ -13,6 +13,9 @@ use crate::{Conn, Result, Store, StoreError, pool};
 pub(crate) const LISTEN: &str = "listen cohorts";
 pub(crate) const NOTIFY: &str = "select 1 from pg_notify('cohorts', $1)";
 
+/// The text that tells all services that a key was revoked, or a project was deleted.
+pub const KEYS_CHANGED: &str = "command keys";
+
 /// A connection that receives notifications.
 pub struct Listener(PgConnection);
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::projects::Project;
 use crate::schema::{key_projects, keys, teammates};
-use crate::{Conn, ProjectId, Result};
+use crate::{Conn, ProjectId, Result, hints, transaction};
 
 /// A row of `keys`, without its hash.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -132,6 +132,8 @@ pub struct KeyAccess {
     pub key: i64,
     /// The time of the last use, exact to about a minute.
     pub last_used_at: Option<DateTime<Utc>>,
+    /// The time after which the key is refused; `None` if it does not expire.
+    pub expires_at: Option<DateTime<Utc>>,
     /// The scopes, such as `cohort:read`.
     pub scopes: Vec<String>,
     /// The ids of the projects that the key reaches, sorted; `None` for every project.
@@ -167,6 +169,7 @@ impl Query for AccessQuery<'_> {
     type SqlType = (
         BigInt,
         Nullable<Timestamptz>,
+        Nullable<Timestamptz>,
         Array<Text>,
         Nullable<Array<BigInt>>,
         (BigInt, sql_types::Uuid, Text, Text, Timestamptz),
@@ -179,7 +182,7 @@ impl RunQueryDsl<Conn> for AccessQuery<'_> {}
 impl QueryFragment<Pg> for AccessQuery<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(
-            "select k.id, k.last_used_at, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
+            "select k.id, k.last_used_at, k.expires_at, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, \
                 p.id, p.name, p.time_zone, p.token, p.created_at, p.event_retention_days, p.retention_changes \
              from keys k join teammates t on t.id = k.teammate_id \
              cross join lateral (select case when k.every_project then null else \
@@ -261,21 +264,24 @@ fn void_hash(id: i64) -> Vec<u8> {
     format!("void {id}").into_bytes()
 }
 
-/// Revokes a key with immediate effect, and removes its hash. Returns false if there is no such key, or it is revoked
-/// already.
+/// Revokes a key with immediate effect, removes its hash, and tells all services to forget it. Returns false if there is no
+/// such key, or it is revoked already.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
 pub fn revoke(conn: &mut Conn, id: i64) -> Result<bool> {
-    let changed = diesel::update(keys::table)
-        .filter(keys::id.eq(id).and(keys::revoked_at.is_null()))
-        .set((
-            keys::revoked_at.eq(Utc::now()),
-            keys::hash.eq(void_hash(id)),
-        ))
-        .execute(conn)?;
-    Ok(changed == 1)
+    transaction(conn, |conn| {
+        let changed = diesel::update(keys::table)
+            .filter(keys::id.eq(id).and(keys::revoked_at.is_null()))
+            .set((
+                keys::revoked_at.eq(Utc::now()),
+                keys::hash.eq(void_hash(id)),
+            ))
+            .execute(conn)?;
+        hints::send(conn, hints::KEYS_CHANGED)?;
+        Ok(changed == 1)
+    })
 }
 
 /// Removes the hashes of keys that have expired by the clock of the database, or that an older program has revoked.

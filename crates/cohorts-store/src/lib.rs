@@ -33,7 +33,9 @@ mod golden;
 pub mod health;
 pub mod hints;
 pub mod history;
+pub mod idempotency;
 mod json;
+pub mod key_cache;
 pub mod keys;
 mod lanes;
 pub mod live;
@@ -128,6 +130,8 @@ pub struct Store {
     pub outages: Arc<outages::Outages>,
     /// Projects with a transaction of unknown outcome.
     pub uncertain: Arc<uncertain::UncertainProjects>,
+    /// The keys that were looked up a moment ago.
+    pub keys: Arc<key_cache::KeyCache>,
     tokens: Arc<Cache<String, (ProjectId, Instant)>>,
     /// Whether the database has pg_trgm, so that searches also find similar names.
     pub has_trigrams: bool,
@@ -167,6 +171,7 @@ impl Store {
             ordinals: Arc::default(),
             outages: Arc::default(),
             uncertain: Arc::default(),
+            keys: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             has_trigrams,
             statements,

@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::changes::StaticCohort;
 use crate::cohorts::{self, LockedCohort};
-use crate::schema::{cohorts as cohort_rows, member_chunks, persons};
+use crate::persons as person_rows;
+use crate::schema::{cohorts as cohort_rows, member_chunks};
 use crate::{CohortId, Conn, ProjectId, Result, ShardKey, StoreError};
 
 /// The members of a cohort as of a version.
@@ -147,13 +148,7 @@ pub fn memberships(
     person: Uuid,
 ) -> Result<Option<Vec<Membership>>> {
     let shard_key = project.shard_key();
-    let ordinal: Option<i64> = persons::table
-        .filter(persons::shard_key.eq(shard_key.0))
-        .filter(persons::uuid.eq(person))
-        .select(persons::ordinal)
-        .first(conn)
-        .optional()?;
-    let Some(ordinal) = ordinal else {
+    let Some(ordinal) = person_rows::ordinal(conn, shard_key, person)? else {
         return Ok(None);
     };
     let ordinal = u32::try_from(ordinal).map_err(anyhow::Error::from)?;
@@ -166,14 +161,11 @@ pub fn memberships(
             with_person.insert(cohort);
         }
     }
-    let membership = |cohort: PublishedCohort| Membership {
-        id: cohort.id,
-        name: cohort.name,
-        count: cohort.count,
-    };
     let cohorts = cohorts.into_iter();
     let with_person = cohorts.filter(|cohort| with_person.contains(&cohort.id));
-    Ok(Some(with_person.map(membership).collect()))
+    Ok(Some(
+        with_person.map(|cohort| cohort.membership()).collect(),
+    ))
 }
 
 /// A cohort that is not deleted, with what readers see of it.
@@ -186,6 +178,17 @@ pub struct PublishedCohort {
     pub count: Option<i64>,
     /// The version of the members that readers use.
     pub member_version: i64,
+}
+
+impl PublishedCohort {
+    /// The cohort as one that a person is a member of.
+    pub fn membership(&self) -> Membership {
+        Membership {
+            id: self.id,
+            name: self.name.clone(),
+            count: self.count,
+        }
+    }
 }
 
 /// The cohorts of a project that are not deleted, sorted by id.

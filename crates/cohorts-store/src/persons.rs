@@ -148,6 +148,20 @@ pub fn ordinals_by_id(
     Ok(persons.map(|(id, owner)| (id, owner.ordinal)).collect())
 }
 
+/// The ordinal of the person with this uuid. Look-ups of a person are frequent, so the statement is prepared.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn ordinal(conn: &mut Conn, shard_key: ShardKey, uuid: Uuid) -> Result<Option<i64>> {
+    Ok(persons::table
+        .filter(persons::shard_key.eq(shard_key.0))
+        .filter(persons::uuid.eq(uuid))
+        .select(persons::ordinal)
+        .first(conn)
+        .optional()?)
+}
+
 pub(crate) const BY_UUID: &str = "\
     select p.* from unnest($2) as keys(uuid) cross join lateral ( \
         select uuid, ordinal from persons where shard_key = $1 and uuid = keys.uuid offset 0) p";

@@ -14,8 +14,8 @@ use crate::schema::{
     actions, change_heads, cohorts, key_projects, keys, log_heads, ordinal_counters, projects,
 };
 use crate::{
-    Conn, ProjectId, Result, ShardKey, columns, definitions, events, keys as key_rows, rankings,
-    segments, transaction, webhooks,
+    Conn, ProjectId, Result, ShardKey, columns, definitions, events, hints, idempotency,
+    keys as key_rows, rankings, segments, transaction, webhooks,
 };
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ pub fn begin(conn: &mut Conn, id: ProjectId) -> Result<()> {
                 projects::token.eq(format!("deleted {}", Uuid::now_v7())),
             ))
             .execute(conn)?;
-        Ok(())
+        hints::send(conn, hints::KEYS_CHANGED)
     })
 }
 
@@ -398,6 +398,7 @@ fn delete_project(conn: &mut Conn, project: ProjectId) -> Result<usize> {
         diesel::delete(log_heads::table.find(shard_key)).execute(conn)?;
         diesel::delete(ordinal_counters::table.find(shard_key)).execute(conn)?;
         diesel::delete(change_heads::table.find(shard_key)).execute(conn)?;
+        idempotency::delete_of_project(conn, project)?;
         // A key that was created while the deletion began.
         revoke_keys(conn, project)?;
         Ok(diesel::delete(row).execute(conn)?)

@@ -184,6 +184,25 @@ diesel::table! {
 }
 
 diesel::table! {
+    idempotency_keys (key_id, hash) {
+        key_id -> Int8,
+        hash -> Bytea,
+        project_id -> Int8,
+        is_read -> Bool,
+        fingerprint -> Bytea,
+        request -> Uuid,
+        attempt -> Int8,
+        created_at -> Timestamptz,
+        lease_until -> Timestamptz,
+        committed -> Bool,
+        status -> Nullable<Int4>,
+        headers -> Nullable<Json>,
+        body -> Nullable<Bytea>,
+        is_sealed -> Bool,
+    }
+}
+
+diesel::table! {
     key_projects (key_id, project_id) {
         key_id -> Int8,
         project_id -> Int8,
@@ -396,6 +415,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     erasures,
     events,
     tombstones,
+    idempotency_keys,
     key_projects,
     keys,
     live_projects,

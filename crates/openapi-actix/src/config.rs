@@ -74,6 +74,9 @@ pub struct Rules {
     pub statuses_with_body: Vec<u16>,
     /// Statuses that an operation with security documents.
     pub statuses_with_key: Vec<u16>,
+    /// The header parameter with which the client names a request, so that a retry is not carried out again. Every POST with
+    /// security has it, and documents 409 and 422. Only [`Runtime::Own`] has the function that its routes call.
+    pub idempotency_key: Option<String>,
     /// Response headers that the service sets outside of its operations. The types of responses omit them.
     pub common_headers: Vec<String>,
 }

@@ -49,6 +49,12 @@ impl Operation {
             .any(|response| response.status == Status::Code(status))
     }
 
+    /// Whether a client can name a request of the operation by the header `name`.
+    pub fn has_idempotency_key(&self, name: Option<&String>) -> bool {
+        let headers = self.parameters_in(Source::Header);
+        name.is_some_and(|name| headers.iter().any(|header| header.name == *name))
+    }
+
     /// The parameters of a part of the request.
     pub fn parameters_in(&self, source: Source) -> Vec<&Parameter> {
         let parameters = self.parameters.iter();
@@ -193,6 +199,7 @@ fn read_one(
     lint_writes(reader, &operation, value, &location);
     lint_parameter_scopes(reader, &operation, &location);
     lint_statuses(reader, &operation, &location);
+    lint_idempotency(reader, &operation, &location);
     operation
 }
 
@@ -264,6 +271,33 @@ fn lint_statuses(reader: Reader, operation: &Operation, location: &str) {
                 format!("an operation with {cause} must document {status}"),
             );
         }
+    }
+}
+
+/// Requires the header that names a request of each POST with a key, and of no other operation.
+fn lint_idempotency(reader: Reader, operation: &Operation, location: &str) {
+    let Some(name) = &reader.rules().idempotency_key else {
+        return;
+    };
+    let is_repeatable = operation.method == "post" && operation.security.is_some();
+    match (is_repeatable, operation.has_idempotency_key(Some(name))) {
+        (true, false) => {
+            let message = format!("a POST with `security` must have the header parameter `{name}`");
+            reader.report(location, message);
+        }
+        (false, true) => {
+            let message = format!("only a POST with `security` can have the parameter `{name}`");
+            reader.report(location, message);
+        }
+        (true, true) => {
+            for status in [409, 422] {
+                if !operation.has_status(status) {
+                    let message = format!("an operation with `{name}` must document {status}");
+                    reader.report(location, message);
+                }
+            }
+        }
+        (false, false) => {}
     }
 }
 

@@ -137,6 +137,15 @@ fn guards(path: &str, operations: &[&Operation]) -> TokenStream {
     quote! { Some([#read, #any]) }
 }
 
+/// The parts of the handler of an operation.
+struct Handler {
+    accepts: Option<TokenStream>,
+    admission: Option<TokenStream>,
+    receive: Option<TokenStream>,
+    read: TokenStream,
+    call: TokenStream,
+}
+
 fn handler(contract: &Contract, index: usize, operation: &Operation) -> TokenStream {
     let (name, method, api) = (
         handler_name(operation),
@@ -145,18 +154,25 @@ fn handler(contract: &Contract, index: usize, operation: &Operation) -> TokenStr
     );
     let request_type = type_name(operation, "Request");
     let index = Literal::usize_unsuffixed(index);
-    let accepts = accepts(operation);
-    let admission = admission(operation);
-    let receive = receive(contract, operation);
+    let name_of_key = contract.config.rules.idempotency_key.as_ref();
+    let has_idempotency_key = operation.has_idempotency_key(name_of_key);
     let caller = operation.security.is_some().then(|| quote! { caller, });
-    let read = match &operation.body {
-        None => quote! { #request_type::read(request) },
-        Some(body) if requests_is_raw(body) => quote! { #request_type::read(request, raw) },
-        Some(_) => quote! { #request_type::read(request, body).await },
+    let parts = Handler {
+        accepts: accepts(operation),
+        admission: admission(operation, has_idempotency_key),
+        receive: receive(contract, operation),
+        read: match &operation.body {
+            None => quote! { #request_type::read(request) },
+            Some(body) if requests_is_raw(body) => quote! { #request_type::read(request, raw) },
+            Some(_) => quote! { #request_type::read(request, body).await },
+        },
+        call: quote! { <A as #api>::#method(api, #caller request).await?.into_http() },
     };
-    let payload = admission
-        .is_some()
-        .then(|| quote! { payload: web::Payload, });
+    let payload = (parts.admission.is_some()).then(|| quote! { payload: web::Payload, });
+    let steps = match has_idempotency_key {
+        true => once(operation, parts),
+        false => steps(parts),
+    };
     quote! {
         async fn #name<A: #api>(
             api: web::Data<A>,
@@ -164,17 +180,68 @@ fn handler(contract: &Contract, index: usize, operation: &Operation) -> TokenStr
             #payload
         ) -> HttpResponse {
             let operation = &OPERATIONS[#index];
-            let api = api.get_ref();
-            let respond = async || -> Result<HttpResponse, A::Error> {
+            #steps
+        }
+    }
+}
+
+/// Generates the steps of a request.
+fn steps(parts: Handler) -> TokenStream {
+    let Handler {
+        accepts,
+        admission,
+        receive,
+        read,
+        call,
+    } = parts;
+    quote! {
+        let api = api.get_ref();
+        let respond = async || -> Result<HttpResponse, A::Error> {
+            let reject = |why| <A as Api>::reject(api, why);
+            #accepts
+            #admission
+            #receive
+            let request = #read.map_err(reject)?;
+            Ok(#call)
+        };
+        documented(api, operation, respond().await)
+    }
+}
+
+/// Generates the steps of a request that a client can name. All after the check of the key happen once.
+fn once(operation: &Operation, parts: Handler) -> TokenStream {
+    let Handler {
+        accepts,
+        admission,
+        receive,
+        read,
+        call,
+    } = parts;
+    let accepts = accepts.map(|accepts| {
+        quote! {
+            let reject = |why| <A as Api>::reject(api.get_ref(), why);
+            #accepts
+        }
+    });
+    let body = match &operation.body {
+        Some(_) => quote! { body },
+        None => quote! { _ },
+    };
+    quote! {
+        let respond = async || -> Result<HttpResponse, A::Error> {
+            #accepts
+            #admission
+            let (shared, head) = (api.clone(), request.clone());
+            let run = async move |caller, #body: PendingBody| -> Result<HttpResponse, A::Error> {
+                let (api, request) = (shared.get_ref(), head);
                 let reject = |why| <A as Api>::reject(api, why);
-                #accepts
-                #admission
                 #receive
                 let request = #read.map_err(reject)?;
-                Ok(<A as #api>::#method(api, #caller request).await?.into_http())
+                Ok(#call)
             };
-            documented(api, operation, respond().await)
-        }
+            once(api.get_ref(), &request, operation, caller, body, run).await
+        };
+        documented(api.get_ref(), operation, respond().await)
     }
 }
 
@@ -195,14 +262,18 @@ fn accepts(operation: &Operation) -> Option<TokenStream> {
 /// Generates the check of the key, or of the token. Its result is the only access to the body.
 ///
 /// `None` for an operation with neither key nor body.
-fn admission(operation: &Operation) -> Option<TokenStream> {
+fn admission(operation: &Operation, has_idempotency_key: bool) -> Option<TokenStream> {
     let body = match &operation.body {
-        Some(_) => quote! { body },
-        None => quote! { _ },
+        None if !has_idempotency_key => quote! { _ },
+        _ => quote! { body },
+    };
+    let api = match has_idempotency_key {
+        true => quote! { api.get_ref() },
+        false => quote! { api },
     };
     match (&operation.security, &operation.body) {
         (Some(_), _) => Some(quote! {
-            let (caller, #body) = authorize(api, &request, payload, operation).await?;
+            let (caller, #body) = authorize(#api, &request, payload, operation).await?;
         }),
         (None, Some(_)) => Some(quote! {
             let body = admit(api, &request, payload, operation).await?;

@@ -25,7 +25,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/",
         scopes: &["cohort:write"],
         parameter_scopes: &[],
-        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[201, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "cohorts_preview",
@@ -34,7 +34,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/preview/",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "cohorts_explain_create",
@@ -43,7 +43,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/explain/",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "cohorts_memberships",
@@ -52,7 +52,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/memberships/",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "cohorts_overlap",
@@ -61,7 +61,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/overlap/",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "cohorts_all_activity_retrieve",
@@ -142,7 +142,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/cohorts/{id}/compare/",
         scopes: &["cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "cohorts_activity_retrieve",
@@ -286,7 +286,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/actions/",
         scopes: &["action:write"],
         parameter_scopes: &[],
-        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[201, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "actions_retrieve",
@@ -349,7 +349,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/persons/bulk_delete/",
         scopes: &["person:write"],
         parameter_scopes: &[],
-        statuses: &[202, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[202, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "persons_cohorts_retrieve",
@@ -385,7 +385,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/persons/{uuid}/update_property/",
         scopes: &["person:write"],
         parameter_scopes: &[],
-        statuses: &[202, 400, 401, 403, 404, 413, 415, 429, 5],
+        statuses: &[202, 400, 401, 403, 404, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "persons_delete_property_create",
@@ -394,7 +394,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/persons/{uuid}/delete_property/",
         scopes: &["person:write"],
         parameter_scopes: &[],
-        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[201, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "event_definitions_list",
@@ -439,7 +439,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/webhooks/",
         scopes: &["webhook:write", "cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[201, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[201, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "webhooks_activity_retrieve",
@@ -493,7 +493,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/webhooks/{id}/test/",
         scopes: &["webhook:write", "cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 401, 403, 404, 406, 429, 5],
+        statuses: &[200, 401, 403, 404, 406, 409, 422, 429, 5],
     },
     Operation {
         id: "webhooks_replay",
@@ -502,7 +502,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/webhooks/{id}/replay/",
         scopes: &["webhook:write", "cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+        statuses: &[200, 400, 401, 403, 404, 406, 409, 413, 415, 422, 429, 5],
     },
     Operation {
         id: "webhooks_rotate_secret",
@@ -511,7 +511,7 @@ pub const OPERATIONS: &[Operation] = &[
         path: "/api/projects/{project_id}/webhooks/{id}/rotate_secret/",
         scopes: &["webhook:write", "cohort:read", "person:read"],
         parameter_scopes: &[],
-        statuses: &[200, 401, 403, 404, 406, 429, 5],
+        statuses: &[200, 401, 403, 404, 406, 409, 422, 429, 5],
     },
     Operation {
         id: "projects_list",
@@ -667,7 +667,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn cohorts_create(
         &self,
         caller: Self::Caller,
@@ -686,7 +686,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn cohorts_preview(
         &self,
         caller: Self::Caller,
@@ -703,7 +703,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn cohorts_explain_create(
         &self,
         caller: Self::Caller,
@@ -720,7 +720,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn cohorts_memberships(
         &self,
         caller: Self::Caller,
@@ -736,7 +736,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn cohorts_overlap(
         &self,
         caller: Self::Caller,
@@ -845,7 +845,7 @@ pub trait CohortsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn cohorts_compare(
         &self,
         caller: Self::Caller,
@@ -1198,7 +1198,7 @@ pub trait ActionsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn actions_create(
         &self,
         caller: Self::Caller,
@@ -1310,7 +1310,7 @@ pub trait PersonsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn persons_bulk_delete_create(
         &self,
         caller: Self::Caller,
@@ -1370,7 +1370,7 @@ pub trait PersonsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 409, 413, 415, 422, 429 or a server error.
     fn persons_update_property_create(
         &self,
         caller: Self::Caller,
@@ -1384,7 +1384,7 @@ pub trait PersonsApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn persons_delete_property_create(
         &self,
         caller: Self::Caller,
@@ -1498,7 +1498,7 @@ pub trait WebhooksApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn webhooks_create(
         &self,
         caller: Self::Caller,
@@ -1591,7 +1591,7 @@ pub trait WebhooksApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    /// Fails with 401, 403, 404, 406, 409, 422, 429 or a server error.
     fn webhooks_test(
         &self,
         caller: Self::Caller,
@@ -1607,7 +1607,7 @@ pub trait WebhooksApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    /// Fails with 400, 401, 403, 404, 406, 409, 413, 415, 422, 429 or a server error.
     fn webhooks_replay(
         &self,
         caller: Self::Caller,
@@ -1623,7 +1623,7 @@ pub trait WebhooksApi: Api {
     ///
     /// # Errors
     ///
-    /// Fails with 401, 403, 404, 406, 429 or a server error.
+    /// Fails with 401, 403, 404, 406, 409, 422, 429 or a server error.
     fn webhooks_rotate_secret(
         &self,
         caller: Self::Caller,
@@ -1943,11 +1943,31 @@ impl CohortsCreatePath {
     }
 }
 
+/// The header parameters of `cohorts_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsCreateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl CohortsCreateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `cohorts_create`.
 #[derive(Debug, Clone)]
 pub struct CohortsCreateRequest {
     /// The parameters of the path.
     pub path: CohortsCreatePath,
+    /// The header parameters.
+    pub headers: CohortsCreateHeaders,
     /// The fields of the body.
     pub body: types::CohortCreate,
     /// The fields that only forms have; `None` for a JSON body.
@@ -1962,6 +1982,7 @@ impl CohortsCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsCreatePath::read(&request)?,
+            headers: CohortsCreateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2035,11 +2056,31 @@ impl CohortsPreviewPath {
     }
 }
 
+/// The header parameters of `cohorts_preview`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsPreviewHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl CohortsPreviewHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `cohorts_preview`.
 #[derive(Debug, Clone)]
 pub struct CohortsPreviewRequest {
     /// The parameters of the path.
     pub path: CohortsPreviewPath,
+    /// The header parameters.
+    pub headers: CohortsPreviewHeaders,
     /// The fields of the body.
     pub body: types::CohortPreviewRequest,
     /// The head of the request.
@@ -2050,6 +2091,7 @@ impl CohortsPreviewRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsPreviewPath::read(&request)?,
+            headers: CohortsPreviewHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2098,11 +2140,31 @@ impl CohortsExplainCreatePath {
     }
 }
 
+/// The header parameters of `cohorts_explain_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsExplainCreateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl CohortsExplainCreateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `cohorts_explain_create`.
 #[derive(Debug, Clone)]
 pub struct CohortsExplainCreateRequest {
     /// The parameters of the path.
     pub path: CohortsExplainCreatePath,
+    /// The header parameters.
+    pub headers: CohortsExplainCreateHeaders,
     /// The fields of the body.
     pub body: types::CohortExplainRequest,
     /// The head of the request.
@@ -2113,6 +2175,7 @@ impl CohortsExplainCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsExplainCreatePath::read(&request)?,
+            headers: CohortsExplainCreateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2161,11 +2224,31 @@ impl CohortsMembershipsPath {
     }
 }
 
+/// The header parameters of `cohorts_memberships`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsMembershipsHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl CohortsMembershipsHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `cohorts_memberships`.
 #[derive(Debug, Clone)]
 pub struct CohortsMembershipsRequest {
     /// The parameters of the path.
     pub path: CohortsMembershipsPath,
+    /// The header parameters.
+    pub headers: CohortsMembershipsHeaders,
     /// The fields of the body.
     pub body: types::MembershipsRequest,
     /// The head of the request.
@@ -2176,6 +2259,7 @@ impl CohortsMembershipsRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsMembershipsPath::read(&request)?,
+            headers: CohortsMembershipsHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -2222,11 +2306,31 @@ impl CohortsOverlapPath {
     }
 }
 
+/// The header parameters of `cohorts_overlap`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsOverlapHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl CohortsOverlapHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `cohorts_overlap`.
 #[derive(Debug, Clone)]
 pub struct CohortsOverlapRequest {
     /// The parameters of the path.
     pub path: CohortsOverlapPath,
+    /// The header parameters.
+    pub headers: CohortsOverlapHeaders,
     /// The fields of the body.
     pub body: types::CohortOverlapRequest,
     /// The head of the request.
@@ -2237,6 +2341,7 @@ impl CohortsOverlapRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsOverlapPath::read(&request)?,
+            headers: CohortsOverlapHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -3003,11 +3108,31 @@ impl CohortsComparePath {
     }
 }
 
+/// The header parameters of `cohorts_compare`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsCompareHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl CohortsCompareHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `cohorts_compare`.
 #[derive(Debug, Clone)]
 pub struct CohortsCompareRequest {
     /// The parameters of the path.
     pub path: CohortsComparePath,
+    /// The header parameters.
+    pub headers: CohortsCompareHeaders,
     /// The fields of the body.
     pub body: types::CohortCompareRequest,
     /// The head of the request.
@@ -3018,6 +3143,7 @@ impl CohortsCompareRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: CohortsComparePath::read(&request)?,
+            headers: CohortsCompareHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -4194,11 +4320,31 @@ impl ActionsCreatePath {
     }
 }
 
+/// The header parameters of `actions_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionsCreateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl ActionsCreateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `actions_create`.
 #[derive(Debug, Clone)]
 pub struct ActionsCreateRequest {
     /// The parameters of the path.
     pub path: ActionsCreatePath,
+    /// The header parameters.
+    pub headers: ActionsCreateHeaders,
     /// The fields of the body.
     pub body: types::ActionCreate,
     /// The head of the request.
@@ -4209,6 +4355,7 @@ impl ActionsCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: ActionsCreatePath::read(&request)?,
+            headers: ActionsCreateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -4722,11 +4869,31 @@ impl PersonsBulkDeleteCreatePath {
     }
 }
 
+/// The header parameters of `persons_bulk_delete_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsBulkDeleteCreateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl PersonsBulkDeleteCreateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `persons_bulk_delete_create`.
 #[derive(Debug, Clone)]
 pub struct PersonsBulkDeleteCreateRequest {
     /// The parameters of the path.
     pub path: PersonsBulkDeleteCreatePath,
+    /// The header parameters.
+    pub headers: PersonsBulkDeleteCreateHeaders,
     /// The fields of the body.
     pub body: types::PersonsToDelete,
     /// The head of the request.
@@ -4737,6 +4904,7 @@ impl PersonsBulkDeleteCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: PersonsBulkDeleteCreatePath::read(&request)?,
+            headers: PersonsBulkDeleteCreateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -4959,11 +5127,31 @@ impl PersonsUpdatePropertyCreatePath {
     }
 }
 
+/// The header parameters of `persons_update_property_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsUpdatePropertyCreateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl PersonsUpdatePropertyCreateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `persons_update_property_create`.
 #[derive(Debug, Clone)]
 pub struct PersonsUpdatePropertyCreateRequest {
     /// The parameters of the path.
     pub path: PersonsUpdatePropertyCreatePath,
+    /// The header parameters.
+    pub headers: PersonsUpdatePropertyCreateHeaders,
     /// The fields of the body.
     pub body: types::PersonPropertyValue,
     /// The head of the request.
@@ -4974,6 +5162,7 @@ impl PersonsUpdatePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: PersonsUpdatePropertyCreatePath::read(&request)?,
+            headers: PersonsUpdatePropertyCreateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -5023,11 +5212,31 @@ impl PersonsDeletePropertyCreatePath {
     }
 }
 
+/// The header parameters of `persons_delete_property_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonsDeletePropertyCreateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl PersonsDeletePropertyCreateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `persons_delete_property_create`.
 #[derive(Debug, Clone)]
 pub struct PersonsDeletePropertyCreateRequest {
     /// The parameters of the path.
     pub path: PersonsDeletePropertyCreatePath,
+    /// The header parameters.
+    pub headers: PersonsDeletePropertyCreateHeaders,
     /// The fields of the body.
     pub body: types::PersonPropertyToDelete,
     /// The head of the request.
@@ -5038,6 +5247,7 @@ impl PersonsDeletePropertyCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: PersonsDeletePropertyCreatePath::read(&request)?,
+            headers: PersonsDeletePropertyCreateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -5385,11 +5595,31 @@ impl WebhooksCreatePath {
     }
 }
 
+/// The header parameters of `webhooks_create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksCreateHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl WebhooksCreateHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `webhooks_create`.
 #[derive(Debug, Clone)]
 pub struct WebhooksCreateRequest {
     /// The parameters of the path.
     pub path: WebhooksCreatePath,
+    /// The header parameters.
+    pub headers: WebhooksCreateHeaders,
     /// The fields of the body.
     pub body: types::WebhookCreate,
     /// The head of the request.
@@ -5400,6 +5630,7 @@ impl WebhooksCreateRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: WebhooksCreatePath::read(&request)?,
+            headers: WebhooksCreateHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -5758,11 +5989,31 @@ impl WebhooksTestPath {
     }
 }
 
+/// The header parameters of `webhooks_test`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksTestHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl WebhooksTestHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `webhooks_test`.
 #[derive(Debug, Clone)]
 pub struct WebhooksTestRequest {
     /// The parameters of the path.
     pub path: WebhooksTestPath,
+    /// The header parameters.
+    pub headers: WebhooksTestHeaders,
     /// The head of the request.
     pub http: RequestHead,
 }
@@ -5771,6 +6022,7 @@ impl WebhooksTestRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             path: WebhooksTestPath::read(&request)?,
+            headers: WebhooksTestHeaders::read(&request)?,
             http: RequestHead::new(request),
         })
     }
@@ -5809,11 +6061,31 @@ impl WebhooksReplayPath {
     }
 }
 
+/// The header parameters of `webhooks_replay`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksReplayHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl WebhooksReplayHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `webhooks_replay`.
 #[derive(Debug, Clone)]
 pub struct WebhooksReplayRequest {
     /// The parameters of the path.
     pub path: WebhooksReplayPath,
+    /// The header parameters.
+    pub headers: WebhooksReplayHeaders,
     /// The fields of the body.
     pub body: types::WebhookReplay,
     /// The head of the request.
@@ -5824,6 +6096,7 @@ impl WebhooksReplayRequest {
     async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
         Ok(Self {
             path: WebhooksReplayPath::read(&request)?,
+            headers: WebhooksReplayHeaders::read(&request)?,
             body: body
                 .fields(
                     &request,
@@ -5873,11 +6146,31 @@ impl WebhooksRotateSecretPath {
     }
 }
 
+/// The header parameters of `webhooks_rotate_secret`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhooksRotateSecretHeaders {
+    /// Extension of this service; not part of PostHog's API.
+    /// Names this request, so that a retry does not repeat it: 1 to 255 visible ASCII characters, such as a new UUID for each new request.
+    /// A retry has the same text, path and body. The service remembers it for 24 hours; see **Retries** at the beginning of this document.
+    pub idempotency_key: Option<String>,
+}
+
+impl WebhooksRotateSecretHeaders {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_headers(request);
+        Ok(Self {
+            idempotency_key: query.text("idempotency-key")?,
+        })
+    }
+}
+
 /// The request of `webhooks_rotate_secret`.
 #[derive(Debug, Clone)]
 pub struct WebhooksRotateSecretRequest {
     /// The parameters of the path.
     pub path: WebhooksRotateSecretPath,
+    /// The header parameters.
+    pub headers: WebhooksRotateSecretHeaders,
     /// The head of the request.
     pub http: RequestHead,
 }
@@ -5886,6 +6179,7 @@ impl WebhooksRotateSecretRequest {
     fn read(request: HttpRequest) -> Result<Self, Rejection> {
         Ok(Self {
             path: WebhooksRotateSecretPath::read(&request)?,
+            headers: WebhooksRotateSecretHeaders::read(&request)?,
             http: RequestHead::new(request),
         })
     }
@@ -9092,19 +9386,34 @@ async fn route_cohorts_create<A: CohortsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[1];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let files = &["csv"];
-        let body = body
-            .receive_with_files(api, &request, operation, &caller, files)
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
             .await?;
-        let request = CohortsCreateRequest::read(request, body).await.map_err(reject)?;
-        Ok(<A as CohortsApi>::cohorts_create(api, caller, request).await?.into_http())
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let files = &["csv"];
+            let body = body
+                .receive_with_files(api, &request, operation, &caller, files)
+                .await?;
+            let request = CohortsCreateRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as CohortsApi>::cohorts_create(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_cohorts_preview<A: CohortsApi>(
@@ -9113,16 +9422,31 @@ async fn route_cohorts_preview<A: CohortsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[2];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = CohortsPreviewRequest::read(request, body).await.map_err(reject)?;
-        Ok(<A as CohortsApi>::cohorts_preview(api, caller, request).await?.into_http())
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = CohortsPreviewRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as CohortsApi>::cohorts_preview(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_cohorts_explain_create<A: CohortsApi>(
@@ -9131,22 +9455,31 @@ async fn route_cohorts_explain_create<A: CohortsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[3];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = CohortsExplainCreateRequest::read(request, body)
-            .await
-            .map_err(reject)?;
-        Ok(
-            <A as CohortsApi>::cohorts_explain_create(api, caller, request)
-                .await?
-                .into_http(),
-        )
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = CohortsExplainCreateRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as CohortsApi>::cohorts_explain_create(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_cohorts_memberships<A: CohortsApi>(
@@ -9155,22 +9488,31 @@ async fn route_cohorts_memberships<A: CohortsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[4];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = CohortsMembershipsRequest::read(request, body)
-            .await
-            .map_err(reject)?;
-        Ok(
-            <A as CohortsApi>::cohorts_memberships(api, caller, request)
-                .await?
-                .into_http(),
-        )
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = CohortsMembershipsRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as CohortsApi>::cohorts_memberships(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_cohorts_overlap<A: CohortsApi>(
@@ -9179,16 +9521,31 @@ async fn route_cohorts_overlap<A: CohortsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[5];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = CohortsOverlapRequest::read(request, body).await.map_err(reject)?;
-        Ok(<A as CohortsApi>::cohorts_overlap(api, caller, request).await?.into_http())
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = CohortsOverlapRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as CohortsApi>::cohorts_overlap(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_cohorts_all_activity_retrieve<A: ActivityApi>(
@@ -9361,16 +9718,31 @@ async fn route_cohorts_compare<A: CohortsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[14];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = CohortsCompareRequest::read(request, body).await.map_err(reject)?;
-        Ok(<A as CohortsApi>::cohorts_compare(api, caller, request).await?.into_http())
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = CohortsCompareRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as CohortsApi>::cohorts_compare(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_cohorts_activity_retrieve<A: ActivityApi>(
@@ -9697,16 +10069,31 @@ async fn route_actions_create<A: ActionsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[30];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = ActionsCreateRequest::read(request, body).await.map_err(reject)?;
-        Ok(<A as ActionsApi>::actions_create(api, caller, request).await?.into_http())
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = ActionsCreateRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as ActionsApi>::actions_create(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_actions_retrieve<A: ActionsApi>(
@@ -9826,22 +10213,31 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[37];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = PersonsBulkDeleteCreateRequest::read(request, body)
-            .await
-            .map_err(reject)?;
-        Ok(
-            <A as PersonsApi>::persons_bulk_delete_create(api, caller, request)
-                .await?
-                .into_http(),
-        )
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = PersonsBulkDeleteCreateRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as PersonsApi>::persons_bulk_delete_create(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_persons_cohorts_retrieve<A: PersonsApi>(
@@ -9904,21 +10300,29 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[41];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = PersonsUpdatePropertyCreateRequest::read(request, body)
-            .await
-            .map_err(reject)?;
-        Ok(
-            <A as PersonsApi>::persons_update_property_create(api, caller, request)
-                .await?
-                .into_http(),
-        )
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = PersonsUpdatePropertyCreateRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as PersonsApi>::persons_update_property_create(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_persons_delete_property_create<A: PersonsApi>(
@@ -9927,22 +10331,31 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[42];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = PersonsDeletePropertyCreateRequest::read(request, body)
-            .await
-            .map_err(reject)?;
-        Ok(
-            <A as PersonsApi>::persons_delete_property_create(api, caller, request)
-                .await?
-                .into_http(),
-        )
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = PersonsDeletePropertyCreateRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as PersonsApi>::persons_delete_property_create(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_event_definitions_list<A: CatalogueApi>(
@@ -10031,16 +10444,31 @@ async fn route_webhooks_create<A: WebhooksApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[47];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = WebhooksCreateRequest::read(request, body).await.map_err(reject)?;
-        Ok(<A as WebhooksApi>::webhooks_create(api, caller, request).await?.into_http())
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = WebhooksCreateRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as WebhooksApi>::webhooks_create(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_webhooks_activity_retrieve<A: WebhooksApi>(
@@ -10152,15 +10580,25 @@ async fn route_webhooks_test<A: WebhooksApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[53];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = WebhooksTestRequest::read(request).map_err(reject)?;
-        Ok(<A as WebhooksApi>::webhooks_test(api, caller, request).await?.into_http())
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |caller, _: PendingBody| -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let request = WebhooksTestRequest::read(request).map_err(reject)?;
+            Ok(
+                <A as WebhooksApi>::webhooks_test(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_webhooks_replay<A: WebhooksApi>(
@@ -10169,16 +10607,31 @@ async fn route_webhooks_replay<A: WebhooksApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[54];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, body) = authorize(api, &request, payload, operation).await?;
-        let body = body.receive(&request).await.map_err(reject)?;
-        let request = WebhooksReplayRequest::read(request, body).await.map_err(reject)?;
-        Ok(<A as WebhooksApi>::webhooks_replay(api, caller, request).await?.into_http())
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |
+            caller,
+            body: PendingBody,
+        | -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let body = body.receive(&request).await.map_err(reject)?;
+            let request = WebhooksReplayRequest::read(request, body)
+                .await
+                .map_err(reject)?;
+            Ok(
+                <A as WebhooksApi>::webhooks_replay(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_webhooks_rotate_secret<A: WebhooksApi>(
@@ -10187,19 +10640,25 @@ async fn route_webhooks_rotate_secret<A: WebhooksApi>(
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[55];
-    let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
-        let reject = |why| <A as Api>::reject(api, why);
+        let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
-        let (caller, _) = authorize(api, &request, payload, operation).await?;
-        let request = WebhooksRotateSecretRequest::read(request).map_err(reject)?;
-        Ok(
-            <A as WebhooksApi>::webhooks_rotate_secret(api, caller, request)
-                .await?
-                .into_http(),
-        )
+        let (caller, body) = authorize(api.get_ref(), &request, payload, operation)
+            .await?;
+        let (shared, head) = (api.clone(), request.clone());
+        let run = async move |caller, _: PendingBody| -> Result<HttpResponse, A::Error> {
+            let (api, request) = (shared.get_ref(), head);
+            let reject = |why| <A as Api>::reject(api, why);
+            let request = WebhooksRotateSecretRequest::read(request).map_err(reject)?;
+            Ok(
+                <A as WebhooksApi>::webhooks_rotate_secret(api, caller, request)
+                    .await?
+                    .into_http(),
+            )
+        };
+        once(api.get_ref(), &request, operation, caller, body, run).await
     };
-    documented(api, operation, respond().await)
+    documented(api.get_ref(), operation, respond().await)
 }
 
 async fn route_projects_list<A: ProjectsApi>(

@@ -1647,7 +1647,7 @@ pub struct Error {
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
     /// - `parse_error`: The body cannot be decoded.
     ///
-    /// The request is refused (401 to 415):
+    /// The request is refused (401 to 422):
     /// - `not_authenticated`: The key or the token is missing (401).
     /// - `authentication_failed`: The key is invalid (401).
     /// - `invalid_api_key`: The token is invalid (401).
@@ -1655,11 +1655,14 @@ pub struct Error {
     /// - `not_found`: The path, the project or the object does not exist (404).
     /// - `method_not_allowed`: The path does not have the method (405).
     /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+    /// - `request_running`: An earlier request with the same `Idempotency-Key` is still running (409).
+    /// - `response_not_stored`: An earlier request with the same `Idempotency-Key` was carried out, and its response is not stored (409).
     /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
     /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
     /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
     /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
     /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+    /// - `idempotency_key_reused`: An earlier request with the same `Idempotency-Key` had another path, query or body (422).
     ///
     /// A retry after the time in `Retry-After` can succeed (429 and 503):
     /// - `throttled`: The key or the address exceeds its rate limit (429).
@@ -1707,7 +1710,7 @@ pub struct Error {
 /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
 /// - `parse_error`: The body cannot be decoded.
 ///
-/// The request is refused (401 to 415):
+/// The request is refused (401 to 422):
 /// - `not_authenticated`: The key or the token is missing (401).
 /// - `authentication_failed`: The key is invalid (401).
 /// - `invalid_api_key`: The token is invalid (401).
@@ -1715,11 +1718,14 @@ pub struct Error {
 /// - `not_found`: The path, the project or the object does not exist (404).
 /// - `method_not_allowed`: The path does not have the method (405).
 /// - `not_acceptable`: The `Accept` header excludes all formats of the response (406).
+/// - `request_running`: An earlier request with the same `Idempotency-Key` is still running (409).
+/// - `response_not_stored`: An earlier request with the same `Idempotency-Key` was carried out, and its response is not stored (409).
 /// - `as_of_expired`: The change log no longer has the members of the time `as_of` (410).
 /// - `cursor_expired`: The change log does not have the changes from which a reader continues (410).
 /// - `precondition_failed`: The cohort has changed since the tag in `If-Match` (412).
 /// - `request_too_large`: The body, or the memory of its events, exceeds the limit (413).
 /// - `unsupported_media_type`: The operation does not accept the content type of the body (415).
+/// - `idempotency_key_reused`: An earlier request with the same `Idempotency-Key` had another path, query or body (422).
 ///
 /// A retry after the time in `Retry-After` can succeed (429 and 503):
 /// - `throttled`: The key or the address exceeds its rate limit (429).
@@ -1821,6 +1827,12 @@ pub enum ErrorCode {
     /// The value `not_acceptable`.
     #[serde(rename = "not_acceptable")]
     NotAcceptable,
+    /// The value `request_running`.
+    #[serde(rename = "request_running")]
+    RequestRunning,
+    /// The value `response_not_stored`.
+    #[serde(rename = "response_not_stored")]
+    ResponseNotStored,
     /// The value `as_of_expired`.
     #[serde(rename = "as_of_expired")]
     AsOfExpired,
@@ -1836,6 +1848,9 @@ pub enum ErrorCode {
     /// The value `unsupported_media_type`.
     #[serde(rename = "unsupported_media_type")]
     UnsupportedMediaType,
+    /// The value `idempotency_key_reused`.
+    #[serde(rename = "idempotency_key_reused")]
+    IdempotencyKeyReused,
     /// The value `throttled`.
     #[serde(rename = "throttled")]
     Throttled,
@@ -1900,11 +1915,14 @@ impl ErrorCode {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
+            Self::RequestRunning => "request_running",
+            Self::ResponseNotStored => "response_not_stored",
             Self::AsOfExpired => "as_of_expired",
             Self::CursorExpired => "cursor_expired",
             Self::PreconditionFailed => "precondition_failed",
             Self::RequestTooLarge => "request_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::Throttled => "throttled",
             Self::Busy => "busy",
             Self::Superseded => "superseded",
@@ -1954,11 +1972,14 @@ impl ::std::convert::From<&str> for ErrorCode {
             "not_found" => Self::NotFound,
             "method_not_allowed" => Self::MethodNotAllowed,
             "not_acceptable" => Self::NotAcceptable,
+            "request_running" => Self::RequestRunning,
+            "response_not_stored" => Self::ResponseNotStored,
             "as_of_expired" => Self::AsOfExpired,
             "cursor_expired" => Self::CursorExpired,
             "precondition_failed" => Self::PreconditionFailed,
             "request_too_large" => Self::RequestTooLarge,
             "unsupported_media_type" => Self::UnsupportedMediaType,
+            "idempotency_key_reused" => Self::IdempotencyKeyReused,
             "throttled" => Self::Throttled,
             "busy" => Self::Busy,
             "superseded" => Self::Superseded,

@@ -24,7 +24,7 @@ pub use charge::{BodyMemory, BodyReservation};
 use content_type::ContentType;
 pub(super) use content_type::json_bytes;
 pub(super) use pace::Pace;
-pub(crate) use pending::{admit, authorize};
+pub(crate) use pending::{PendingBody, admit, authorize};
 
 /// The content types of a body with fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,6 +34,7 @@ async fn send_to(echo: Echo, request: TestRequest, payload: Option<Payload>) -> 
         raw: 200,
         upload: 200,
         without_key: 100,
+        repeatable_upload: 150,
     };
     let app = init_service(
         App::new()

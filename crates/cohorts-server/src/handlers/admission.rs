@@ -11,10 +11,11 @@ use cohorts_store::outages::Outages;
 use cohorts_store::{Conn, Error as StoreError, ProjectId};
 use tokio::time::timeout;
 
-use super::Service;
 use super::responses::ResponseShares;
+use super::{Service, once};
 use crate::blocking;
 use crate::error::Error;
+use crate::kill_points::KillPoint;
 use crate::shares::{Permit, ShareLimits, ShareOwner, Shares};
 
 /// A body of at most this many bytes is decoded in a moment.
@@ -184,13 +185,25 @@ impl Service {
         result
     }
 
-    /// Runs `work` in one transaction on a connection of the project's share; an error rolls everything back.
+    /// Runs `work` in one transaction on a connection of the project's share; an error rolls everything back. If the
+    /// request has an `Idempotency-Key`, the transaction marks the key.
     pub(super) async fn transaction<T: Send + 'static>(
         &self,
         project: ProjectId,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let work = move |conn: &mut Conn| cohorts_store::transaction(conn, work);
+        let attempt = once::current();
+        let work = move |conn: &mut Conn| {
+            let result = cohorts_store::transaction(conn, |conn| {
+                let result = work(conn)?;
+                once::mark_committed(conn, attempt.as_ref())?;
+                Ok::<_, Error>(result)
+            })?;
+            if attempt.is_some() {
+                KillPoint::RequestCommitted.reached();
+            }
+            Ok(result)
+        };
         self.write(project, work).await
     }
 

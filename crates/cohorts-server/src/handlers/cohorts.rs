@@ -192,8 +192,15 @@ impl CohortsApi for Service {
         let project = caller.project.id();
         let query = MembershipsQuery::new(project, request.body)?;
         let store = self.store.clone();
-        let read = move |conn: &mut Conn| query.read(conn, &store);
-        let memberships = self.snapshot(project, read).await?;
+        let known = store.known_members(project);
+        let is_known = known.is_some();
+        let read = move |conn: &mut Conn| query.read(conn, &store, known);
+        // With known members, only the persons are read.
+        let memberships = if is_known {
+            self.read(project, read).await?
+        } else {
+            self.snapshot(project, read).await?
+        };
         Ok(CohortsMembershipsResponse::Status200(memberships))
     }
 

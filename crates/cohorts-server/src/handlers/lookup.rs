@@ -45,6 +45,18 @@ impl PersonId {
         uuids.into_values().next().ok_or(Error::NotFound)
     }
 
+    /// The ordinal of the person.
+    pub fn ordinal(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<u32, Error> {
+        let number = match self {
+            Self::Uuid(uuid) => persons::ordinal(conn, shard_key, *uuid)?,
+            Self::DistinctId(id) => {
+                let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
+                ordinals.into_values().next()
+            }
+        };
+        ordinal(number.ok_or(Error::NotFound)?)
+    }
+
     /// The row of the person.
     pub fn row(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<persons::Person, Error> {
         let uuid = self.uuid(conn, shard_key)?;

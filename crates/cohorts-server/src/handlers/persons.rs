@@ -12,13 +12,15 @@ use cohorts_api::{
     PersonsUpdatePropertyCreateRequest, PersonsUpdatePropertyCreateResponse,
     PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse, RequestHead,
 };
-use cohorts_store::{CohortId, Conn, members, persons};
+use cohorts_store::members::{self, Membership};
+use cohorts_store::{CohortId, Conn, ProjectId, persons};
 use uuid::Uuid;
 
 use super::lookup::PersonId;
 use super::{Service, present};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::index::IndexedStore;
 use crate::index::snapshot::ValueOwner;
 use crate::ingest;
 
@@ -194,12 +196,18 @@ impl PersonsApi for Service {
         let query = request.query;
         let person = PersonId::new(query.person_id, query.distinct_id)?;
         let project = caller.project.id();
-        let read = move |conn: &mut Conn| {
-            let uuid = person.uuid(conn, project.shard_key())?;
-            Ok(members::memberships(conn, project, uuid)?)
+        let cohorts = match self.store.known_members(project) {
+            Some(members) => {
+                let find = move |conn: &mut Conn| person.ordinal(conn, project.shard_key());
+                members.of(self.read(project, find).await?)
+            }
+            None => {
+                let store = self.store.clone();
+                let read = move |conn: &mut Conn| cohorts_of(conn, &store, project, &person);
+                self.snapshot(project, read).await?
+            }
         };
-        let cohorts = self.snapshot(project, read).await?;
-        let cohorts = cohorts.ok_or(Error::NotFound)?.into_iter();
+        let cohorts = cohorts.into_iter();
         let results = cohorts.map(|cohort| PersonCohort {
             id: cohort.id,
             name: cohort.name,
@@ -259,6 +267,20 @@ impl PersonsApi for Service {
         let response = self.delete_persons(caller, ids).await?;
         Ok(PersonsBulkDeleteCreateResponse::Status202(response))
     }
+}
+
+/// The cohorts of a person, which are kept in memory for the next look-ups of the project.
+fn cohorts_of(
+    conn: &mut Conn,
+    store: &IndexedStore,
+    project: ProjectId,
+    person: &PersonId,
+) -> Result<Vec<Membership>, Error> {
+    if let Some(members) = store.read_members(conn, project)? {
+        return Ok(members.of(person.ordinal(conn, project.shard_key())?));
+    }
+    let uuid = person.uuid(conn, project.shard_key())?;
+    members::memberships(conn, project, uuid)?.ok_or(Error::NotFound)
 }
 
 /// A malformed UUID in a path is a person that does not exist.

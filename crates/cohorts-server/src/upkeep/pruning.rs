@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_store::history::CalculationTimes;
-use cohorts_store::{Conn, Error, Store, activity, history, webhooks};
+use cohorts_store::idempotency::StoredLimits;
+use cohorts_store::{Conn, Error, Store, activity, history, idempotency, webhooks};
 
 use super::ChangeLimits;
 
@@ -24,6 +25,13 @@ const MAX_STEPS: usize = 10;
 const PAGE: i64 = 200;
 /// The pause after all cohorts were visited.
 const INTERVAL: Duration = Duration::from_secs(3_600);
+/// What the requests with an `Idempotency-Key` of one key store at most.
+const STORED_RESPONSES: StoredLimits = StoredLimits {
+    responses: 10_000,
+    bytes: 64 << 20,
+};
+/// How often these limits are checked.
+const RESPONSES_INTERVAL: Duration = Duration::from_secs(60);
 /// A worker with a lease that ended longer ago does not end its calculation any more.
 const ABANDONED: TimeDelta = TimeDelta::hours(1);
 
@@ -72,6 +80,7 @@ pub struct Pruner {
     limits: HistoryLimits,
     cohorts: Walk,
     projects: Walk,
+    responses_checked: Option<Instant>,
 }
 
 impl Pruner {
@@ -80,6 +89,7 @@ impl Pruner {
             limits,
             cohorts: Walk::default(),
             projects: Walk::default(),
+            responses_checked: None,
         }
     }
 
@@ -98,9 +108,23 @@ impl Pruner {
         if let Some(after) = self.projects.position() {
             deleted += self.prune_projects(conn, after)?;
         }
+        self.prune_responses(conn)?;
         if deleted > 0 {
             log::info!("deleted {deleted} old activity entries and calculations");
         }
+        Ok(())
+    }
+
+    /// Deletes the stored responses of requests with an `Idempotency-Key` that are too old or too many.
+    fn prune_responses(&mut self, conn: &mut Conn) -> Result<(), Error> {
+        let mut deleted = in_steps(|| idempotency::delete_expired(conn, STEP))?;
+        let checked = self.responses_checked;
+        if checked.is_none_or(|checked| checked.elapsed() >= RESPONSES_INTERVAL) {
+            self.responses_checked = Some(Instant::now());
+            let delete = || idempotency::delete_excess(conn, STORED_RESPONSES, STEP);
+            deleted += in_steps(delete)?;
+        }
+        log::debug!("deleted {deleted} stored responses");
         Ok(())
     }
 

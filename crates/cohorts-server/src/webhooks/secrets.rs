@@ -75,24 +75,34 @@ impl SecretKey {
 
     /// Encrypts a secret of a project.
     fn seal(&self, project: ProjectId, secret: &WebhookSecret) -> anyhow::Result<Vec<u8>> {
+        self.seal_text(&project.0.to_be_bytes(), &secret.0)
+    }
+
+    /// Decrypts a secret of a project.
+    fn open(&self, project: ProjectId, sealed: &[u8]) -> anyhow::Result<WebhookSecret> {
+        let text = self.open_text(&project.0.to_be_bytes(), sealed)?;
+        let secret = text.try_into();
+        Ok(WebhookSecret(secret.map_err(|_| damaged())?))
+    }
+
+    /// Encrypts a text of a place. It can be decrypted as that of the same place only.
+    fn seal_text(&self, place: &[u8], text: &[u8]) -> anyhow::Result<Vec<u8>> {
         let nonce: [u8; NONCE_LEN] = rand::rng().random();
         let mut sealed = vec![VERSION];
         sealed.extend(self.fingerprint());
         sealed.extend(nonce);
-        let mut text = secret.0.to_vec();
-        let aad = Aad::from(project.0.to_be_bytes());
+        let mut text = text.to_vec();
         let nonce = Nonce::assume_unique_for_key(nonce);
         let sealing = self
             .cipher()
-            .seal_in_place_append_tag(nonce, aad, &mut text);
+            .seal_in_place_append_tag(nonce, Aad::from(place), &mut text);
         sealing.map_err(|_| anyhow!("a secret cannot be encrypted"))?;
         sealed.extend(text);
         Ok(sealed)
     }
 
-    /// Decrypts a secret of a project.
-    fn open(&self, project: ProjectId, sealed: &[u8]) -> anyhow::Result<WebhookSecret> {
-        let damaged = || anyhow!("an encrypted secret is damaged");
+    /// Decrypts a text of a place.
+    fn open_text(&self, place: &[u8], sealed: &[u8]) -> anyhow::Result<Vec<u8>> {
         let rest = sealed.strip_prefix(&[VERSION]).ok_or_else(damaged)?;
         let (fingerprint, rest) = rest.split_at_checked(FINGERPRINT).ok_or_else(damaged)?;
         ensure!(
@@ -102,11 +112,16 @@ impl SecretKey {
         );
         let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or_else(damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
-        let (aad, mut text) = (Aad::from(project.0.to_be_bytes()), text.to_vec());
-        let opened = self.cipher().open_in_place(nonce, aad, &mut text);
-        let secret = opened.map_err(|_| damaged())?;
-        Ok(WebhookSecret(secret.try_into().map_err(|_| damaged())?))
+        let mut text = text.to_vec();
+        let opened = self
+            .cipher()
+            .open_in_place(nonce, Aad::from(place), &mut text);
+        Ok(opened.map_err(|_| damaged())?.to_vec())
     }
+}
+
+fn damaged() -> anyhow::Error {
+    anyhow!("an encrypted secret is damaged")
 }
 
 /// Where the key is.
@@ -282,6 +297,25 @@ impl Secrets {
         let secret = WebhookSecret(rand::rng().random());
         let sealed = key.seal(project, &secret)?;
         Ok(NewSecret { secret, sealed })
+    }
+
+    /// Encrypts a text that contains a secret, for a place.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no key.
+    pub fn seal_text(&self, place: &[u8], text: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.key(SecretKeySource::existing)?.seal_text(place, text)
+    }
+
+    /// Decrypts the text of a place.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no key, or if it is not the one that encrypted the text of this place.
+    pub fn open_text(&self, place: &[u8], sealed: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.key(SecretKeySource::existing)?
+            .open_text(place, sealed)
     }
 
     /// The secrets that sign at `now`: the secret, and the one before it for a day after a rotation.

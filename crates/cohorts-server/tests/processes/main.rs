@@ -18,5 +18,6 @@ mod logs;
 mod memory;
 mod operation;
 mod pages;
+mod retries;
 mod tls;
 mod webhooks;

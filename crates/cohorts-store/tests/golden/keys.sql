@@ -1,5 +1,5 @@
 -- keys::AccessQuery
-select k.id, k.last_used_at, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, p.id, p.name, p.time_zone, p.token, p.created_at, p.event_retention_days, p.retention_changes
+select k.id, k.last_used_at, k.expires_at, k.scopes, r.ids, t.id, t.uuid, t.email, t.first_name, t.created_at, p.id, p.name, p.time_zone, p.token, p.created_at, p.event_retention_days, p.retention_changes
 from keys k
 join teammates t on t.id = k.teammate_id
 cross join lateral (select case when k.every_project then null else array(select kp.project_id

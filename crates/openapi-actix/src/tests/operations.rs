@@ -486,6 +486,40 @@ fn operation_with_a_body_or_a_key_documents_the_statuses_of_the_checks() {
     assert!(!findings.contains(&raw.to_owned()));
 }
 
+#[test]
+fn a_post_with_a_key_has_the_header_that_names_a_request() {
+    let mut config = project();
+    config.rules.idempotency_key = Some("Idempotency-Key".to_owned());
+    let findings = |text: &str| findings_with(text, &config);
+    let finding = |text: &str| format!("openapi.yaml: {CREATE}: {text}");
+    let missing =
+        finding("a POST with `security` must have the header parameter `Idempotency-Key`");
+    assert!(findings(SAMPLE).contains(&missing));
+    let header = "parameters: [{ name: Idempotency-Key, in: header, schema: { type: string } }]";
+    let text = edited_sample(
+        "operationId: things_create",
+        &format!("{header}\n      operationId: things_create"),
+    );
+    for status in [409, 422] {
+        let missing = finding(&format!(
+            "an operation with `Idempotency-Key` must document {status}"
+        ));
+        assert!(findings(&text).contains(&missing), "{:#?}", findings(&text));
+    }
+    let files = generate_with(&text, &project()).unwrap();
+    assert!(
+        !files.text("server.rs").unwrap().contains("once("),
+        "without the rule"
+    );
+    let text = edited_sample("security: []", &format!("security: []\n      {header}"));
+    let wrong = "openapi.yaml: paths./intake/.post: only a POST with `security` can have the parameter `Idempotency-Key`";
+    assert!(
+        findings(&text).contains(&wrong.to_owned()),
+        "{:#?}",
+        findings(&text)
+    );
+}
+
 /// A document with one operation that needs the key `key`.
 fn with_scheme(scheme: &str) -> String {
     format!(

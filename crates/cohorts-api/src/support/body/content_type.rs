@@ -28,6 +28,21 @@ impl ContentType {
         }
     }
 
+    /// The header without its parameters.
+    pub fn media_type(&self) -> &str {
+        self.text.split(';').next().unwrap_or_default().trim()
+    }
+
+    /// The boundary of a multipart body.
+    pub fn boundary(&self) -> Option<&str> {
+        let mut parameters = self.text.split(';').skip(1);
+        parameters.find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            let is_boundary = name.trim().eq_ignore_ascii_case("boundary");
+            is_boundary.then(|| value.trim().trim_matches('"'))
+        })
+    }
+
     /// The declared type; `None` if it is missing or unknown.
     pub fn declared(&self) -> Option<Media> {
         self.media

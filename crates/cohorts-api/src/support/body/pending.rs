@@ -2,8 +2,11 @@
 //!
 //! Only [`authorize`] and [`admit`] create a [`PendingBody`], so no route receives a body without them.
 
+use std::iter;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, web};
+use memchr::memmem;
 
 use super::super::credentials::in_body;
 use super::super::multipart::Parts;
@@ -80,6 +83,28 @@ impl PendingBody {
         self.content_type.declared() == Some(Media::Multipart)
     }
 
+    /// Receives the whole body, unless it is too large to be one of a request with an `Idempotency-Key`.
+    pub(crate) async fn receive_small(&mut self, request: &HttpRequest) -> Result<bool, Rejection> {
+        let limits = Limits::from_request(request);
+        let limit = match self.is_multipart() {
+            true => limits.repeatable_upload,
+            false => limits.fields,
+        };
+        let incoming = &mut self.incoming;
+        if incoming.declared.is_some_and(|length| length > limit) {
+            return Ok(false);
+        }
+        incoming.receive(limit.saturating_add(1)).await?;
+        Ok(incoming.is_complete && incoming.bytes.len() <= limit)
+    }
+
+    /// The parts of the received body that a retry repeats: the media type, and the bytes without boundaries.
+    pub(crate) fn repeated_parts(&self) -> impl Iterator<Item = &[u8]> {
+        let boundary = self.content_type.boundary().unwrap_or_default();
+        let media_type = self.content_type.media_type().as_bytes();
+        iter::once(media_type).chain(split(&self.incoming.bytes, boundary.as_bytes()))
+    }
+
     /// Receives a body with fields and without files. A multipart body is not received.
     pub(crate) async fn receive(self, request: &HttpRequest) -> Result<Body, Rejection> {
         let limit = Limits::from_request(request).fields;
@@ -149,5 +174,32 @@ impl PendingBody {
             content_type: Some(self.content_type.text).filter(|text| !text.is_empty()),
             content_encoding: content_encoding.map(str::to_owned),
         })
+    }
+}
+
+/// The parts of `bytes` between the occurrences of `separator`.
+fn split<'a>(bytes: &'a [u8], separator: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = Some(bytes);
+    iter::from_fn(move || {
+        let bytes = rest?;
+        let found = memmem::find(bytes, separator).filter(|_| !separator.is_empty());
+        rest = found.map(|at| &bytes[at + separator.len()..]);
+        Some(&bytes[..found.unwrap_or(bytes.len())])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_split_at_the_separator() {
+        let parts = |bytes, separator| split(bytes, separator).collect::<Vec<_>>();
+        assert_eq!(
+            parts(b"--xa--xb--x--", b"--x"),
+            [&b""[..], b"a", b"b", b"--"]
+        );
+        assert_eq!(parts(b"a--", b""), [b"a--"]);
+        assert_eq!(parts(b"", b"x"), [b""]);
     }
 }

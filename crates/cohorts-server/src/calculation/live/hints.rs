@@ -1,4 +1,5 @@
-//! Hints between the processes of one database: each tells the others which projects it has written.
+//! Hints between the processes of one database: each tells the others which projects it has written, and that a key was
+//! revoked.
 //!
 //! A process also sends a check, which it receives itself if notifications arrive at all, and by which the others know of it.
 //! A process that has no others sends no hints.
@@ -80,6 +81,9 @@ impl HintChannel {
             (self.listener, self.is_answered) = (None, false);
         })?;
         let mut all = BTreeSet::new();
+        if texts.iter().any(|text| text == hints::KEYS_CHANGED) {
+            store.keys.forget();
+        }
         for text in texts {
             self.receive(&text, &mut all);
         }
@@ -129,6 +133,7 @@ pub fn tell_services(store: &Store, project: ProjectId) {
 mod tests {
     use std::thread;
 
+    use cohorts_store::keys;
     use cohorts_store::testing::TestDatabase;
 
     use super::*;
@@ -162,6 +167,23 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(received, BTreeSet::from([ProjectId(3), ProjectId(4)]));
+    }
+
+    #[test]
+    fn a_process_forgets_keys_when_another_one_revokes_a_key() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let mut channel = HintChannel::new(Uuid::now_v7());
+        let none = BTreeSet::new();
+        channel.exchange(&store, &none).unwrap();
+        let other = database.open();
+        keys::revoke(&mut other.connection().unwrap(), 1).unwrap();
+        let start = Instant::now();
+        while store.keys.generation() == 0 {
+            channel.exchange(&store, &none).unwrap();
+            assert!(start.elapsed() < Duration::from_secs(30));
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Leases {
                     signals.looks.soon();
                 }
                 written.into_iter().for_each(|project| {
-                    signals.changes.notify(project);
+                    signals.changed_elsewhere(project);
                     signals.written_elsewhere(project);
                 });
             }
@@ -83,7 +83,7 @@ impl Leases {
         for (project, stamp) in &stamps {
             let known = self.stamps.get(project);
             if known.is_some_and(|known| known.cohorts != stamp.cohorts) {
-                signals.changes.notify(*project);
+                signals.changed_elsewhere(*project);
             }
             if known != Some(stamp) {
                 signals.looks.soon();

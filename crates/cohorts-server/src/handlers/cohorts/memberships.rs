@@ -1,6 +1,7 @@
 //! The cohorts of many persons in one request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cohorts_api::types::{Memberships, MembershipsRequest, PersonMemberships};
 use cohorts_engine::stored_name;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::handlers::lookup;
 use crate::index::IndexedStore;
+use crate::index::look_ups::KnownMembers;
 
 /// The most ids of persons in a request.
 const MAX_IDS: usize = 1_000;
@@ -118,14 +120,28 @@ impl MembershipsQuery {
         })
     }
 
-    /// Reads in the transaction of the caller.
-    pub fn read(self, conn: &mut Conn, store: &IndexedStore) -> Result<Memberships, Error> {
+    /// Reads in the transaction of the caller, which needs none if the members are known.
+    pub fn read(
+        self,
+        conn: &mut Conn,
+        store: &IndexedStore,
+        known: Option<Arc<KnownMembers>>,
+    ) -> Result<Memberships, Error> {
         let shard_key = self.project.shard_key();
+        let known = match known {
+            Some(known) => Some(known),
+            None => store.read_members(conn, self.project)?,
+        };
         let persons = self.ids.persons(conn, shard_key)?;
         let ordinals = persons.iter().flatten().map(|(ordinal, _)| *ordinal);
         let asked = lookup::ordinal_set(ordinals)?;
-        let cohorts = cohorts(conn, self.project, self.cohorts)?;
-        let of_persons = cohorts_of(conn, store, shard_key, &cohorts, &asked)?;
+        let of_persons = match known {
+            Some(known) => of_known(&known, self.cohorts, &asked)?,
+            None => {
+                let cohorts = cohorts(conn, self.project, self.cohorts)?;
+                cohorts_of(conn, store, shard_key, &cohorts, &asked)?
+            }
+        };
         let mut results = self.ids.entries(&persons);
         for (entry, person) in results.iter_mut().zip(&persons) {
             let cohorts = person.and_then(|(ordinal, _)| of_persons.get(&ordinal));
@@ -133,6 +149,27 @@ impl MembershipsQuery {
         }
         Ok(Memberships { results })
     }
+}
+
+/// The cohorts of each person, in rising order, from members in memory.
+fn of_known(
+    known: &KnownMembers,
+    ids: Option<Vec<i64>>,
+    persons: &RoaringBitmap,
+) -> Result<HashMap<i64, Vec<i64>>, Error> {
+    let all = known.all().map(|(cohort, _)| cohort.clone());
+    let chosen = chosen(all.collect(), ids)?;
+    let is_chosen = |cohort: &PublishedCohort| {
+        let found = chosen.binary_search_by_key(&cohort.id, |chosen| chosen.id);
+        found.is_ok()
+    };
+    let mut of_persons: HashMap<i64, Vec<i64>> = HashMap::new();
+    for (cohort, members) in known.all().filter(|(cohort, _)| is_chosen(cohort)) {
+        for person in members & persons {
+            of_persons.entry(person.into()).or_default().push(cohort.id);
+        }
+    }
+    Ok(of_persons)
 }
 
 /// The cohorts of each person, in rising order.
@@ -173,7 +210,14 @@ pub fn cohorts(
     project: ProjectId,
     ids: Option<Vec<i64>>,
 ) -> Result<Vec<PublishedCohort>, Error> {
-    let mut cohorts = members::published(conn, project)?;
+    chosen(members::published(conn, project)?, ids)
+}
+
+/// Those of the cohorts that a request names. Fails if there is no such cohort.
+fn chosen(
+    mut cohorts: Vec<PublishedCohort>,
+    ids: Option<Vec<i64>>,
+) -> Result<Vec<PublishedCohort>, Error> {
     if let Some(mut ids) = ids {
         ids.sort_unstable();
         ids.dedup();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use cohorts_store::definitions::{self, CatalogueEntry};
 use cohorts_store::erasures::EventDays;
 use cohorts_store::{
-    CohortId, Conn, ShardKey, changes, cohorts, erasures, events, persons, projects, scan,
-    tombstones,
+    CohortId, Conn, ShardKey, changes, cohorts, erasures, events, idempotency, persons, projects,
+    scan, tombstones,
 };
 use roaring::RoaringBitmap;
 use uuid::Uuid;
@@ -95,6 +95,7 @@ pub fn delete_all(
         }
         erasures::record(conn, shard_key, seq, &erased)?;
         definitions::add_checks(conn, shard_key, seq, &later.names)?;
+        idempotency::forget_reads(conn, caller.project.id())?;
         // The head of the change log is the last lock.
         remove_from_cohorts(conn, caller, &cohorts, &present)?;
         KillPoint::DeletionWritten.reached();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::handlers::Service;
+use crate::handlers::{Service, once};
 use crate::ingest::{self, Arrival, CommitError, Item, LONGEST_PROPERTY_NAME};
 
 /// The bytes that one byte of an event or a person takes while it is read: a member of six bytes takes a hundred.
@@ -62,6 +62,7 @@ impl PropertyChange {
         shard_key: ShardKey,
         person: Uuid,
         budget: &MemoryBudget,
+        event: Uuid,
     ) -> Result<(Item, Reservation), Error> {
         let person = persons::find(conn, shard_key, person)?.ok_or(Error::NotFound)?;
         let mut ids = persons::shown_ids(conn, shard_key, &[person.ordinal])?;
@@ -70,7 +71,7 @@ impl PropertyChange {
         let length = self.properties.len() + person.properties.0.len();
         let memory = budget.reserve(length * READ_COST);
         let mut memory = memory.ok_or(Error::Overloaded)?;
-        let mut item = self.read()?;
+        let mut item = self.read(event)?;
         // Ids in the database are complete; reading one again could cut it.
         item.distinct_id = id;
         if !ingest::has_room_for(person, &item) {
@@ -81,7 +82,7 @@ impl PropertyChange {
         Ok((item, memory))
     }
 
-    fn read(&self) -> Result<Item, Error> {
+    fn read(&self, uuid: Uuid) -> Result<Item, Error> {
         let Self {
             attr,
             event,
@@ -93,7 +94,7 @@ impl PropertyChange {
             sent_at: None,
             is_export: false,
         };
-        let item = Item::read(&text, &arrival, Uuid::now_v7);
+        let item = Item::read(&text, &arrival, || uuid);
         let item = item
             .map_err(|refusal| Error::field(attr, format!("The event is refused: {refusal}.")))?;
         if item.dropped > 0 {
@@ -113,7 +114,10 @@ impl Service {
         change: PropertyChange,
     ) -> Result<(), Error> {
         let (project, budget) = (caller.project.id(), self.memory.events.clone());
-        let read = move |conn: &mut Conn| change.item(conn, project.shard_key(), person, &budget);
+        // Each attempt of a request sends the same event, so it is stored once.
+        let event = once::current().map_or_else(Uuid::now_v7, |attempt| attempt.request);
+        let read =
+            move |conn: &mut Conn| change.item(conn, project.shard_key(), person, &budget, event);
         let (item, memory) = self.snapshot(project, read).await?;
         let commit = self
             .group_commit

@@ -1,0 +1,113 @@
+//! The cohorts of a project with their members in memory, so that a look-up of a person needs no statement for them.
+//!
+//! They are used for at most a second, and at most until this process signals a change of members in the project. So a
+//! look-up sees each change that this process has published, and those of other processes within a second.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cohorts_store::members::{self, Membership, PublishedCohort};
+use cohorts_store::{Conn, Error, ProjectId};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use roaring::RoaringBitmap;
+
+use super::IndexedStore;
+
+/// How long the cohorts are used after they were read.
+const LIFETIME: Duration = Duration::from_secs(1);
+/// A project with more cohorts, or with more members in all cohorts, is looked up in the database.
+const MAX_COHORTS: usize = 64;
+const MAX_MEMBERS: i64 = 16_000_000;
+/// The bytes of the members of all projects. Most of them are also in the cache of members.
+const BUDGET: u64 = 64 << 20;
+/// The memory of a cohort besides its members, in bytes, about.
+const ENTRY: u64 = 200;
+
+/// The cohorts of a project, and the members of each.
+pub struct KnownMembers {
+    cohorts: Vec<PublishedCohort>,
+    members: Vec<Arc<RoaringBitmap>>,
+}
+
+impl KnownMembers {
+    /// All cohorts with their members, sorted by id.
+    pub fn all(&self) -> impl Iterator<Item = (&PublishedCohort, &RoaringBitmap)> {
+        let members = self.members.iter().map(|members| &**members);
+        self.cohorts.iter().zip(members)
+    }
+
+    /// The cohorts that a person is a member of.
+    pub fn of(&self, person: u32) -> Vec<Membership> {
+        let all = self.all();
+        let of_person = all.filter(|(_, members)| members.contains(person));
+        of_person.map(|(cohort, _)| cohort.membership()).collect()
+    }
+}
+
+#[derive(Clone)]
+struct CachedMembers {
+    members: Arc<KnownMembers>,
+    read_at: Instant,
+    /// How many changes of members had been signalled.
+    changes: u64,
+}
+
+/// Weighs members by their bytes.
+#[derive(Clone)]
+struct ByMemberBytes;
+
+impl Weighter<ProjectId, CachedMembers> for ByMemberBytes {
+    fn weight(&self, _: &ProjectId, cached: &CachedMembers) -> u64 {
+        let sizes = cached.members.members.iter();
+        let sizes = sizes.map(|members| ENTRY + members.serialized_size() as u64);
+        sizes.sum::<u64>().max(1)
+    }
+}
+
+/// The cohorts of the projects that were looked up a moment ago.
+pub struct LookUpCache(Cache<ProjectId, CachedMembers, ByMemberBytes>);
+
+impl Default for LookUpCache {
+    fn default() -> Self {
+        Self(Cache::with_weighter(1_000, BUDGET, ByMemberBytes))
+    }
+}
+
+impl IndexedStore {
+    /// The cohorts of a project with their members, if they were read a moment ago.
+    pub fn known_members(&self, project: ProjectId) -> Option<Arc<KnownMembers>> {
+        let known = self.caches.look_ups.0.get(&project)?;
+        let is_current = known.changes == self.signals.changes_of(project);
+        (is_current && known.read_at.elapsed() < LIFETIME).then_some(known.members)
+    }
+
+    /// Reads the cohorts of a project with their members; `None` if they are too many. The caller has begun a transaction,
+    /// and has read nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database fails.
+    pub fn read_members(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+    ) -> Result<Option<Arc<KnownMembers>>, Error> {
+        let (read_at, changes) = (Instant::now(), self.signals.changes_of(project));
+        let cohorts = members::published(conn, project)?;
+        let counts = cohorts.iter().filter_map(|cohort| cohort.count);
+        if cohorts.len() > MAX_COHORTS || counts.sum::<i64>() > MAX_MEMBERS {
+            return Ok(None);
+        }
+        let members = &self.caches.members;
+        let members = members.get(conn, project.shard_key(), &cohorts)?;
+        let members = Arc::new(KnownMembers { cohorts, members });
+        let cached = CachedMembers {
+            members: Arc::clone(&members),
+            read_at,
+            changes,
+        };
+        self.caches.look_ups.0.insert(project, cached);
+        Ok(Some(members))
+    }
+}
