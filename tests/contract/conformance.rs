@@ -18,6 +18,7 @@ use crate::harness::{Answer, Project, any_of, key, person, request, request_to, 
 use crate::uploads;
 
 mod capture;
+mod console;
 mod webhooks;
 
 /// An operation, a status, and a request that causes this status.
@@ -625,7 +626,8 @@ fn as_xml(project: &Project, method: Method, rest: &str) -> Answer {
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    (ROWS.iter().chain(capture::ROWS)).chain(webhooks::ROWS)
+    let others = [capture::ROWS, console::ROWS, webhooks::ROWS];
+    ROWS.iter().chain(others.into_iter().flatten())
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod admission;
 mod capture;
 mod changes;
 mod cohorts;
+mod console;
 mod formula;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -74,6 +75,8 @@ pub struct Service {
     pub tokens: WrongKeys,
     /// The tokens in bodies. Their look-ups hold a permit to decode, so they do not wait behind those of `tokens`.
     pub tokens_in_bodies: WrongKeys,
+    /// Whether the service shows the console.
+    pub with_console: bool,
     /// Requests that take at least this long are logged as warnings.
     pub slow: Duration,
 }

@@ -19,6 +19,7 @@ pub mod activity;
 pub mod changes;
 pub mod cohorts;
 pub mod columns;
+pub mod console_codes;
 pub mod definition;
 pub mod distribution;
 pub mod erasures;

@@ -147,6 +147,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    console_codes (hash) {
+        hash -> Bytea,
+        key_id -> Int8,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     distinct_ids (shard_key, distinct_id) {
         shard_key -> Int8,
         distinct_id -> Text,
@@ -386,6 +394,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     change_heads,
     cohort_sizes,
     cohorts,
+    console_codes,
     distinct_ids,
     erasures,
     events,

@@ -12,12 +12,13 @@ use crate::migrate::INVALID_INDEXES;
 use crate::testing::TestDatabase;
 use crate::{Conn, Store};
 
-const CONTROL: [&str; 14] = [
+const CONTROL: [&str; 15] = [
     "__diesel_schema_migrations",
     "actions",
     "activities",
     "calculations",
     "cohorts",
+    "console_codes",
     "key_projects",
     "keys",
     "live_projects",
