@@ -5,3 +5,4 @@ create table console_codes (
     key_id bigint not null references keys,
     expires_at timestamptz not null
 );
+alter table console_codes alter column hash set storage external;
