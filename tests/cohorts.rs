@@ -9,6 +9,7 @@ mod create;
 mod explain;
 mod failed_references;
 mod freshness;
+mod lift;
 mod overlap;
 mod preview;
 mod read;

@@ -85,6 +85,15 @@ async fn memberships_are_explained_and_cohorts_compared() {
         .expect("an overlap");
     assert_eq!(overlap.counts, [2, 1]);
     assert_eq!(overlap.intersections, [[2, 1], [1, 1]]);
+    let body = types::CohortCompareRequest::builder().keys(vec!["age".to_owned()]);
+    let compared = client.cohorts_compare().project_id(&id).id(adults);
+    let compared = compared.body(body).send().await.expect("a comparison");
+    assert_eq!((compared.inside, compared.outside), (1, 1));
+    let values = compared.properties[0].values.iter();
+    let lifts: Vec<_> = values
+        .map(|value| (value.value.as_str(), value.lift))
+        .collect();
+    assert_eq!(lifts, [("30", None), ("20", Some(0.0))]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Project, any_of, did, person};
+use crate::harness::{Project, any_of, did, first_ids, person};
 
 #[test]
 fn preview_is_evaluated_at_as_of_and_stores_nothing() {
@@ -139,4 +139,146 @@ fn preview_includes_acknowledged_events_and_excludes_unsent_ones() {
     for leaf in &criteria {
         assert_eq!(count(leaf), WRITERS * EACH);
     }
+}
+
+fn hogql(text: &str) -> Value {
+    json!({"kind": "HogQLQuery", "query": text})
+}
+
+#[test]
+fn a_query_is_evaluated_as_that_of_a_dynamic_cohort() {
+    let project = Project::new();
+    project.persons([
+        ("a", json!({"plan": "pro"})),
+        ("b", json!({"plan": "free"})),
+    ]);
+    project.capture(
+        json!([{"event": "paid", "distinct_id": "a", "timestamp": "2026-02-20T12:00:00Z"}]),
+    );
+    let paid = hogql(
+        "select person_id from events where event = 'paid' group by person_id having count() >= 1",
+    );
+    let actors = json!({"kind": "ActorsQuery", "properties": [
+        person("plan", "exact", "pro"), person("plan", "is_set", "")]});
+    for query in [paid, actors] {
+        let body = json!({"query": query, "sample": 2});
+        let preview = project.post("cohorts/preview/", body).json();
+        assert_eq!(preview["count"], 1, "{preview}");
+        let whole = json!([{"path": "query", "count": 1}]);
+        assert_eq!(preview["criteria"], whole, "one entry for the query");
+        assert_eq!(first_ids(&preview["sample"]), ["a"]);
+        let cohort = project.cohort(json!({"query": query}));
+        assert_eq!(project.settle(cohort)["count"], 1);
+    }
+    assert_eq!(project.get("cohorts/").json()["count"], 2);
+}
+
+#[test]
+fn the_instants_of_a_query_are_those_of_as_of() {
+    let project = Project::new();
+    project.capture(
+        json!([{"event": "open", "distinct_id": "ann", "timestamp": "2026-02-20T12:00:00Z"}]),
+    );
+    let week = hogql(
+        "select person_id from events where event = 'open' and timestamp > now() - interval 7 day",
+    );
+    let count = |as_of: &str| {
+        let body = json!({"query": week, "as_of": as_of});
+        project.post("cohorts/preview/", body).json()["count"].clone()
+    };
+    assert_eq!(count("2026-02-25T12:00:00Z"), 1);
+    assert_eq!(count("2026-03-25T12:00:00Z"), 0);
+}
+
+#[test]
+fn a_query_that_cannot_be_calculated_is_refused_with_the_place() {
+    let project = Project::new();
+    let query_error = |query: Value| {
+        let answer = project.post("cohorts/preview/", json!({"query": query}));
+        let detail = answer
+            .is_error(400, "invalid_input", Some("query"))
+            .detail();
+        let creation = project.post("cohorts/", json!({"query": query}));
+        assert_eq!(
+            creation
+                .is_error(400, "invalid_input", Some("query"))
+                .detail(),
+            detail
+        );
+        detail
+    };
+    let syntax = query_error(hogql("select person_id\nfrom events where"));
+    assert!(syntax.starts_with("query: "), "{syntax}");
+    let construct = query_error(hogql("select person_id from events limit 5"));
+    assert!(construct.contains("LIMIT"), "{construct}");
+    let cohort = query_error(hogql(
+        "select person_id from cohort_people where cohort_id = 999999999",
+    ));
+    assert_eq!(
+        cohort,
+        "query: there is no cohort 999999999 in this project"
+    );
+    assert_eq!(
+        query_error(json!({"kind": "EventsQuery"})),
+        "Query must be an ActorsQuery or HogQLQuery. Got: EventsQuery"
+    );
+    query_error(json!([]));
+}
+
+#[test]
+fn filters_or_a_query_are_required_and_not_both() {
+    let project = Project::new();
+    let query = hogql("select person_id from events where event = 'paid'");
+    let filters = any_of(json!([did("x", 1)]));
+    let both = project.post(
+        "cohorts/preview/",
+        json!({"filters": filters, "query": query}),
+    );
+    let detail = both.is_error(400, "invalid_input", None).detail();
+    assert_eq!(
+        detail,
+        "Cannot set both query and filters at the same time."
+    );
+    for body in [json!({}), json!({"filters": null, "query": null})] {
+        let refused = project.post("cohorts/preview/", body);
+        refused.is_error(400, "required", Some("filters"));
+    }
+    for filters in [json!(null), json!({}), any_of(json!([]))] {
+        let body = json!({"filters": filters, "query": query});
+        assert_eq!(project.post("cohorts/preview/", body).status, 200);
+    }
+}
+
+#[test]
+fn drafts_and_cohorts_by_query_are_compared() {
+    let project = Project::new();
+    project.persons([
+        ("a", json!({"plan": "pro"})),
+        ("b", json!({"plan": "pro"})),
+        ("c", json!({})),
+    ]);
+    project.capture(
+        json!([{"event": "paid", "distinct_id": "a"}, {"event": "paid", "distinct_id": "c"}]),
+    );
+    let paid = hogql("select person_id from events where event = 'paid'");
+    let pros = any_of(json!([person("plan", "exact", "pro")]));
+    let by_query = project.cohort(json!({"query": paid}));
+    let by_filters = project.cohort(json!({"filters": pros}));
+    for body in [
+        json!({"filters": pros, "compare_to": by_query, "sample": 5}),
+        json!({"query": {"kind": "ActorsQuery", "properties": [person("plan", "exact", "pro")]},
+            "compare_to": by_query, "sample": 5}),
+    ] {
+        let preview = project.post("cohorts/preview/", body).json();
+        let counts = json!({"entering": 1, "leaving": 1, "staying": 1});
+        assert_eq!(preview["compared"], counts, "{preview}");
+        assert_eq!(first_ids(&preview["entering_sample"]), ["b"]);
+        assert_eq!(first_ids(&preview["leaving_sample"]), ["c"]);
+    }
+    let body = json!({"query": paid, "compare_to": by_filters});
+    let preview = project.post("cohorts/preview/", body).json();
+    assert_eq!(
+        preview["compared"],
+        json!({"entering": 1, "leaving": 1, "staying": 1})
+    );
 }

@@ -1,9 +1,13 @@
 //! Cohorts with criteria that reference other cohorts.
 
+use std::sync::LazyLock;
+
+use cohorts_server::Server;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Project, any_of, assert_detail, assert_invalid, cohort_path, did, in_cohort, only,
+    Answer, Project, any_of, assert_detail, assert_invalid, cohort_path, did, id_of, in_cohort,
+    only, start,
 };
 
 /// Creates a cohort that references another.
@@ -74,6 +78,39 @@ fn loops_and_self_references_are_rejected_and_diamonds_accepted() {
             .status,
         200
     );
+}
+
+/// A server of its own, so that the ids of new cohorts are known.
+static COUNTING: LazyLock<Server> = LazyLock::new(|| start(|_| {}));
+
+#[test]
+fn a_new_cohort_closes_no_loop() {
+    let project = Project::on(&COUNTING);
+    let last = project.cohort(json!({"name": "last"}));
+    let create = |ids: &[i64]| project.post("cohorts/", json!({"filters": references_to(ids)}));
+    let by_query = |id: i64| {
+        let text = format!("select person_id from cohort_people where cohort_id = {id}");
+        let query = json!({"kind": "HogQLQuery", "query": text});
+        project.post("cohorts/", json!({"query": query}))
+    };
+    let is_loop = |answer: &Answer| {
+        let detail = "Cohorts cannot reference other cohorts in a loop.";
+        assert_detail(answer, None, detail);
+    };
+    is_loop(&create(&[last + 1]));
+    let later: Vec<i64> = (last + 4..last + 9).collect();
+    let first = id_of(&create(&later));
+    let second = id_of(&create(&[first]));
+    assert_eq!([first, second], [last + 2, last + 3]);
+    is_loop(&create(&[first]));
+    is_loop(&create(&[second]));
+    is_loop(&by_query(second));
+    // A refused cohort has used its id.
+    assert_eq!(id_of(&create(&[last])), last + 7);
+    assert_eq!(project.get("cohorts/").json()["count"], 4);
+    let query = by_query(last + 7);
+    assert_eq!(id_of(&query), last + 8);
+    is_loop(&create(&[last + 9]));
 }
 
 /// Conformance case 73.

@@ -45,7 +45,7 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 65] = [
+const DISCLOSURES: [(&str, Discloses); 66] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -53,6 +53,7 @@ const DISCLOSURES: [(&str, Discloses); 65] = [
     ("cohorts_explain_retrieve", Persons),
     ("cohorts_memberships", Persons),
     ("cohorts_overlap", Persons),
+    ("cohorts_compare", Persons),
     ("cohorts_all_activity_retrieve", Activity),
     ("cohorts_retrieve", Definitions),
     ("cohorts_update", Definitions),

@@ -124,6 +124,21 @@ const ROWS: &[Row] = &[
     ("cohorts_overlap", 415, |p| {
         as_xml(p, Method::POST, "cohorts/overlap/")
     }),
+    ("cohorts_compare", 200, |p| {
+        p.post(&of_cohort(p, "compare/"), json!({"keys": ["plan"]}))
+    }),
+    ("cohorts_compare", 400, |p| {
+        p.post(&of_cohort(p, "compare/"), json!({"with": 999_999_999}))
+    }),
+    ("cohorts_compare", 404, |p| {
+        p.post("cohorts/999999999/compare/", json!({}))
+    }),
+    ("cohorts_compare", 413, |p| {
+        too_large(p, Method::POST, &of_cohort(p, "compare/"))
+    }),
+    ("cohorts_compare", 415, |p| {
+        as_xml(p, Method::POST, &of_cohort(p, "compare/"))
+    }),
     ("cohorts_all_activity_retrieve", 400, |p| {
         p.get("cohorts/activity/?limit=0")
     }),

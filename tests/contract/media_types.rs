@@ -57,6 +57,15 @@ const ROWS: &[(&str, &str, Check)] = &[
         let overlap = p.post("cohorts/overlap/", body).json();
         assert_eq!(overlap, json!({"counts": [0], "intersections": [[0]]}));
     }),
+    ("cohorts_compare", JSON, |p| {
+        let path = format!("cohorts/{}/compare/", static_cohort(p));
+        let compared = p.post(&path, json!({"keys": ["plan"]})).json();
+        assert_eq!(
+            (&compared["inside"], &compared["outside"]),
+            (&json!(0), &json!(1))
+        );
+        assert_eq!(compared["properties"][0]["key"], "plan");
+    }),
     ("cohorts_update", JSON, |p| renamed(p, Method::PUT, JSON)),
     ("cohorts_update", FORM, |p| renamed(p, Method::PUT, FORM)),
     ("cohorts_update", MULTIPART, |p| filled(p, Method::PUT)),

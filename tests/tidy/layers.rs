@@ -25,12 +25,14 @@ const LAYERS: [&[&str]; 14] = [
 ];
 
 /// The lowest layer. Its modules may use each other, but not in a cycle.
-const FOUNDATION: [&str; 8] = [
+const FOUNDATION: [&str; 10] = [
     "client_socket",
     "kill_points",
     "logging",
+    "looks",
     "metrics",
     "origin",
+    "pauses",
     "peer",
     "shares",
     "signals",

@@ -14,6 +14,7 @@ mod live;
 mod measurement;
 mod peers;
 mod population;
+mod questions;
 mod serving;
 
 use std::fs;
@@ -31,6 +32,7 @@ use live::LiveBench;
 use measurement::{Measurement, geometric_mean, median_of_sorted};
 use peers::Peers;
 use population::Size;
+use questions::QuestionBench;
 
 #[derive(Args)]
 pub struct Bench {
@@ -52,6 +54,9 @@ pub struct Bench {
     /// Measure only live cohorts
     #[arg(long, conflicts_with = "peers")]
     live: bool,
+    /// Measure only questions about cohorts: explain, memberships, overlap, compare and look-ups
+    #[arg(long, conflicts_with_all = ["peers", "live"])]
+    questions: bool,
     /// Write the results to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -103,10 +108,15 @@ impl Bench {
         let dataset = Dataset::open(root, &directory, size)?;
         dataset.write_checkpoints(root, &directory)?;
         let mut report = Report(Map::new());
-        if !self.live {
-            self.measure_previews(root, &directory, &dataset, size, &mut report)?;
+        if self.questions {
+            let service = Service::start(root, &directory)?;
+            measure_questions(&service, &dataset, size, &mut report)?;
+        } else {
+            if !self.live {
+                self.measure_previews(root, &directory, &dataset, size, &mut report)?;
+            }
+            measure_live(root, &directory, &dataset, size, &mut report)?;
         }
-        measure_live(root, &directory, &dataset, size, &mut report)?;
         if let Some(file) = &self.json {
             fs::write(file, serde_json::to_string_pretty(&report.0)?)?;
         }
@@ -138,6 +148,7 @@ impl Bench {
             serving::compare_members(&service, &dataset.access, peers)?;
         }
         self.measure_serving(&service, dataset, size, peers.as_mut(), report)?;
+        measure_questions(&service, dataset, size, report)?;
         measure_event_bytes(root, directory, dataset, report)?;
         measure_ingestion(&service, root, directory, report)
     }
@@ -231,7 +242,7 @@ impl Bench {
         Ok(entries.into_iter().collect())
     }
 
-    /// Measures calculations, look-ups and pages.
+    /// Measures calculations and pages.
     fn measure_serving(
         &self,
         service: &Service,
@@ -247,17 +258,6 @@ impl Bench {
             "calculation",
             format!("simple {simple:.1} ms, compound {compound:.1} ms"),
             json!({"simple_ms": simple, "compound_ms": compound}),
-        )?;
-        let lookups = serving::lookup_rates(service, access)?;
-        report.add(
-            "lookups",
-            format!(
-                "{:.0} per second, {:.0} % of the rate of /_livez ({:.0})",
-                lookups.lookups,
-                100.0 * lookups.lookups / lookups.trivial,
-                lookups.trivial
-            ),
-            json!({"per_second": lookups.lookups, "trivial_per_second": lookups.trivial}),
         )?;
         let pages = serving::page_times(service, access, size.persons, peers)?;
         let keyset = pages
@@ -285,6 +285,33 @@ impl Report {
         self.0.insert(name.to_owned(), value);
         print_line(format!("{name}: {text}"))
     }
+}
+
+/// Measures questions about cohorts and persons.
+fn measure_questions(
+    service: &Service,
+    dataset: &Dataset,
+    size: Size,
+    report: &mut Report,
+) -> Result<()> {
+    let access = &dataset.access;
+    let lookups = serving::lookup_rates(service, access)?;
+    report.add(
+        "lookups",
+        format!(
+            "{:.0} per second, {:.0} % of the rate of /_livez ({:.0})",
+            lookups.lookups,
+            100.0 * lookups.lookups / lookups.trivial,
+            lookups.trivial
+        ),
+        json!({"per_second": lookups.lookups, "trivial_per_second": lookups.trivial}),
+    )?;
+    let bench = QuestionBench {
+        service,
+        access,
+        size,
+    };
+    bench.measure(report)
 }
 
 /// Measures live cohorts over the population, beside ingestion, and in an idle project.

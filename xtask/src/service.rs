@@ -127,6 +127,15 @@ pub struct LoadedPreview {
     pub refusals: u32,
 }
 
+/// A response to a request that succeeded, perhaps after some refusals.
+pub struct LoadedResponse {
+    pub response: Value,
+    /// From the first request to the response, in milliseconds.
+    pub milliseconds: f64,
+    /// The number of 503 responses before.
+    pub refusals: u32,
+}
+
 /// A running service. Dropping it stops the service.
 pub struct Service {
     child: Child,
@@ -211,18 +220,31 @@ impl Service {
     ) -> Result<LoadedPreview> {
         let as_of = now.to_rfc3339_opts(SecondsFormat::Micros, true);
         let body = json!({"filters": filters, "as_of": as_of});
+        let loaded = self.post_when_loaded(access, "cohorts/preview/", &body)?;
+        let count = loaded.response["count"].as_u64();
+        Ok(LoadedPreview {
+            count: count.context("the preview has no count")?,
+            milliseconds: loaded.milliseconds,
+            refusals: loaded.refusals,
+        })
+    }
+
+    /// Sends a POST request, again and again while the service is loading its data or is busy.
+    pub fn post_when_loaded(
+        &self,
+        access: &Access,
+        path: &str,
+        body: &Value,
+    ) -> Result<LoadedResponse> {
         let (begin, mut refusals) = (Instant::now(), 0);
         loop {
-            let request = self.request(Method::POST, access, "cohorts/preview/");
-            let response = request.json(&body).send()?;
+            let response = self.request(Method::POST, access, path).json(body).send()?;
             let (status, text) = (response.status(), response.text()?);
             let time = begin.elapsed();
             if status != StatusCode::SERVICE_UNAVAILABLE || time > LOADING_TIMEOUT {
-                ensure!(status.is_success(), "preview: {status}: {text}");
-                let preview: Value = serde_json::from_str(&text)?;
-                let count = preview["count"].as_u64();
-                return Ok(LoadedPreview {
-                    count: count.context("the preview has no count")?,
+                ensure!(status.is_success(), "{path}: {status}: {text}");
+                return Ok(LoadedResponse {
+                    response: serde_json::from_str(&text)?,
                     milliseconds: time.as_secs_f64() * 1e3,
                     refusals,
                 });

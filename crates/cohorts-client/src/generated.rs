@@ -1799,6 +1799,22 @@ pub mod types {
         /// The member version of the cohort, which increases with each change.
         pub version: i64,
     }
+    /// What to compare the members with, and by which properties.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+    pub struct CohortCompareRequest {
+        /// Names of person properties; at most 50. Absent or null means the most frequent ones.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub keys: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+        /// ID of the cohort to compare with; absent or null means all persons.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub with: ::std::option::Option<i64>,
+    }
+    impl CohortCompareRequest {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::CohortCompareRequest {
+            Default::default()
+        }
+    }
     /// The difference between two sets of members.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CohortComparison {
@@ -2524,23 +2540,23 @@ pub mod types {
         /// The difference from the cohort in `compare_to`; absent without it.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub compared: ::std::option::Option<CohortComparison>,
-        /// Number of persons who match the filter.
+        /// Number of persons who match the filter or the query.
         pub count: i64,
-        /// The number of persons who match each criterion, in the order of the filter.
+        /// The number of persons who match each criterion, in the order of the filter. A query has one entry, with the path `query`.
         pub criteria: ::std::vec::Vec<CriterionCount>,
         /// Duration of the evaluation in milliseconds.
         pub duration_ms: f64,
-        /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+        /// Persons who match and are no members of the cohort in `compare_to`; absent without it.
         #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
         pub entering_sample: ::std::vec::Vec<Person>,
-        /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+        /// Members of the cohort in `compare_to` who do not match; absent without it.
         #[serde(default, skip_serializing_if = "::std::vec::Vec::is_empty")]
         pub leaving_sample: ::std::vec::Vec<Person>,
-        /// Persons who match the filter; the person created last comes first.
+        /// Persons who match; the person created last comes first.
         pub sample: ::std::vec::Vec<Person>,
     }
-    /// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
-    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    /// The filter or the query to evaluate; one of them is required. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
     pub struct CohortPreviewRequest {
         /// The instant that replaces "now"; absent or null means the current time.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
@@ -2549,8 +2565,12 @@ pub mod types {
         /// With `sample`, it also has `entering_sample` and `leaving_sample`.
         #[serde(skip_serializing_if = "::std::option::Option::is_none")]
         pub compare_to: ::std::option::Option<i64>,
-        /// The filter to evaluate.
-        pub filters: CohortFilters,
+        /// The filter to evaluate; absent or null if the request has a query.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub filters: ::std::option::Option<CohortFilters>,
+        /// The query to evaluate, as that of a dynamic cohort; absent or null if the request has filters.
+        #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+        pub query: ::std::option::Option<CohortQuery>,
         /// Maximum number of persons in the sample.
         #[serde(default)]
         pub sample: i64,
@@ -3045,6 +3065,64 @@ pub mod types {
             CohortsSizesInterval::Day
         }
     }
+    /// An event that is more or less common inside than outside.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ComparedEvent {
+        /// Name of the event.
+        pub event: ::std::string::String,
+        /// Number of persons inside with such an event.
+        pub inside: i64,
+        /// The share inside divided by the share outside; 0 if no person inside has it, and null if no person outside has it.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub lift: ::std::option::Option<f64>,
+        /// Number of persons outside with such an event.
+        pub outside: i64,
+    }
+    /// What is more or less common inside than outside.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ComparedPersons {
+        /// Number of all names of events that the compared persons have.
+        pub event_names: i64,
+        /// At most 100 names of events.
+        pub events: ::std::vec::Vec<ComparedEvent>,
+        /// Number of all persons inside.
+        pub inside: i64,
+        /// Number of all persons outside.
+        pub outside: i64,
+        /// The compared properties. The one with the largest difference, of one of its values or of the persons with any value, comes first.
+        pub properties: ::std::vec::Vec<ComparedProperty>,
+    }
+    /// A property, and the values that are more or less common inside than outside.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ComparedProperty {
+        /// Number of persons inside with a value of the property.
+        pub inside: i64,
+        /// Name of the property.
+        pub key: ::std::string::String,
+        /// The share inside divided by the share outside; 0 if no person inside has it, and null if no person outside has it.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub lift: ::std::option::Option<f64>,
+        /// Number of persons outside with a value of the property.
+        pub outside: i64,
+        /// At most 20 values; none if there are more than 10,000.
+        pub values: ::std::vec::Vec<ComparedValue>,
+        /// Number of all values that can be listed; null if there are more than 10,000.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub values_count: ::std::option::Option<i64>,
+    }
+    /// A value that is more or less common inside than outside.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ComparedValue {
+        /// Number of persons inside with the value.
+        pub inside: i64,
+        /// The share inside divided by the share outside; 0 if no person inside has it, and null if no person outside has it.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub lift: ::std::option::Option<f64>,
+        /// Number of persons outside with the value.
+        pub outside: i64,
+        /// The value; JSON text if it is not a text.
+        pub value: ::std::string::String,
+    }
     /// A code from the address that a command has printed.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct ConsoleCode {
@@ -3072,7 +3150,7 @@ pub mod types {
     pub struct CriterionCount {
         /// Number of matching persons.
         pub count: i64,
-        /// Path of the criterion in `filters`, such as `properties.values[0]`.
+        /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
         pub path: ::std::string::String,
     }
     /// One criterion of a definition, for one person.
@@ -7930,6 +8008,76 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`CohortCompareRequest`](super::CohortCompareRequest).
+        #[derive(Clone, Debug)]
+        pub struct CohortCompareRequest {
+            keys: ::std::result::Result<
+                ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                ::std::string::String,
+            >,
+            with: ::std::result::Result<
+                ::std::option::Option<i64>,
+                ::std::string::String,
+            >,
+        }
+        impl ::std::default::Default for CohortCompareRequest {
+            fn default() -> Self {
+                Self {
+                    keys: Ok(Default::default()),
+                    with: Ok(Default::default()),
+                }
+            }
+        }
+        impl CohortCompareRequest {
+            /// Sets `keys`. Names of person properties; at most 50. Absent or null means the most frequent ones.
+            pub fn keys<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<
+                    ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+                >,
+                T::Error: ::std::fmt::Display,
+            {
+                self.keys = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for keys: {e}")
+                    });
+                self
+            }
+            /// Sets `with`. ID of the cohort to compare with; absent or null means all persons.
+            pub fn with<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<i64>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.with = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for with: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<CohortCompareRequest>
+        for super::CohortCompareRequest {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: CohortCompareRequest,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self {
+                    keys: value.keys?,
+                    with: value.with?,
+                })
+            }
+        }
+        impl ::std::convert::From<super::CohortCompareRequest> for CohortCompareRequest {
+            fn from(value: super::CohortCompareRequest) -> Self {
+                Self {
+                    keys: Ok(value.keys),
+                    with: Ok(value.with),
+                }
+            }
+        }
         /// Builder of [`CohortCreate`](super::CohortCreate).
         #[derive(Clone, Debug)]
         pub struct CohortCreate {
@@ -8560,7 +8708,14 @@ pub mod types {
                 ::std::option::Option<i64>,
                 ::std::string::String,
             >,
-            filters: ::std::result::Result<super::CohortFilters, ::std::string::String>,
+            filters: ::std::result::Result<
+                ::std::option::Option<super::CohortFilters>,
+                ::std::string::String,
+            >,
+            query: ::std::result::Result<
+                ::std::option::Option<super::CohortQuery>,
+                ::std::string::String,
+            >,
             sample: ::std::result::Result<i64, ::std::string::String>,
         }
         impl ::std::default::Default for CohortPreviewRequest {
@@ -8568,7 +8723,8 @@ pub mod types {
                 Self {
                     as_of: Ok(Default::default()),
                     compare_to: Ok(Default::default()),
-                    filters: Err("no value supplied for filters".to_string()),
+                    filters: Ok(Default::default()),
+                    query: Ok(Default::default()),
                     sample: Ok(Default::default()),
                 }
             }
@@ -8603,16 +8759,29 @@ pub mod types {
                     });
                 self
             }
-            /// Sets `filters`. The filter to evaluate.
+            /// Sets `filters`. The filter to evaluate; absent or null if the request has a query.
             pub fn filters<T>(mut self, value: T) -> Self
             where
-                T: ::std::convert::TryInto<super::CohortFilters>,
+                T: ::std::convert::TryInto<::std::option::Option<super::CohortFilters>>,
                 T::Error: ::std::fmt::Display,
             {
                 self.filters = value
                     .try_into()
                     .map_err(|e| {
                         format!("error converting supplied value for filters: {e}")
+                    });
+                self
+            }
+            /// Sets `query`. The query to evaluate, as that of a dynamic cohort; absent or null if the request has filters.
+            pub fn query<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::option::Option<super::CohortQuery>>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.query = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for query: {e}")
                     });
                 self
             }
@@ -8640,6 +8809,7 @@ pub mod types {
                     as_of: value.as_of?,
                     compare_to: value.compare_to?,
                     filters: value.filters?,
+                    query: value.query?,
                     sample: value.sample?,
                 })
             }
@@ -8650,6 +8820,7 @@ pub mod types {
                     as_of: Ok(value.as_of),
                     compare_to: Ok(value.compare_to),
                     filters: Ok(value.filters),
+                    query: Ok(value.query),
                     sample: Ok(value.sample),
                 }
             }
@@ -11601,13 +11772,13 @@ impl Client {
     pub fn cohorts_create(&self) -> builder::CohortsCreate<'_> {
         builder::CohortsCreate::new(self)
     }
-    /// Count the persons who match a filter
+    /// Count the persons who match a filter or a query
     ///
     /// Extension of this service; not part of PostHog's API.
-    /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
-    /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
+    /// Evaluates a filter, or a query in place of it, and stores nothing. Returns the number of matching persons and a sample of them.
+    /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter or the query refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
-    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter or query.
     /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     ///
@@ -11922,6 +12093,37 @@ impl Client {
     /// ```
     pub fn cohorts_explain_retrieve(&self) -> builder::CohortsExplainRetrieve<'_> {
         builder::CohortsExplainRetrieve::new(self)
+    }
+    /// Compare the members with other persons
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the values of person properties, and the names of events, that are more or less common among the members ("inside") than among other persons ("outside"). The persons outside are the members of the cohort in `with`, or all persons without it, who are not members of this cohort. Members are those of the last calculation, all as of the same moment. All numbers are exact.
+    ///
+    /// A share is the number of persons with a value or an event, divided by the number of all persons inside (or outside). `lift` is the share inside divided by the share outside.
+    /// All lists begin with the largest difference between both shares, in either direction. Of entries with the same difference, those with a larger share inside come first, then those with the smaller name. Entries with equal shares are left out, so all lists are empty if no person is inside, or none outside.
+    ///
+    /// `keys` has the names of at most 50 properties. Without it, the service takes the 50 properties that most persons have in a sample of 1,000 persons inside and 1,000 outside. A property has at most 20 values in the response, and the response has at most 100 events.
+    /// A value counts as text, and a number, a truth value, a list or an object as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes. If persons have more than 10,000 values of a property, none of them is listed. A person has an event if the service has kept at least one of that name.
+    ///
+    /// The request has the limits of a preview, and counts as one. If the data is not in memory and cannot be loaded in time, it fails with 503 and the code `index_loading`, and the load continues.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/{id}/compare/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `id`: ID of the cohort.
+    /// - `body`
+    /// ```text
+    /// let response = client.cohorts_compare()
+    ///     .project_id(project_id)
+    ///     .id(id)
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn cohorts_compare(&self) -> builder::CohortsCompare<'_> {
+        builder::CohortsCompare::new(self)
     }
     /// List the changes to a cohort
     ///
@@ -12271,7 +12473,7 @@ impl Client {
     /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
     /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
     ///
-    /// **Persons.** A row has the person as it is now. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
+    /// **Persons.** A row has the person as it is now, under the `uuid` that it had at the time of the change: a person leaves under the `uuid` with which it entered, also if it was merged in between. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
     /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.
     ///
     /// **Expired cursors.** Changes are stored for 90 days, unless the service is configured otherwise. If those after the cursor are deleted, or the database was restored from a backup that does not have them, the response is 410 with the code `cursor_expired`. Begin again with `from=start`.
@@ -15215,6 +15417,139 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "cohorts_explain_retrieve",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::cohorts_compare`]
+    ///
+    /// [`Client::cohorts_compare`]: super::Client::cohorts_compare
+    #[derive(Debug, Clone)]
+    pub struct CohortsCompare<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        id: Result<i64, String>,
+        body: Result<types::builder::CohortCompareRequest, String>,
+    }
+    impl<'a> CohortsCompare<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                id: Err("id was not initialized".to_string()),
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `id`. ID of the cohort.
+        pub fn id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.id = value
+                .try_into()
+                .map_err(|_| "conversion to `i64` for id failed".to_string());
+            self
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::CohortCompareRequest>,
+            <V as std::convert::TryInto<
+                types::CohortCompareRequest,
+            >>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!(
+                        "conversion to `CohortCompareRequest` for body failed: {}", s
+                    )
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::CohortCompareRequest,
+            ) -> types::builder::CohortCompareRequest,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/{id}/compare/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ComparedPersons>, Error<types::Error>> {
+            let Self { client, project_id, id, body } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let id = id.map_err(Error::InvalidRequest)?;
+            let body = body
+                .and_then(|v| {
+                    types::CohortCompareRequest::try_from(v).map_err(|e| e.to_string())
+                })
+                .map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/cohorts/{}/compare/", client.baseurl, encode_path(&
+                project_id.to_string()), encode_path(& id.to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "cohorts_compare",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

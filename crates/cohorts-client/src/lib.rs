@@ -41,7 +41,10 @@
 //! # }
 //! ```
 //!
-//! Is a person a member, and why? What would a draft change?
+//! # Questions about cohorts
+//!
+//! Is a person a member, and why? What would a draft change? Which of these cohorts are many persons in, and what is
+//! more common among the members than among all others?
 //!
 //! ```no_run
 //! use cohorts_client::{Client, types};
@@ -75,9 +78,36 @@
 //!     .send()
 //!     .await?;
 //! println!("{:?}", preview.compared);
+//!
+//! let body = types::MembershipsRequest::builder()
+//!     .distinct_ids(vec!["ana".to_owned(), "bob".to_owned()])
+//!     .cohort_ids(vec![5, 7]);
+//! let memberships = client
+//!     .cohorts_memberships()
+//!     .project_id("@current")
+//!     .body(body)
+//!     .send()
+//!     .await?;
+//! for person in &memberships.results {
+//!     println!("{:?} is in {:?}", person.distinct_id, person.cohort_ids);
+//! }
+//!
+//! let body = types::CohortCompareRequest::builder().keys(vec!["plan".to_owned()]);
+//! let compared = client
+//!     .cohorts_compare()
+//!     .project_id("@current")
+//!     .id(5)
+//!     .body(body)
+//!     .send()
+//!     .await?;
+//! for event in &compared.events {
+//!     println!("{}: {} of {} members", event.event, event.inside, compared.inside);
+//! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Values of later versions
 //!
 //! Enums in responses are open: a value that this version does not know is the variant `Other`, with its text.
 //!
@@ -92,6 +122,8 @@
 //!     }
 //! }
 //! ```
+//!
+//! # More
 //!
 //! The client also reads responses of PostHog. The fields that only this service sends are `Option`s.
 //!

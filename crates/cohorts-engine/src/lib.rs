@@ -9,8 +9,8 @@
 //! 3. [`Plan::evaluate`] reads blocks from a [`Source`]; each leaf yields a bitmap, and AND, OR and
 //!    NOT combine them.
 //!
-//! The module [`delta`] advances the members of many cohorts by what has changed since, and the
-//! module [`explain`] says why one person is a member.
+//! The module [`delta`] advances the members of many cohorts by what has changed since, the module
+//! [`explain`] says why one person is a member, and the module [`lift`] what members have in common.
 //!
 //! The crate does no I/O and reads no clock: the moment and the data are arguments. All instants
 //! are microseconds since the Unix epoch, UTC. Every limit on input and work is listed in the
@@ -111,6 +111,7 @@ pub mod filter;
 mod interrupt;
 pub mod kind;
 pub mod legacy;
+pub mod lift;
 mod names;
 mod parse;
 pub mod plan;

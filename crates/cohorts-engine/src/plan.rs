@@ -68,8 +68,7 @@ impl Plan {
         &self.criteria
     }
 
-    /// The data that the members depend on. If none of it changes, and another plan
-    /// [asks for the same instants](Plan::asks_same_instants), the members are the same.
+    /// The data that the members depend on. If none of it changes, only time changes the members.
     pub fn dependencies(&self) -> Dependencies {
         let mut dependencies = Dependencies::default();
         for leaf in &self.leaves {
@@ -78,25 +77,6 @@ impl Plan {
         // A new person satisfies a negated criterion without any event.
         dependencies.persons |= self.criteria.iter().any(|placed| placed.negated);
         dependencies
-    }
-
-    /// Whether `other`, a plan of the same filter for another moment, compares with the same
-    /// instants. If so, the passing of time alone changes none of the members.
-    ///
-    /// Always false if a SELECT over `events` or an action is part of the plan.
-    pub fn asks_same_instants(&self, other: &Plan) -> bool {
-        self.instants()
-            .is_some_and(|instants| Some(instants) == other.instants())
-    }
-
-    /// All instants that the plan compares with; `None` if they are unknown.
-    fn instants(&self) -> Option<Vec<i64>> {
-        if !self.leaves.iter().all(Criterion::has_known_instants) {
-            return None;
-        }
-        let mut reader = SlotReader::new(&self.moment, |_| None);
-        reader.add_plan(self);
-        Some(reader.slots.iter().map(|slot| slot.instant).collect())
     }
 
     /// What the evaluation may read.

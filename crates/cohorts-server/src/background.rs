@@ -20,7 +20,7 @@ const MAX_WORKERS: usize = 4;
 const PASS_THREADS: usize = 2;
 /// How often hints of other processes are read.
 const LEASE_TICK: Duration = Duration::from_millis(25);
-/// How often a thread looks for work without a signal.
+/// How often a thread asks whether it is to look for work, without a signal.
 const TICK: Duration = Duration::from_secs(1);
 /// A run of the upkeep that takes longer during an outage of a worker of Citus waits for that worker.
 const STUCK: Duration = Duration::from_secs(30);
@@ -147,13 +147,24 @@ fn watch(
     thread.spawn(work)
 }
 
-/// Calculates waiting cohorts after each signal, and at each tick.
+/// Calculates waiting cohorts after each signal, and when the next look of all threads together is due.
 fn calculate(calculator: &Calculator, turns: &Turns, signals: &Receiver<()>) {
-    while signals.recv_timeout(TICK) != Err(RecvTimeoutError::Disconnected) {
+    let looks = &calculator.store.signals.looks;
+    loop {
+        match signals.recv_timeout(looks.calculations.pause(TICK)) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) if looks.calculations.take() => {}
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
         // The service stops between two calculations, not after all of them.
         while signals.try_recv() != Err(TryRecvError::Disconnected) {
             match calculator.run_next(turns) {
-                Ok(true) => {}
+                Ok(true) => {
+                    // Other threads may find more, and the upkeep counts the cohorts.
+                    looks.calculations.now();
+                    looks.upkeep.soon();
+                }
                 Ok(false) => break,
                 Err(cause) => {
                     log::warn!("calculation failed, will retry: {cause}");

@@ -38,6 +38,7 @@ use crate::index::snapshot::Snapshot;
 use crate::index::{self, IndexedStore};
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::pauses::DoublingPause;
 
 const LEASE: TimeDelta = TimeDelta::seconds(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -49,10 +50,11 @@ const SLICE: Duration = Duration::from_secs(1);
 const CLAIM_LIMIT: Duration = Duration::from_secs(3);
 /// How long one calculation may read.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
-/// The first pause after a failure; it doubles with each failure in a row.
-const BACK_OFF: TimeDelta = TimeDelta::minutes(30);
-/// The longest pause. A cohort that fails again and again is still calculated once a day.
-const MAX_BACK_OFF: TimeDelta = TimeDelta::days(1);
+/// The pause after failures in a row. A cohort that fails again and again is still calculated once a day.
+const BACK_OFF: DoublingPause = DoublingPause {
+    first: Duration::from_secs(30 * 60),
+    longest: Duration::from_secs(24 * 3_600),
+};
 /// A calculated cohort that no pass includes by then is calculated again.
 const JOIN_LIMIT: TimeDelta = TimeDelta::seconds(60);
 /// The pause after a transient failure, such as an unavailable database: from the shortest, doubling, to the longest.
@@ -138,9 +140,11 @@ pub struct Calculator {
 impl Calculator {
     /// Calculates waiting cohorts of the next project. Returns `false` if none waits.
     pub fn run_next(&self, turns: &Turns) -> Result<bool, StoreError> {
-        let Some(mut turn) =
-            turns.next(&mut *self.store.connection()?, LEASE, &self.store.outages)?
-        else {
+        let conn = &mut *self.store.connection()?;
+        let Some(mut turn) = turns.next(conn, LEASE, &self.store.outages)? else {
+            if let Some(time) = queue::next_claim_time(conn)? {
+                self.store.signals.looks.calculations.due(time);
+            }
             return Ok(false);
         };
         self.run(turn.project, std::mem::take(&mut turn.claimed))?;
@@ -237,7 +241,8 @@ fn fail(
         failure.code,
         logging::detail(&failure.cause)
     );
-    let due_at = Utc::now() + pause(cohort.errors_calculating);
+    let failures = cohort.errors_calculating.saturating_add(1);
+    let due_at = Utc::now() + BACK_OFF.after(failures);
     let conn = &mut *store.connection()?;
     queue::fail(conn, cohort, started.time, due_at, failure.code, &detail)
 }
@@ -260,13 +265,7 @@ fn postpone(store: &Store, cohorts: &[Cohort], failure: &Failure) -> Result<(), 
     Ok(())
 }
 
-/// The pause after a failure that follows `earlier` failures in a row.
-fn pause(earlier: i64) -> TimeDelta {
-    // 6 doublings exceed the longest pause.
-    (BACK_OFF * (1 << earlier.clamp(0, 6))).min(MAX_BACK_OFF)
-}
-
-fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
+fn give_back(store: &IndexedStore, cohorts: &[Cohort]) -> Result<(), StoreError> {
     if cohorts.is_empty() {
         return Ok(());
     }
@@ -274,11 +273,12 @@ fn give_back(store: &Store, cohorts: &[Cohort]) -> Result<(), StoreError> {
     for cohort in cohorts {
         queue::give_back(conn, cohort)?;
     }
+    store.signals.looks.calculations.now();
     Ok(())
 }
 
 /// Renews the leases of the jobs while `work` runs, and gives back the waiting jobs once it takes long.
-fn with_heartbeat<T>(store: &Store, jobs: &ClaimedJobs, work: impl FnOnce() -> T) -> T {
+fn with_heartbeat<T>(store: &IndexedStore, jobs: &ClaimedJobs, work: impl FnOnce() -> T) -> T {
     let (done, running) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
@@ -342,15 +342,6 @@ fn members_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_double_up_to_a_day() {
-        let minutes = |earlier| pause(earlier).num_minutes();
-        assert_eq!([0, 1, 2, 5].map(minutes), [30, 60, 120, 960]);
-        for earlier in [6, 20, 21, 1_000, i64::MAX] {
-            assert_eq!(pause(earlier), TimeDelta::days(1), "{earlier}");
-        }
-    }
 
     #[test]
     fn the_text_of_the_database_is_for_the_log_only() {

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net;
@@ -19,13 +20,16 @@ use tokio::time::sleep;
 /// How often a connection is looked at after its first signal.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A second handle of the connection. A connection with TLS has none.
+/// A second handle of the connection, below TLS.
 #[derive(Clone)]
 pub struct ClientSocket(Arc<TcpStream>);
 
 /// Adds the socket to the data of a new connection.
 pub fn remember(connection: &dyn Any, data: &mut Extensions) {
-    if let Some(stream) = connection.downcast_ref::<net::TcpStream>()
+    let plain = connection.downcast_ref::<net::TcpStream>();
+    let encrypted = connection.downcast_ref::<TlsStream<net::TcpStream>>();
+    let stream = plain.or_else(|| encrypted.map(|stream| stream.get_ref().0));
+    if let Some(stream) = stream
         && let Ok(handle) = stream.as_fd().try_clone_to_owned()
     {
         data.insert(ClientSocket(Arc::new(handle.into())));

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use cohorts_api::types::{ChangeKind, CohortChange};
-use cohorts_store::changes::{self, ChangeHead, FeedPosition, MemberChange};
+use cohorts_store::changes::{self, ChangeHead, FeedPosition, LoggedPerson, MemberChange};
 use cohorts_store::{CohortId, Conn, ProjectId, Result};
 
 mod cursor;
@@ -273,15 +273,36 @@ impl PageReader<'_> {
     }
 }
 
+impl Draft {
+    /// The person in the log; `None` if the row is a member of now.
+    fn person(&self) -> Option<LoggedPerson> {
+        let FeedPlace::Changes(position) = self.place else {
+            return None;
+        };
+        Some(LoggedPerson {
+            ordinal: self.change.ordinal,
+            number: position.number,
+        })
+    }
+}
+
 /// The rows with their persons and cursors, without those of purged persons.
 fn rows(
     conn: &mut Conn,
     project: ProjectId,
-    drafts: Vec<Draft>,
+    mut drafts: Vec<Draft>,
     cursor: impl Fn(FeedPlace) -> FeedCursor,
 ) -> Result<Vec<FeedRow>> {
+    let shard_key = project.shard_key();
+    let logged = drafts.iter().filter_map(Draft::person);
+    let moved = changes::ordinals_now(conn, shard_key, logged)?;
+    for draft in &mut drafts {
+        if let Some(now) = draft.person().and_then(|person| moved.get(&person)) {
+            draft.change.ordinal = *now;
+        }
+    }
     let ordinals = drafts.iter().map(|draft| draft.change.ordinal);
-    let persons = ChangedPersons::read(conn, project.shard_key(), ordinals)?;
+    let persons = ChangedPersons::read(conn, shard_key, ordinals)?;
     let rows = drafts.into_iter().filter_map(|draft| {
         let change = CohortChange {
             cohort_id: draft.cohort,

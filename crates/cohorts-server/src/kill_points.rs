@@ -2,7 +2,8 @@
 //!
 //! They do nothing unless `COHORTS_KILL_POINTS` names a folder. Then each process appends the points that it reaches to the
 //! file `hits`. The file `order` has the name of a point and a victim, which is `service` or the path of a file with a
-//! process id. The first process that reaches the point takes the order, notes it in `kills`, and sends SIGKILL.
+//! process id. The first process that reaches the point takes the order, notes the point and `service` or `other` in `kills`,
+//! and sends SIGKILL.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -62,7 +63,7 @@ impl KillPoint {
     }
 
     fn follow_order(self, folder: &Path) -> anyhow::Result<()> {
-        append(&folder.join("hits"), self)?;
+        append(&folder.join("hits"), &format!("{self:?}"))?;
         let order = folder.join("order");
         let Ok(text) = fs::read_to_string(&order) else {
             return Ok(());
@@ -74,19 +75,19 @@ impl KillPoint {
         if name != format!("{self:?}") || fs::rename(&order, folder.join("taken")).is_err() {
             return Ok(());
         }
-        append(&folder.join("kills"), self)?;
-        let pid = match victim.trim() {
-            "service" => getpid(),
-            file => pid_in(Path::new(file))?,
+        let (kind, pid) = match victim.trim() {
+            "service" => ("service", getpid()),
+            file => ("other", pid_in(Path::new(file))?),
         };
+        append(&folder.join("kills"), &format!("{self:?} {kind}"))?;
         Ok(kill_process(pid, Signal::KILL)?)
     }
 }
 
-fn append(file: &Path, point: KillPoint) -> anyhow::Result<()> {
+fn append(file: &Path, line: &str) -> anyhow::Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(file);
     // One write of a short line is not mixed with those of other processes.
-    Ok(file?.write_all(format!("{point:?}\n").as_bytes())?)
+    Ok(file?.write_all(format!("{line}\n").as_bytes())?)
 }
 
 /// The process id in the first line of a file.

@@ -29,9 +29,11 @@ mod index;
 mod ingest;
 mod kill_points;
 mod logging;
+mod looks;
 mod metrics;
 mod origin;
 mod path_compat;
+mod pauses;
 mod peer;
 mod rate_limit;
 mod shares;
@@ -278,6 +280,7 @@ fn start_sender(
         retry: settings.retry,
         metrics: metrics.clone(),
         changes: data.store.signals.changes.clone(),
+        looks: data.store.signals.looks.webhooks.clone(),
     });
     let sender = sender.context("the thread of webhooks cannot be started")?;
     Ok(Some(sender))

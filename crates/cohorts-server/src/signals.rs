@@ -11,6 +11,8 @@ use cohorts_store::ProjectId;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
+use crate::looks::Looks;
+
 /// The signals of this process. Clones share them.
 #[derive(Clone, Default)]
 pub struct Signals {
@@ -20,6 +22,8 @@ pub struct Signals {
     pub writes: WriteSignal,
     /// What the other processes are to be told.
     pub hints: Hints,
+    /// When threads look for other work.
+    pub looks: Looks,
 }
 
 impl Signals {
@@ -27,12 +31,14 @@ impl Signals {
     pub fn written(&self, project: ProjectId) {
         self.writes.notify(project);
         self.hints.add(project);
+        self.looks.soon();
     }
 
     /// Signals a committed change of members by this process.
     pub fn changed(&self, project: ProjectId) {
         self.changes.notify(project);
         self.hints.add(project);
+        self.looks.soon();
     }
 }
 

@@ -56,9 +56,11 @@ impl Upkeep {
     /// Runs the tasks that are due. A failed task is logged and runs again at its next time.
     pub fn run(&mut self) {
         let Calculator { store, metrics, .. } = &self.calculator;
-        let requested = due::request_due_cohorts(store);
-        report("due cohorts were not requested, will retry", requested);
-        report("cohorts were not counted", self.count_cohorts());
+        if store.signals.looks.upkeep.take() {
+            let requested = due::request_due_cohorts(store);
+            report("due cohorts were not requested, will retry", requested);
+            report("cohorts were not counted", self.count_cohorts());
+        }
         let erased = self.eraser.run(store, metrics);
         report("deleted persons were not erased, will retry", erased);
         let is_tidying = self.tidied.is_none_or(|time| time.elapsed() >= INTERVAL);

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::pauses::DoublingPause;
+
 pub use address::AddressRules;
 pub use client::{HttpsClient, TlsRoots};
 pub use message::{Message, log_position};
@@ -47,8 +49,8 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// The pause after a number of failures.
     fn pause(&self, failures: i64) -> Duration {
-        let doublings = (failures - 1).clamp(0, 31);
-        self.first.saturating_mul(1 << doublings).min(self.longest)
+        let Self { first, longest, .. } = *self;
+        DoublingPause { first, longest }.after(failures)
     }
 }
 
@@ -59,22 +61,5 @@ impl Default for RetryPolicy {
             longest: Duration::from_secs(3_600),
             give_up_after: Duration::from_secs(3 * 24 * 3_600),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_an_hour() {
-        let policy = RetryPolicy::default();
-        let seconds = |failures| policy.pause(failures).as_secs();
-        let pauses: Vec<u64> = (1..=14).map(seconds).collect();
-        let expected = [
-            1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 3_600, 3_600,
-        ];
-        assert_eq!(pauses, expected);
-        assert_eq!(seconds(i64::MAX), 3_600);
     }
 }

@@ -6,11 +6,12 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable};
 
+use crate::activity_log::activity_log;
 use crate::keys::Teammate;
-use crate::pages::{PageIds, RowSize, octet_length};
-use crate::schema::{activities, teammates};
+use crate::pages::PageIds;
+use crate::schema::activities;
 use crate::{CohortId, Conn, JsonText, ProjectId, Result};
 
 /// A row of `activities`.
@@ -28,9 +29,6 @@ pub struct ActivityRow {
     /// The time of the change.
     pub created_at: DateTime<Utc>,
 }
-
-/// An entry and the teammate who made the change; `None` if the service made it.
-pub type ActivityWithTeammate = (ActivityRow, Option<Teammate>);
 
 /// An entry to write.
 pub struct NewActivity<'a> {
@@ -100,63 +98,7 @@ pub fn page(
     Ok(PageIds { ids, count })
 }
 
-/// The sizes of the entries `ids` of the project.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<RowSize>> {
-    let rows: Vec<(i64, Option<i32>)> = activities::table
-        .filter(activities::project_id.eq(project.0))
-        .filter(activities::id.eq_any(ids))
-        .select((
-            activities::id,
-            octet_length(activities::changes.cast::<Nullable<Text>>()),
-        ))
-        .load(conn)?;
-    let sizes = rows
-        .into_iter()
-        .map(|(id, bytes)| RowSize::new(id, [bytes]));
-    Ok(sizes.collect())
-}
-
-/// The entries `ids` of the project, newest first.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn by_ids(
-    conn: &mut Conn,
-    project: ProjectId,
-    ids: &[i64],
-) -> Result<Vec<ActivityWithTeammate>> {
-    Ok(activities::table
-        .left_join(teammates::table)
-        .filter(activities::project_id.eq(project.0))
-        .filter(activities::id.eq_any(ids))
-        .order(activities::id.desc())
-        .select((ActivityRow::as_select(), Option::<Teammate>::as_select()))
-        .load(conn)?)
-}
-
-/// Deletes the entries before `time` among the `limit` oldest ones, and returns their number.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn delete_before(conn: &mut Conn, time: DateTime<Utc>, limit: i64) -> Result<usize> {
-    // Ids rise with time.
-    let oldest: Vec<(i64, DateTime<Utc>)> = activities::table
-        .order(activities::id)
-        .limit(limit)
-        .select((activities::id, activities::created_at))
-        .load(conn)?;
-    let old = oldest
-        .into_iter()
-        .filter(|(_, created_at)| *created_at < time);
-    let ids: Vec<i64> = old.map(|(id, _)| id).collect();
-    delete(conn, &ids)
-}
+activity_log!(activities, ActivityRow);
 
 /// The entries of a cohort or a project that exceed a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
@@ -251,8 +193,4 @@ fn delete_through(
         .select(activities::id)
         .load(conn)?;
     delete(conn, &ids)
-}
-
-fn delete(conn: &mut Conn, ids: &[i64]) -> Result<usize> {
-    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
 }

@@ -16,6 +16,7 @@ mod feed;
 mod heads;
 mod moved;
 mod named;
+mod names;
 mod past;
 mod positions;
 pub mod retention;
@@ -34,6 +35,7 @@ pub use feed::{FeedPage, FeedPosition, MemberChange, MemberSnapshot, feed, snaps
 pub use heads::{ChangeHead, heads, total_bytes};
 pub use moved::{Move, move_persons};
 pub use named::{PersonPurge, plan_purge, purge};
+pub use names::{LoggedPerson, ordinals_now};
 pub use past::{as_of, delta_since, persons_as_of, replay};
 pub use positions::{is_same_log, position_at};
 pub use rows::ChangeRow;
@@ -46,9 +48,13 @@ pub(crate) use chunks::{CHUNK_VERSIONS, CLEAR_CHUNKS, DELETE_CHUNKS, PRUNE, PRUN
 #[cfg(test)]
 pub(crate) use entered::SLICES_OF_CHUNK;
 #[cfg(test)]
+pub(crate) use names::FIRST_MOVES;
+#[cfg(test)]
 pub(crate) use rows::{NEWEST_OF_COHORTS, OF_COHORTS, UNPUBLISHED};
 #[cfg(test)]
 pub(crate) use slices::{CLEAR_SLICES, DELETE_SLICES, VERSION_SLICES};
+#[cfg(test)]
+pub(crate) use write::UNCLEARED;
 
 /// Why persons entered or left a cohort. Programs of later versions may write other causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

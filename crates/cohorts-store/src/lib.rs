@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::Connection;
+use diesel::RunQueryDsl;
 use diesel::pg::PgConnection;
 use prometheus::IntCounter;
 use quick_cache::sync::Cache;
 
 pub mod actions;
 pub mod activity;
+mod activity_log;
 pub mod changes;
 pub mod cohorts;
 pub mod columns;
@@ -251,6 +253,23 @@ pub fn transaction<T, E: From<StoreError>>(
     conn.transaction(|conn| work(conn).map_err(Abort::Work))
         .map_err(Abort::into_cause)
 }
+
+/// Does not wait for the disk at the end of this transaction. A crash may lose it, but no later transaction without it.
+///
+/// This fits a transaction that means nothing without a later one, and one that may be repeated. The nodes of a distributed
+/// Postgres have logs of their own, so there the transaction waits.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn postpone_flush(conn: &mut Conn) -> Result<()> {
+    diesel::sql_query(POSTPONE_FLUSH).execute(conn)?;
+    Ok(())
+}
+
+pub(crate) const POSTPONE_FLUSH: &str = "\
+    select set_config('synchronous_commit', 'off', true) \
+    where not exists (select from pg_extension where extname = 'citus')";
 
 /// Runs `work` in a read-only transaction. All its statements see the data of one instant.
 ///

@@ -24,7 +24,7 @@ pub(crate) mod values;
 
 pub use addresses::{first_spellings, ordinals_by_email};
 pub use page::{first_within, sizes};
-pub use values::{ValueCount, values};
+pub use values::{ValueCount, property_names, values};
 
 /// Distinct ids of a person that responses show.
 pub const SHOWN_IDS: usize = 10;

@@ -138,7 +138,8 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
 const CHANGES: &str = "\
     insert into member_changes select k, i, i % 100, i / 100, i / 100 + 1, 1, 'data', '2026-01-01', 1, 0, 1, 9 \
         from generate_series(0, n) i; \
-    insert into member_change_slices select k, i % 100, i / 100 + 1, 0, '', '', '' from generate_series(0, n) i;";
+    insert into member_change_slices select k, i % 100, i / 100 + 1, 0, '', '', '' from generate_series(0, n) i; \
+    insert into tombstones select k, i, i, null, i + 1 from generate_series(0, n) i;";
 
 #[test]
 fn statements_on_changes_use_their_indexes_in_a_project_without_statistics() {
@@ -154,18 +155,26 @@ fn statements_on_changes_use_their_indexes_in_a_project_without_statistics() {
     (1..=3).for_each(|project| add(conn, project));
     conn.batch_execute("vacuum analyze member_changes")
         .and_then(|()| conn.batch_execute("vacuum analyze member_change_slices"))
+        .and_then(|()| conn.batch_execute("vacuum analyze tombstones"))
         .unwrap();
     add(conn, 9);
     let key = ProjectId(9).shard_key().0.to_string();
     let (numbers, slices) = ("array[7::bigint]", "member_change_slices_pkey");
     let by_cohort = "member_changes_by_cohort";
-    let cases: [(&str, &[&str], &[&str]); 6] = [
+    let many: Vec<String> = (1..=80).map(|number: u8| number.to_string()).collect();
+    let many = format!("array[{}]::bigint[]", many.join(","));
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        (
+            changes::FIRST_MOVES,
+            &[&key, numbers, numbers, numbers, numbers],
+            &["tombstones_pkey", "tombstones_by_move"],
+        ),
         (
             changes::UNPUBLISHED,
             &[&key, numbers, numbers],
             &[by_cohort],
         ),
-        (changes::CLEAR_SLICES, &[&key, numbers, numbers], &[slices]),
+        (changes::UNCLEARED, &[&key, &many, &many], &[slices]),
         (
             changes::DELETE_SLICES,
             &[&key, numbers, numbers, "0", "9"],

@@ -42,6 +42,22 @@ pub fn due(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<i64>> 
         .load(conn)?)
 }
 
+/// The first time after `now` at which an idle cohort that no pass includes is due.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn next_due_time(conn: &mut Conn, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+    Ok(cohorts::table
+        .filter(diesel::dsl::not(cohorts::deleted))
+        .filter(diesel::dsl::not(
+            cohorts::is_calculating.or(cohorts::is_live),
+        ))
+        .filter(cohorts::due_at.gt(now))
+        .select(min(cohorts::due_at))
+        .first(conn)?)
+}
+
 /// The cohorts that wait for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Queryable)]
 pub struct Backlog {
@@ -110,7 +126,7 @@ macro_rules! waiting_of {
     };
 }
 
-/// The first project after `after`, in the order of ids, with a cohort that waits at `now`.
+/// The first project after `after`, in the order of ids, with a cohort that waits at `now`; without one, the first of all.
 ///
 /// # Errors
 ///
@@ -121,12 +137,28 @@ pub fn next_project(
     now: DateTime<Utc>,
 ) -> Result<Option<ProjectId>> {
     let project: Option<i64> = waiting(now)
-        .filter(cohorts::project_id.gt(after.0))
-        .order(cohorts::project_id)
+        .order((cohorts::project_id.le(after.0), cohorts::project_id))
         .select(cohorts::project_id)
         .first(conn)
         .optional()?;
     Ok(project.map(ProjectId))
+}
+
+/// The time from which a worker may claim the first of the requested cohorts; `None` if there are none. It may be over.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn next_claim_time(conn: &mut Conn) -> Result<Option<DateTime<Utc>>> {
+    let requested = cohorts::table
+        .filter(cohorts::is_calculating)
+        .filter(diesel::dsl::not(cohorts::deleted));
+    let lease: Option<Option<DateTime<Utc>>> = requested
+        .order(cohorts::lease_until.asc().nulls_first())
+        .select(cohorts::lease_until)
+        .first(conn)
+        .optional()?;
+    Ok(lease.map(|lease| lease.unwrap_or(DateTime::UNIX_EPOCH)))
 }
 
 /// Claims at most `limit` waiting cohorts of a project for the length of a lease, in the order of their last

@@ -185,6 +185,7 @@ diesel::table! {
         seq -> Int8,
         uuid -> Nullable<Uuid>,
         merged_into -> Nullable<Int8>,
+        moved_after -> Nullable<Int8>,
     }
 }
 

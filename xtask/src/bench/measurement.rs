@@ -71,6 +71,13 @@ pub fn median_of_sorted(times: &[f64]) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Returns the time that `part` of the sorted times do not exceed, or NaN if there are none.
+pub fn percentile_of_sorted(times: &[f64], part: f64) -> f64 {
+    let rank = (times.len() as f64 * part).ceil() as usize;
+    let time = times.get(rank.saturating_sub(1));
+    time.copied().unwrap_or(f64::NAN)
+}
+
 /// Sorts `times` and returns their median.
 pub fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);

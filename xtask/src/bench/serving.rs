@@ -74,20 +74,24 @@ pub fn create_cohort(
     name: &str,
     filters: &Value,
 ) -> Result<i64> {
-    let body = json!({"name": name, "filters": filters});
-    let cohort = service.post(access, "cohorts/", &body)?;
+    post_cohort(service, access, &json!({"name": name, "filters": filters}))
+}
+
+/// Creates a cohort, and returns its id.
+pub fn post_cohort(service: &Service, access: &Access, body: &Value) -> Result<i64> {
+    let cohort = service.post(access, "cohorts/", body)?;
     cohort["id"].as_i64().context("the cohort has no id")
 }
 
 /// A finished calculation of a cohort.
-struct Calculation {
+pub struct Calculation {
     id: Value,
     started: DateTime<Utc>,
     finished: DateTime<Utc>,
 }
 
 /// Waits until the newest calculation of a cohort is finished and is not the calculation `previous`.
-fn wait_for_calculation(
+pub fn wait_for_calculation(
     service: &Service,
     access: &Access,
     cohort: i64,
@@ -220,7 +224,17 @@ impl CalculatedCohort {
 fn calculated_below(service: &Service, access: &Access, age: u32) -> Result<CalculatedCohort> {
     let filters = json!({"properties": {"type": "AND", "values": [
         {"type": "person", "key": "age", "operator": "lt", "value": age}]}});
-    let id = create_cohort(service, access, "age", &filters)?;
+    calculated(service, access, "age", &filters)
+}
+
+/// Creates and calculates a cohort.
+pub fn calculated(
+    service: &Service,
+    access: &Access,
+    name: &str,
+    filters: &Value,
+) -> Result<CalculatedCohort> {
+    let id = create_cohort(service, access, name, filters)?;
     wait_for_calculation(service, access, id, None)?;
     let members = service.get(access, &format!("cohorts/{id}/"))?["count"].as_u64();
     let members = members.context("the cohort has no count")?;

@@ -136,6 +136,15 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "cohorts_compare",
+        tag: "cohorts",
+        method: "POST",
+        path: "/api/projects/{project_id}/cohorts/{id}/compare/",
+        scopes: &["cohort:read", "person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
         id: "cohorts_activity_retrieve",
         tag: "activity",
         method: "GET",
@@ -646,13 +655,13 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsCreateRequest,
     ) -> impl Future<Output = Result<CohortsCreateResponse, Self::Error>>;
-    /// Count the persons who match a filter.
+    /// Count the persons who match a filter or a query.
     ///
     /// Extension of this service; not part of PostHog's API.
-    /// Evaluates a filter and stores nothing. Returns the number of matching persons and a sample of them.
-    /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter refers to are evaluated for the same instant.
+    /// Evaluates a filter, or a query in place of it, and stores nothing. Returns the number of matching persons and a sample of them.
+    /// `as_of` replaces "now" in all time windows and relative dates. Cohorts that the filter or the query refers to are evaluated for the same instant.
     /// The count alone can disclose the property of a person, so it also needs the scope `person:read`.
-    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter.
+    /// With `compare_to`, it also returns how many members a saved cohort would gain and lose if it had this filter or query.
     /// A preview ends when its client disconnects. A key may run two previews at a time: a third one ends the older of them with the code `superseded`.
     ///
     /// `POST /api/projects/{project_id}/cohorts/preview/`
@@ -801,6 +810,29 @@ pub trait CohortsApi: Api {
         caller: Self::Caller,
         request: CohortsExplainRetrieveRequest,
     ) -> impl Future<Output = Result<CohortsExplainRetrieveResponse, Self::Error>>;
+    /// Compare the members with other persons.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns the values of person properties, and the names of events, that are more or less common among the members ("inside") than among other persons ("outside"). The persons outside are the members of the cohort in `with`, or all persons without it, who are not members of this cohort. Members are those of the last calculation, all as of the same moment. All numbers are exact.
+    ///
+    /// A share is the number of persons with a value or an event, divided by the number of all persons inside (or outside). `lift` is the share inside divided by the share outside.
+    /// All lists begin with the largest difference between both shares, in either direction. Of entries with the same difference, those with a larger share inside come first, then those with the smaller name. Entries with equal shares are left out, so all lists are empty if no person is inside, or none outside.
+    ///
+    /// `keys` has the names of at most 50 properties. Without it, the service takes the 50 properties that most persons have in a sample of 1,000 persons inside and 1,000 outside. A property has at most 20 values in the response, and the response has at most 100 events.
+    /// A value counts as text, and a number, a truth value, a list or an object as its JSON text. Null and empty text are not listed, and neither are values longer than 4,096 bytes. If persons have more than 10,000 values of a property, none of them is listed. A person has an event if the service has kept at least one of that name.
+    ///
+    /// The request has the limits of a preview, and counts as one. If the data is not in memory and cannot be loaded in time, it fails with 503 and the code `index_loading`, and the load continues.
+    ///
+    /// `POST /api/projects/{project_id}/cohorts/{id}/compare/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 413, 415, 429 or a server error.
+    fn cohorts_compare(
+        &self,
+        caller: Self::Caller,
+        request: CohortsCompareRequest,
+    ) -> impl Future<Output = Result<CohortsCompareResponse, Self::Error>>;
     /// Copy a dynamic cohort into a new static cohort.
     ///
     /// This GET request has a side effect, as in PostHog's API. Do not cache or prefetch it.
@@ -1009,7 +1041,7 @@ pub trait ChangesApi: Api {
     /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
     /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
     ///
-    /// **Persons.** A row has the person as it is now. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
+    /// **Persons.** A row has the person as it is now, under the `uuid` that it had at the time of the change: a person leaves under the `uuid` with which it entered, also if it was merged in between. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
     /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.
     ///
     /// **Expired cursors.** Changes are stored for 90 days, unless the service is configured otherwise. If those after the cursor are deleted, or the database was restored from a backup that does not have them, the response is 410 with the code `cursor_expired`. Begin again with `from=start`.
@@ -2891,6 +2923,72 @@ pub enum CohortsExplainRetrieveResponse {
 }
 
 impl CohortsExplainRetrieveResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
+/// The path parameters of `cohorts_compare`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CohortsComparePath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+    /// ID of the cohort.
+    pub id: i64,
+}
+
+impl CohortsComparePath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+            id: path_integer(request, "id")?,
+        })
+    }
+}
+
+/// The request of `cohorts_compare`.
+#[derive(Debug, Clone)]
+pub struct CohortsCompareRequest {
+    /// The parameters of the path.
+    pub path: CohortsComparePath,
+    /// The fields of the body.
+    pub body: types::CohortCompareRequest,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl CohortsCompareRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: CohortsComparePath::read(&request)?,
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: COHORT_COMPARE_REQUEST_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::NearRefused(
+                            COHORT_COMPARE_REQUEST_IGNORED,
+                        ),
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `cohorts_compare`, except errors with a body.
+#[derive(Debug)]
+pub enum CohortsCompareResponse {
+    /// What is more or less common among the members.
+    Status200(types::ComparedPersons),
+}
+
+impl CohortsCompareResponse {
     fn into_http(self) -> HttpResponse {
         match self {
             Self::Status200(body) => json_response(200, &body),
@@ -6260,8 +6358,14 @@ static COHORT_FORM_ONLY_FIELDS: &[Field] = &[
 static COHORT_PREVIEW_REQUEST_FIELDS: &[Field] = &[
     Field {
         name: "filters",
-        required: true,
-        nullable: false,
+        required: false,
+        nullable: true,
+        kind: Kind::Json,
+    },
+    Field {
+        name: "query",
+        required: false,
+        nullable: true,
         kind: Kind::Json,
     },
     Field {
@@ -6296,7 +6400,6 @@ static COHORT_PREVIEW_REQUEST_IGNORED: &[&str] = &[
     "description",
     "groups",
     "deleted",
-    "query",
     "version",
     "pending_version",
     "is_calculating",
@@ -6570,6 +6673,38 @@ static PATCHED_COHORT_IGNORED: &[&str] = &[
     "project_id",
     "user_access_level",
     "csv",
+    "personal_api_key",
+    "api_key",
+    "token",
+];
+
+static COHORT_COMPARE_REQUEST_FIELDS: &[Field] = &[
+    Field {
+        name: "with",
+        required: false,
+        nullable: true,
+        kind: Kind::Integer {
+            minimum: None,
+            maximum: None,
+        },
+    },
+    Field {
+        name: "keys",
+        required: false,
+        nullable: true,
+        kind: Kind::List {
+            item: &Kind::Text {
+                trim: true,
+                min_length: 0,
+                max_length: None,
+            },
+            nullable: false,
+            max_items: None,
+        },
+    },
+];
+
+static COHORT_COMPARE_REQUEST_IGNORED: &[&str] = &[
     "personal_api_key",
     "api_key",
     "token",
@@ -7512,6 +7647,41 @@ where
                         tag: "changes",
                         method: "",
                         path: "/api/projects/{project_id}/cohorts/{id}/changes.sse",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
+        "/api/projects/{project_id}/cohorts/{id}/compare/",
+        "/api/projects/{project_id}/cohorts/{id}/compare",
+    ];
+    let routes = [web::post().to(route_cohorts_compare::<A>)];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "POST, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/cohorts/{id}/compare/",
+                        scopes: &["cohort:read", "person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "cohorts",
+                        method: "",
+                        path: "/api/projects/{project_id}/cohorts/{id}/compare/",
                         scopes: &[],
                         parameter_scopes: &[],
                         statuses: &[0],
@@ -8844,12 +9014,30 @@ async fn route_cohorts_explain_retrieve<A: CohortsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_cohorts_activity_retrieve<A: ActivityApi>(
+async fn route_cohorts_compare<A: CohortsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[14];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, body) = authorize(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = CohortsCompareRequest::read(request, body).await.map_err(reject)?;
+        Ok(<A as CohortsApi>::cohorts_compare(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_cohorts_activity_retrieve<A: ActivityApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[15];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8870,7 +9058,7 @@ async fn route_cohorts_duplicate_as_static_cohort_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[15];
+    let operation = &OPERATIONS[16];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8896,7 +9084,7 @@ async fn route_cohorts_add_persons_to_static_cohort_partial_update<A: MembersApi
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[16];
+    let operation = &OPERATIONS[17];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8927,7 +9115,7 @@ async fn route_cohorts_remove_person_from_static_cohort_partial_update<A: Member
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[17];
+    let operation = &OPERATIONS[18];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8958,7 +9146,7 @@ async fn route_cohorts_calculation_history_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[18];
+    let operation = &OPERATIONS[19];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -8980,7 +9168,7 @@ async fn route_cohorts_used_in_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[19];
+    let operation = &OPERATIONS[20];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9001,7 +9189,7 @@ async fn route_cohorts_sizes<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[20];
+    let operation = &OPERATIONS[21];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9018,7 +9206,7 @@ async fn route_cohorts_persons_retrieve<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[21];
+    let operation = &OPERATIONS[22];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9039,7 +9227,7 @@ async fn route_cohorts_persons_csv<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[22];
+    let operation = &OPERATIONS[23];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9059,7 +9247,7 @@ async fn route_cohorts_persons_ndjson<A: CohortsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[23];
+    let operation = &OPERATIONS[24];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9079,7 +9267,7 @@ async fn route_cohorts_changes<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[24];
+    let operation = &OPERATIONS[25];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9096,7 +9284,7 @@ async fn route_cohorts_changes_sse<A: ChangesApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[25];
+    let operation = &OPERATIONS[26];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9116,7 +9304,7 @@ async fn route_cohorts_uploads<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[26];
+    let operation = &OPERATIONS[27];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9133,7 +9321,7 @@ async fn route_cohorts_upload<A: MembersApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[27];
+    let operation = &OPERATIONS[28];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9150,7 +9338,7 @@ async fn route_actions_list<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[28];
+    let operation = &OPERATIONS[29];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9167,7 +9355,7 @@ async fn route_actions_create<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[29];
+    let operation = &OPERATIONS[30];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9185,7 +9373,7 @@ async fn route_actions_retrieve<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[30];
+    let operation = &OPERATIONS[31];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9202,7 +9390,7 @@ async fn route_actions_partial_update<A: ActionsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[31];
+    let operation = &OPERATIONS[32];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9226,7 +9414,7 @@ async fn route_persons_list<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[32];
+    let operation = &OPERATIONS[33];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9243,7 +9431,7 @@ async fn route_persons_csv<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[33];
+    let operation = &OPERATIONS[34];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9259,7 +9447,7 @@ async fn route_persons_ndjson<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[34];
+    let operation = &OPERATIONS[35];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9275,7 +9463,7 @@ async fn route_persons_values_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[35];
+    let operation = &OPERATIONS[36];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9296,7 +9484,7 @@ async fn route_persons_bulk_delete_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[36];
+    let operation = &OPERATIONS[37];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9320,7 +9508,7 @@ async fn route_persons_cohorts_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[37];
+    let operation = &OPERATIONS[38];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9341,7 +9529,7 @@ async fn route_persons_retrieve<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[38];
+    let operation = &OPERATIONS[39];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9358,7 +9546,7 @@ async fn route_persons_destroy<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[39];
+    let operation = &OPERATIONS[40];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9374,7 +9562,7 @@ async fn route_persons_update_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[40];
+    let operation = &OPERATIONS[41];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9397,7 +9585,7 @@ async fn route_persons_delete_property_create<A: PersonsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[41];
+    let operation = &OPERATIONS[42];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9421,7 +9609,7 @@ async fn route_webhooks_list<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[42];
+    let operation = &OPERATIONS[43];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9438,7 +9626,7 @@ async fn route_webhooks_create<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[43];
+    let operation = &OPERATIONS[44];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9456,7 +9644,7 @@ async fn route_webhooks_activity_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[44];
+    let operation = &OPERATIONS[45];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9477,7 +9665,7 @@ async fn route_webhooks_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[45];
+    let operation = &OPERATIONS[46];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9498,7 +9686,7 @@ async fn route_webhooks_partial_update<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[46];
+    let operation = &OPERATIONS[47];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9522,7 +9710,7 @@ async fn route_webhooks_destroy<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[47];
+    let operation = &OPERATIONS[48];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9538,7 +9726,7 @@ async fn route_webhooks_deliveries<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[48];
+    let operation = &OPERATIONS[49];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9559,7 +9747,7 @@ async fn route_webhooks_test<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[49];
+    let operation = &OPERATIONS[50];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9576,7 +9764,7 @@ async fn route_webhooks_replay<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[50];
+    let operation = &OPERATIONS[51];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9594,7 +9782,7 @@ async fn route_webhooks_rotate_secret<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[51];
+    let operation = &OPERATIONS[52];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9615,7 +9803,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[52];
+    let operation = &OPERATIONS[53];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9632,7 +9820,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[53];
+    let operation = &OPERATIONS[54];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9653,7 +9841,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[54];
+    let operation = &OPERATIONS[55];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9670,7 +9858,7 @@ async fn route_console_session_create<A: ConsoleApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[55];
+    let operation = &OPERATIONS[56];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9690,7 +9878,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[56];
+    let operation = &OPERATIONS[57];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9707,7 +9895,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[57];
+    let operation = &OPERATIONS[58];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9724,7 +9912,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[58];
+    let operation = &OPERATIONS[59];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9741,7 +9929,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[59];
+    let operation = &OPERATIONS[60];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9758,7 +9946,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[60];
+    let operation = &OPERATIONS[61];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9775,7 +9963,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[61];
+    let operation = &OPERATIONS[62];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9792,7 +9980,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[62];
+    let operation = &OPERATIONS[63];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9809,7 +9997,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[63];
+    let operation = &OPERATIONS[64];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9825,7 +10013,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[64];
+    let operation = &OPERATIONS[65];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -9850,8 +10038,8 @@ pub mod prelude {
             CohortsUpdateStatus200Headers, CohortsPartialUpdateRequest,
             CohortsPartialUpdateResponse, CohortsPartialUpdateStatus200Headers,
             CohortsDestroyRequest, CohortsDestroyResponse, CohortsExplainRetrieveRequest,
-            CohortsExplainRetrieveResponse,
-            CohortsDuplicateAsStaticCohortRetrieveRequest,
+            CohortsExplainRetrieveResponse, CohortsCompareRequest,
+            CohortsCompareResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
             CohortsDuplicateAsStaticCohortRetrieveResponse,
             CohortsCalculationHistoryRetrieveRequest,
             CohortsCalculationHistoryRetrieveResponse, CohortsUsedInRetrieveRequest,

@@ -828,6 +828,17 @@ pub struct CohortChange {
     pub person: ChangedPerson,
 }
 
+/// What to compare the members with, and by which properties.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, Default, PartialEq)]
+pub struct CohortCompareRequest {
+    /// ID of the cohort to compare with; absent or null means all persons.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub with: ::std::option::Option<i64>,
+    /// Names of person properties; at most 50. Absent or null means the most frequent ones.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub keys: ::std::option::Option<::std::vec::Vec<::std::string::String>>,
+}
+
 /// The difference between two sets of members.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortComparison {
@@ -1129,32 +1140,36 @@ pub struct CohortOverlapRequest {
 /// The result of a preview.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortPreview {
-    /// Number of persons who match the filter.
+    /// Number of persons who match the filter or the query.
     pub count: i64,
-    /// The number of persons who match each criterion, in the order of the filter.
+    /// The number of persons who match each criterion, in the order of the filter. A query has one entry, with the path `query`.
     pub criteria: ::std::vec::Vec<CriterionCount>,
     /// The instant for which the filter was evaluated.
     pub as_of: ::chrono::DateTime<::chrono::offset::Utc>,
     /// Duration of the evaluation in milliseconds.
     pub duration_ms: f64,
-    /// Persons who match the filter; the person created last comes first.
+    /// Persons who match; the person created last comes first.
     pub sample: ::std::vec::Vec<Person>,
     /// The difference from the cohort in `compare_to`; absent without it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub compared: ::std::option::Option<CohortComparison>,
-    /// Persons who match the filter and are no members of the cohort in `compare_to`; absent without it.
+    /// Persons who match and are no members of the cohort in `compare_to`; absent without it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub entering_sample: ::std::option::Option<::std::vec::Vec<Person>>,
-    /// Members of the cohort in `compare_to` who do not match the filter; absent without it.
+    /// Members of the cohort in `compare_to` who do not match; absent without it.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub leaving_sample: ::std::option::Option<::std::vec::Vec<Person>>,
 }
 
-/// The filter to evaluate. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
+/// The filter or the query to evaluate; one of them is required. Unknown fields are ignored, except that a field with a name near that of a field here is refused with the code `unknown_field`.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CohortPreviewRequest {
-    /// The filter to evaluate.
-    pub filters: crate::RawJson,
+    /// The filter to evaluate; absent or null if the request has a query.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub filters: ::std::option::Option<crate::RawJson>,
+    /// The query to evaluate, as that of a dynamic cohort; absent or null if the request has filters.
+    #[serde(skip_serializing_if = "::std::option::Option::is_none")]
+    pub query: ::std::option::Option<crate::RawJson>,
     /// The instant that replaces "now"; absent or null means the current time.
     #[serde(skip_serializing_if = "::std::option::Option::is_none")]
     pub as_of: ::std::option::Option<::chrono::DateTime<::chrono::offset::Utc>>,
@@ -1483,6 +1498,68 @@ impl ::std::convert::TryFrom<::std::string::String> for CohortsSizesInterval {
     }
 }
 
+/// An event that is more or less common inside than outside.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ComparedEvent {
+    /// Name of the event.
+    pub event: ::std::string::String,
+    /// Number of persons inside with such an event.
+    pub inside: i64,
+    /// Number of persons outside with such an event.
+    pub outside: i64,
+    /// The share inside divided by the share outside; 0 if no person inside has it, and null if no person outside has it.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub lift: ::std::option::Option<f64>,
+}
+
+/// What is more or less common inside than outside.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ComparedPersons {
+    /// Number of all persons inside.
+    pub inside: i64,
+    /// Number of all persons outside.
+    pub outside: i64,
+    /// The compared properties. The one with the largest difference, of one of its values or of the persons with any value, comes first.
+    pub properties: ::std::vec::Vec<ComparedProperty>,
+    /// At most 100 names of events.
+    pub events: ::std::vec::Vec<ComparedEvent>,
+    /// Number of all names of events that the compared persons have.
+    pub event_names: i64,
+}
+
+/// A property, and the values that are more or less common inside than outside.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ComparedProperty {
+    /// Name of the property.
+    pub key: ::std::string::String,
+    /// Number of persons inside with a value of the property.
+    pub inside: i64,
+    /// Number of persons outside with a value of the property.
+    pub outside: i64,
+    /// The share inside divided by the share outside; 0 if no person inside has it, and null if no person outside has it.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub lift: ::std::option::Option<f64>,
+    /// Number of all values that can be listed; null if there are more than 10,000.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub values_count: ::std::option::Option<i64>,
+    /// At most 20 values; none if there are more than 10,000.
+    pub values: ::std::vec::Vec<ComparedValue>,
+}
+
+/// A value that is more or less common inside than outside.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ComparedValue {
+    /// The value; JSON text if it is not a text.
+    pub value: ::std::string::String,
+    /// Number of persons inside with the value.
+    pub inside: i64,
+    /// Number of persons outside with the value.
+    pub outside: i64,
+    /// The share inside divided by the share outside; 0 if no person inside has it, and null if no person outside has it.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub lift: ::std::option::Option<f64>,
+}
+
 /// A code from the address that a command has printed.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct ConsoleCode {
@@ -1504,7 +1581,7 @@ pub struct ConsoleSession {
 /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CriterionCount {
-    /// Path of the criterion in `filters`, such as `properties.values[0]`.
+    /// Path of the criterion in `filters`, such as `properties.values[0]`; `query` for a query.
     pub path: ::std::string::String,
     /// Number of matching persons.
     pub count: i64,

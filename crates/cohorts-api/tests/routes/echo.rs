@@ -162,6 +162,7 @@ impl CohortsApi for Echo {
         cohorts_explain_retrieve(CohortsExplainRetrieveRequest) -> CohortsExplainRetrieveResponse,
         cohorts_memberships(CohortsMembershipsRequest) -> CohortsMembershipsResponse,
         cohorts_overlap(CohortsOverlapRequest) -> CohortsOverlapResponse,
+        cohorts_compare(CohortsCompareRequest) -> CohortsCompareResponse,
     }
 
     async fn cohorts_destroy(

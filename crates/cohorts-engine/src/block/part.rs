@@ -17,7 +17,15 @@ use super::dictionary::Dictionary;
 use super::postings::Postings;
 use super::times::{SPARSE, TimeSpan};
 use crate::interrupt::{Interrupt, Meter};
+use crate::lift::{GroupCounts, Groups};
 use crate::predicate::Predicate;
+use crate::value::Stored;
+
+/// The persons of a bitmap that are counted with one unit of work of [`Meter`].
+const PERSONS_PER_WORK: u64 = 64;
+/// The work of one pair of an ordinal and a value, and of one value, that is counted.
+const WORK_OF_PAIR: u64 = 4;
+const WORK_OF_VALUE: u64 = 20;
 
 /// The values of the persons of one part.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -134,6 +142,41 @@ impl PartValues {
         let is_match = |index: &u32| indexes.binary_search(index).is_ok_and(|nth| matches[nth]);
         let pairs = pairs.iter().filter(|(_, index)| is_match(index));
         Ok(from_sorted_iter(pairs.map(|(ordinal, _)| *ordinal)))
+    }
+
+    /// Calls `each` with each value that a person of the groups has, and the number of these persons.
+    pub fn count_groups<I: Interrupt>(
+        &self,
+        groups: &Groups,
+        meter: &Meter<I>,
+        each: &mut impl FnMut(Option<Stored<'_>>, GroupCounts),
+    ) -> Result<(), I::Error> {
+        let counts = match &self.postings {
+            Postings::Bitmaps(bitmaps) => bitmaps
+                .iter()
+                .map(|persons| {
+                    meter.spend(persons.len() / PERSONS_PER_WORK)?;
+                    Ok(groups.count(persons))
+                })
+                .collect::<Result<Vec<_>, I::Error>>()?,
+            Postings::Pairs(pairs) => {
+                let mut counts = vec![GroupCounts::default(); self.dictionary.len()];
+                for (ordinal, index) in pairs {
+                    meter.spend(WORK_OF_PAIR)?;
+                    let counts = &mut counts[*index as usize];
+                    counts.inside += u64::from(groups.inside.contains(*ordinal));
+                    counts.outside += u64::from(groups.outside.contains(*ordinal));
+                }
+                counts
+            }
+        };
+        for (value, counts) in self.dictionary.iter().zip(counts) {
+            if !counts.is_zero() {
+                meter.spend(WORK_OF_VALUE)?;
+                each(Some(value), counts);
+            }
+        }
+        Ok(())
     }
 
     /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The

@@ -13,7 +13,9 @@ use super::column::ColumnBuilder;
 use super::part::PartValues;
 use super::times::TimeSpan;
 use crate::interrupt::{Interrupt, Meter};
+use crate::lift::{GroupCounts, Groups};
 use crate::predicate::Predicate;
+use crate::value::Stored;
 
 /// The values of one person property. A person may have several values.
 ///
@@ -282,6 +284,36 @@ impl PropertyBlock {
             None => None,
         };
         Ok(first.into_iter().chain(later).min())
+    }
+
+    /// Calls `each` with each value and the number of persons of the groups that have it, and with `None` and the number of
+    /// those with any value. Both may come in several parts.
+    pub(crate) fn count_groups<I: Interrupt>(
+        &self,
+        groups: &Groups,
+        meter: &Meter<I>,
+        each: &mut impl FnMut(Option<Stored<'_>>, GroupCounts),
+    ) -> Result<(), I::Error> {
+        let Some(layer) = &self.layer else {
+            return self.count_parts(groups, meter, each);
+        };
+        let unchanged = groups.map(|group| group - &layer.persons);
+        self.count_parts(&unchanged, meter, each)?;
+        let changed = groups.map(|group| group & &layer.persons);
+        layer.block.count_groups(&changed, meter, each)
+    }
+
+    fn count_parts<I: Interrupt>(
+        &self,
+        groups: &Groups,
+        meter: &Meter<I>,
+        each: &mut impl FnMut(Option<Stored<'_>>, GroupCounts),
+    ) -> Result<(), I::Error> {
+        for values in self.parts.values() {
+            each(None, groups.count(values.present()));
+            values.count_groups(groups, meter, each)?;
+        }
+        Ok(())
     }
 
     /// The number of persons with a value, without those of the layers.

@@ -201,28 +201,6 @@ impl Criterion {
             _ => {}
         }
     }
-
-    /// The events that a behaviour concerns.
-    pub(super) fn event_sources(&self) -> Vec<&EventSource> {
-        match self {
-            Criterion::Behavior { target, rule } => {
-                let second = match rule {
-                    Behavior::Sequence { second, .. } => Some(second),
-                    _ => None,
-                };
-                let targets = [target].into_iter().chain(second);
-                targets.map(|target| &target.source).collect()
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Whether the plan alone determines the instants that the criterion compares with.
-    pub(super) fn has_known_instants(&self) -> bool {
-        let sources = self.event_sources();
-        let is_event = |source: &&EventSource| matches!(source, EventSource::Event(_));
-        !matches!(self, Criterion::Rows(_)) && sources.iter().all(is_event)
-    }
 }
 
 impl Target {

@@ -373,45 +373,6 @@ fn a_moment_outside_the_calendar_is_an_error() {
     }
 }
 
-#[test]
-fn plans_of_later_moments_ask_for_the_same_instants_until_a_window_moves() {
-    let often = behavior_in_a_week(
-        "performed_event_multiple",
-        json!({"operator": "gte", "operator_value": 2}),
-    );
-    let is = json!({"type": "person", "key": "p", "operator": "exact", "value": "a"});
-    let dated = json!({"type": "person", "key": "p", "operator": "is_date_after", "value": "-7d"});
-    let (noon, later, tomorrow) = (
-        "2025-06-18T12:00:00Z",
-        "2025-06-18T12:00:01Z",
-        "2025-06-19T12:00:00Z",
-    );
-    // Day windows move at midnight, rolling windows at every moment, other criteria never.
-    for (leaf, same_day, same_ever) in [
-        (
-            behavior_in_a_week("performed_event", json!({})),
-            true,
-            false,
-        ),
-        (often, false, false),
-        (is, true, true),
-        (dated, false, false),
-    ] {
-        let plan_at = |moment: &str| planned_at(leaf.clone(), moment);
-        let earlier = plan_at(noon);
-        assert_eq!(
-            plan_at(later).asks_same_instants(&earlier),
-            same_day,
-            "{leaf}"
-        );
-        assert_eq!(
-            plan_at(tomorrow).asks_same_instants(&earlier),
-            same_ever,
-            "{leaf}"
-        );
-    }
-}
-
 fn planned_at(leaf: Value, moment: &str) -> Plan {
     let filter = Filter::parse(&json!({"properties": {"type": "AND", "values": [leaf]}})).unwrap();
     plan(&filter, &at(moment, "UTC")).unwrap()

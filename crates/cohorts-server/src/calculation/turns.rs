@@ -73,7 +73,7 @@ impl Turns {
         let mut state = self.state.lock();
         let mut passed = Vec::new();
         let mut last = state.last;
-        while let Some(project) = next_in_circle(conn, last)?
+        while let Some(project) = queue::next_project(conn, last, Utc::now())?
             && !passed.contains(&project)
         {
             let has_share = self.is_served(&state, project, outages)
@@ -127,15 +127,6 @@ impl Turns {
             claimed,
             state: Arc::clone(&self.state),
         }))
-    }
-}
-
-/// The next project with waiting cohorts after `last`, or else the first one.
-fn next_in_circle(conn: &mut Conn, last: ProjectId) -> Result<Option<ProjectId>, Error> {
-    let now = Utc::now();
-    match queue::next_project(conn, last, now)? {
-        None => queue::next_project(conn, ProjectId(0), now),
-        next => Ok(next),
     }
 }
 

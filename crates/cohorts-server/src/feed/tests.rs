@@ -1,5 +1,7 @@
 //! Pages of a feed over a real database, while the log expires and is compacted.
 
+mod merges;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_store::changes::{self, Cause, compact, retention};
 use cohorts_store::definition::Definition;
@@ -30,18 +32,22 @@ impl FeedFixture {
         let mut definition = Definition::default();
         definition.is_static = true;
         let cohort = cohorts::create(conn, project, &owner, &definition).unwrap();
-        let items = (0..persons).map(|id| {
-            let text = format!(r#"{{"event": "x", "distinct_id": "p{id}"}}"#);
-            Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7).unwrap()
-        });
-        let items: Vec<Item> = items.collect();
-        commit(&store, project, &items).unwrap();
-        Self {
+        let fixture = Self {
             store: store.clone(),
             project,
             cohort,
             _database: database,
-        }
+        };
+        let event = |id| format!(r#"{{"event": "x", "distinct_id": "p{id}"}}"#);
+        fixture.capture((0..persons).map(event));
+        fixture
+    }
+
+    /// Commits events in one batch.
+    fn capture(&self, events: impl Iterator<Item = String>) {
+        let read = |text: String| Item::read(&text, &Arrival::of_file(), uuid::Uuid::now_v7);
+        let items: Vec<Item> = events.map(|text| read(text).unwrap()).collect();
+        commit(&self.store, self.project, &items).unwrap();
     }
 
     fn conn(&self) -> PooledConn {
@@ -62,6 +68,13 @@ impl FeedFixture {
 
     fn page(&self, cursor: &FeedCursor, limit: usize) -> Option<ChangeRows> {
         self.feed().page(&mut self.conn(), cursor, limit).unwrap()
+    }
+
+    /// Compacts all changes, as in two days.
+    fn compact(&self) {
+        let later = Utc::now() + TimeDelta::days(2);
+        let compact = || compact::compact_next(&mut self.conn(), &self.head(), later);
+        while compact().unwrap().is_some() {}
     }
 
     fn head(&self) -> ChangeHead {
@@ -148,11 +161,7 @@ fn rows_repeat_after_a_compaction_and_end_with_the_members() {
     let middle = fixture.feed().now(&mut fixture.conn()).unwrap();
     fixture.set([1]);
     fixture.set([1, 2]);
-    let later = Utc::now() + TimeDelta::days(2);
-    while compact::compact_next(&mut fixture.conn(), &fixture.head(), later)
-        .unwrap()
-        .is_some()
-    {}
+    fixture.compact();
     for cursor in [start, middle] {
         let page = fixture.page(&cursor, 10).unwrap();
         let members = summary(&page);

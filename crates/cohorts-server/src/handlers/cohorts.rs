@@ -5,19 +5,20 @@ use std::sync::{Arc, OnceLock};
 use cohorts_api::types::{CohortFormOnly, PaginatedCohortList};
 use cohorts_api::{
     CohortsApi, CohortsCalculationHistoryRetrieveRequest,
-    CohortsCalculationHistoryRetrieveResponse, CohortsCreateRequest, CohortsCreateResponse,
-    CohortsCreateStatus201Headers, CohortsDestroyRequest, CohortsDestroyResponse,
-    CohortsDuplicateAsStaticCohortRetrieveRequest, CohortsDuplicateAsStaticCohortRetrieveResponse,
-    CohortsExplainCreateRequest, CohortsExplainCreateResponse, CohortsExplainRetrieveRequest,
-    CohortsExplainRetrieveResponse, CohortsListRequest, CohortsListResponse,
-    CohortsMembershipsRequest, CohortsMembershipsResponse, CohortsOverlapRequest,
-    CohortsOverlapResponse, CohortsPartialUpdateRequest, CohortsPartialUpdateResponse,
-    CohortsPartialUpdateStatus200Headers, CohortsPersonsCsvRequest, CohortsPersonsCsvResponse,
-    CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest,
-    CohortsPersonsRetrieveResponse, CohortsPreviewRequest, CohortsPreviewResponse,
-    CohortsRetrieveRequest, CohortsRetrieveResponse, CohortsRetrieveStatus200Headers,
-    CohortsSizesRequest, CohortsSizesResponse, CohortsUpdateRequest, CohortsUpdateResponse,
-    CohortsUpdateStatus200Headers, CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
+    CohortsCalculationHistoryRetrieveResponse, CohortsCompareRequest, CohortsCompareResponse,
+    CohortsCreateRequest, CohortsCreateResponse, CohortsCreateStatus201Headers,
+    CohortsDestroyRequest, CohortsDestroyResponse, CohortsDuplicateAsStaticCohortRetrieveRequest,
+    CohortsDuplicateAsStaticCohortRetrieveResponse, CohortsExplainCreateRequest,
+    CohortsExplainCreateResponse, CohortsExplainRetrieveRequest, CohortsExplainRetrieveResponse,
+    CohortsListRequest, CohortsListResponse, CohortsMembershipsRequest, CohortsMembershipsResponse,
+    CohortsOverlapRequest, CohortsOverlapResponse, CohortsPartialUpdateRequest,
+    CohortsPartialUpdateResponse, CohortsPartialUpdateStatus200Headers, CohortsPersonsCsvRequest,
+    CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest, CohortsPersonsNdjsonResponse,
+    CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse, CohortsPreviewRequest,
+    CohortsPreviewResponse, CohortsRetrieveRequest, CohortsRetrieveResponse,
+    CohortsRetrieveStatus200Headers, CohortsSizesRequest, CohortsSizesResponse,
+    CohortsUpdateRequest, CohortsUpdateResponse, CohortsUpdateStatus200Headers,
+    CohortsUsedInRetrieveRequest, CohortsUsedInRetrieveResponse,
 };
 use cohorts_store::{self, CohortId, Conn, ProjectId, cohorts, live};
 
@@ -27,7 +28,6 @@ use super::uploads::UploadOptions;
 use super::{Service, limit_and_offset, present};
 use crate::auth::Caller;
 use crate::blocking;
-use crate::client_socket::ClientSocket;
 use crate::error::Error;
 use crate::shares::ShareOwner;
 
@@ -38,9 +38,11 @@ mod definition;
 mod dry_run;
 mod edit;
 mod entity_tag;
+mod evaluation;
 mod explain;
 mod history;
 mod kinds;
+mod lift;
 mod list;
 mod memberships;
 mod overlap;
@@ -53,7 +55,9 @@ pub use create::static_from_file;
 pub(super) use definition::check_fields;
 use edit::CohortEdit;
 use entity_tag::{EntityTag, TaggedCohort};
+use evaluation::EvaluationOwner;
 pub use explain::MembershipQuestion;
+use lift::MemberComparison;
 use memberships::MembershipsQuery;
 use preview::Preview;
 use sizes::{EvaluatedSizes, Intervals, PastSizes, RecordedSizes};
@@ -134,24 +138,24 @@ impl CohortsApi for Service {
         caller: Caller,
         request: CohortsPreviewRequest,
     ) -> Result<CohortsPreviewResponse, Error> {
-        let (project, key) = (caller.project.id(), caller.key);
-        let body = request.body;
+        let (owner, body) = (EvaluationOwner::from(&caller), request.body);
         let preview = blocking::compute(move || Preview::new(&caller, &body)).await?;
-        let store = self.store.clone();
-        let turn = self.shares.preview_turns.begin(key);
-        let stop = turn.stop.clone();
-        let work = async {
-            let owner = ShareOwner::Project(project);
-            let permit = self.shares.previews.acquire(owner).await?;
-            let read = holding(permit, move |conn| preview.read(conn, &store, &stop));
-            self.read(project, read).await
-        };
-        let client = ClientSocket::of(request.http.request());
-        tokio::select! {
-            response = work => Ok(CohortsPreviewResponse::Status200(response?)),
-            () = turn.stop.wait() => Err(Error::Superseded),
-            () = ClientSocket::closed(client.as_ref()) => Err(Error::Superseded),
-        }
+        let read = move |conn: &mut Conn, store: &_, stop: &_| preview.read(conn, store, stop);
+        let preview = self.evaluate(owner, &request.http, read).await?;
+        Ok(CohortsPreviewResponse::Status200(preview))
+    }
+
+    async fn cohorts_compare(
+        &self,
+        caller: Caller,
+        request: CohortsCompareRequest,
+    ) -> Result<CohortsCompareResponse, Error> {
+        let id = request.path.id;
+        let comparison = MemberComparison::new(caller.project.id(), id, request.body)?;
+        let read = move |conn: &mut Conn, store: &_, stop: &_| comparison.read(conn, store, stop);
+        let owner = EvaluationOwner::from(&caller);
+        let compared = self.evaluate(owner, &request.http, read).await?;
+        Ok(CohortsCompareResponse::Status200(compared))
     }
 
     async fn cohorts_explain_create(

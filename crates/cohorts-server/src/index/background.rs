@@ -4,6 +4,7 @@
 //! same data fail soon, with the progress. The loaded blocks go to the newest index, so a later request finds them.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -86,13 +87,55 @@ impl IndexedStore {
         limit: Duration,
         work: impl FnOnce(&Snapshot<'_, '_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        let load = || {
+            let plan = plan.clone();
+            move |snapshot: &Snapshot<'_, '_>| {
+                let members = snapshot.evaluate(&plan, &LeafCache::default());
+                members.map(drop)
+            }
+        };
+        self.read_or_load(conn, project, limit, work, load)
+    }
+
+    /// As [`Self::read_for_request`], for work without a plan. `load` makes the work that reads the same data in the
+    /// background.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_for_request`].
+    pub fn read_for_request_with<T, E, L>(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        work: impl FnOnce(&Snapshot<'_, '_>) -> Result<T, E>,
+        load: impl FnOnce() -> L,
+    ) -> Result<T, E>
+    where
+        E: From<IndexError> + From<cohorts_store::Error> + Display,
+        L: FnOnce(&Snapshot<'_, '_>) -> Result<(), E> + Send + 'static,
+    {
+        self.read_or_load(conn, project, self.request_limit(project), work, load)
+    }
+
+    pub(super) fn read_or_load<T, E, F, L>(
+        &self,
+        conn: &mut Conn,
+        project: ProjectId,
+        limit: Duration,
+        work: impl FnOnce(&Snapshot<'_, '_>) -> Result<T, E>,
+        load: impl FnOnce() -> L,
+    ) -> Result<T, E>
+    where
+        E: From<IndexError> + From<cohorts_store::Error>,
+        F: From<IndexError> + From<cohorts_store::Error> + Display,
+        L: FnOnce(&Snapshot<'_, '_>) -> Result<(), F> + Send + 'static,
+    {
         let start = Instant::now();
         let result = Snapshot::read(conn, &self.caches.index, project, limit, work);
         if result.is_err() && start.elapsed() >= limit {
-            let plan = plan.clone();
-            let load = move |store: &Self, rows_read: &RowCount| {
-                store.load_plan(project, &plan, rows_read)
-            };
+            let read = load();
+            let load =
+                move |store: &Self, rows_read: &RowCount| store.load_by(project, rows_read, read);
             return Err(IndexError::Loading(self.load(project, load)).into());
         }
         result
@@ -151,10 +194,10 @@ impl IndexedStore {
     }
 
     /// Begins a load, unless the project has one.
-    fn load(
+    fn load<F: Display>(
         &self,
         project: ProjectId,
-        load: impl FnOnce(&Self, &RowCount) -> IndexResult<()> + Send + 'static,
+        load: impl FnOnce(&Self, &RowCount) -> Result<(), F> + Send + 'static,
     ) -> LoadProgress {
         let mut loads = self.caches.loads.0.lock();
         if let Some(load) = loads.get(&project) {
@@ -182,11 +225,11 @@ impl IndexedStore {
         loads.entry(project).or_insert(running).progress()
     }
 
-    fn run_load(
+    fn run_load<F: Display>(
         &self,
         project: ProjectId,
         rows_read: &RowCount,
-        load: impl FnOnce(&Self, &RowCount) -> IndexResult<()>,
+        load: impl FnOnce(&Self, &RowCount) -> Result<(), F>,
     ) {
         let _end = EndOfLoad(self, project);
         if let Err(cause) = load(self, rows_read) {
@@ -197,12 +240,15 @@ impl IndexedStore {
         }
     }
 
-    fn load_plan(&self, project: ProjectId, plan: &Plan, rows_read: &RowCount) -> IndexResult<()> {
+    fn load_by<F: From<IndexError> + From<cohorts_store::Error>>(
+        &self,
+        project: ProjectId,
+        rows_read: &RowCount,
+        read: impl FnOnce(&Snapshot<'_, '_>) -> Result<(), F>,
+    ) -> Result<(), F> {
         let conn = &mut *self.connection()?;
         let cache = &self.caches.index;
-        Snapshot::read_counting(conn, cache, project, LOAD_LIMIT, rows_read, |snapshot| {
-            snapshot.evaluate(plan, &LeafCache::default()).map(drop)
-        })
+        Snapshot::read_counting(conn, cache, project, LOAD_LIMIT, rows_read, read)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use cohorts_engine::lift::{self, GroupCounts, Groups, ValueCounts};
 use cohorts_engine::{
     Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PlannedReads,
     PropertyBlock, Reference, Source, TimesBlock,
@@ -143,30 +144,54 @@ impl<'a, 'c> Snapshot<'a, 'c> {
     /// The members of a plan. If its blocks exceed the memory budget, it is evaluated in ranges of persons.
     pub fn evaluate(&self, plan: &Plan, leaves: &LeafCache) -> IndexResult<RoaringBitmap> {
         let result = plan.evaluate_with(self, leaves);
-        self.tx.release_memory();
-        match result {
-            Err(IndexError::OverBudget) => {
+        self.or_in_ranges(
+            result,
+            |range| {
                 leaves.clear();
-                let mut members = RoaringBitmap::new();
-                self.for_each_range(|range| {
-                    members |= plan.evaluate(range)?;
-                    Ok(())
-                })?;
-                Ok(members)
-            }
-            result => result,
-        }
+                plan.evaluate(range)
+            },
+            |members, more| *members |= more,
+        )
     }
 
     /// The members of a plan, and the number of persons that meet each of its criteria.
     pub fn explain(&self, plan: &Plan) -> IndexResult<Explanation> {
         let result = plan.explain(self);
+        self.or_in_ranges(result, |range| plan.explain(range), Explanation::add)
+    }
+
+    /// The numbers of persons of the groups with each value of these properties, in their order.
+    pub fn count_values(&self, keys: &[String], groups: &Groups) -> IndexResult<Vec<ValueCounts>> {
+        self.expect(PlannedReads {
+            properties: keys.iter().cloned().collect(),
+            ..PlannedReads::default()
+        });
+        let count = |key: &String| {
+            let work = |range: &Snapshot<'_, '_>| lift::count_values(range, groups, key);
+            self.or_in_ranges(work(self), work, ValueCounts::add)
+        };
+        keys.iter().map(count).collect()
+    }
+
+    /// The numbers of persons of the groups with an event of a name.
+    pub fn count_event(&self, name: &str, groups: &Groups) -> IndexResult<GroupCounts> {
+        let work = |range: &Snapshot<'_, '_>| lift::count_event(range, groups, name);
+        self.or_in_ranges(work(self), work, GroupCounts::add)
+    }
+
+    /// A result of all persons. If it exceeds the memory budget, the sum of the results of `work` for ranges of persons.
+    fn or_in_ranges<T: Default>(
+        &self,
+        result: IndexResult<T>,
+        work: impl Fn(&Snapshot<'a, 'c>) -> IndexResult<T>,
+        add: impl Fn(&mut T, T),
+    ) -> IndexResult<T> {
         self.tx.release_memory();
         match result {
             Err(IndexError::OverBudget) => {
-                let mut total = Explanation::default();
+                let mut total = T::default();
                 self.for_each_range(|range| {
-                    total.add(plan.explain(range)?);
+                    add(&mut total, work(range)?);
                     Ok(())
                 })?;
                 Ok(total)

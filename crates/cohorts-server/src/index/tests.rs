@@ -3,6 +3,7 @@
 mod background;
 mod catch_up;
 mod columns;
+mod lift;
 mod memory;
 mod properties;
 mod ranking;

@@ -1,9 +1,10 @@
 //! One request to the receiver of a webhook, with bounds on its time and on its response.
 //!
-//! The host is resolved once, each address is checked, and the connection is made to one of these addresses. There are no
+//! The host is resolved once ([`resolver`]), each address is checked, and the connection is made to one of these addresses. There are no
 //! proxies and no redirects, and no connection is used twice.
 
-use std::net::SocketAddr;
+mod resolver;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use url::Host;
+
+use resolver::Resolver;
 
 use super::address::{AddressRules, WebhookTarget};
 use super::message::Message;
@@ -83,6 +86,7 @@ pub enum TlsRoots {
 #[derive(Clone)]
 pub struct HttpsClient {
     rules: AddressRules,
+    resolver: Resolver,
     tls: Option<TlsConnector>,
     limit: Duration,
 }
@@ -106,6 +110,7 @@ impl HttpsClient {
         let connector = |config| TlsConnector::from(Arc::new(config));
         Self {
             rules,
+            resolver: Resolver::System,
             tls: tls.ok().map(connector),
             limit: LIMIT,
         }
@@ -167,7 +172,7 @@ impl HttpsClient {
 
     /// A connection to an address of the target. If one address is refused, so is the target.
     async fn connect(&self, target: &WebhookTarget) -> Result<TcpStream, RequestFailure> {
-        let addresses = resolve(target).await?;
+        let addresses = self.resolver.addresses(target).await?;
         for address in &addresses {
             self.rules.check(target, address.ip())?;
         }
@@ -225,19 +230,6 @@ fn tls_config(roots: &TlsRoots) -> anyhow::Result<ClientConfig> {
         .with_root_certificates(store)
         .with_no_client_auth();
     Ok(config)
-}
-
-async fn resolve(target: &WebhookTarget) -> Result<Vec<SocketAddr>, RequestFailure> {
-    let port = target.port();
-    match target.host() {
-        Host::Ipv4(address) => Ok(vec![(address, port).into()]),
-        Host::Ipv6(address) => Ok(vec![(address, port).into()]),
-        Host::Domain(name) => {
-            let addresses = lookup_host((name, port)).await;
-            let addresses = addresses.map_err(|_| "The host of the URL has no address.")?;
-            Ok(addresses.collect())
-        }
-    }
 }
 
 /// Sends the message on a connection, and reads the response.

@@ -4,12 +4,14 @@
 //! receiver delays no other. Webhooks that fail have fewer places than the others, so they cannot take all of them. The
 //! database decides which webhook is free, so any number of processes share the work.
 
+mod reasons;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use cohorts_store::webhooks::deliveries::DeliveryOutcome;
 use cohorts_store::webhooks::queue::{
     self, AfterAttempt, ClaimedWebhook, FreeWebhook, PauseReason,
@@ -18,17 +20,21 @@ use cohorts_store::{Conn, ProjectId, Store, changes};
 use futures::future::select_all;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use reasons::{changes_expired, failing, key_lost};
 
 use super::RetryPolicy;
 use super::client::{HttpsClient, SendAttempt};
 use super::message::{Message, NextMessage};
 use super::secrets::{Secrets, WebhookSecret};
 use crate::error::Error;
+use crate::looks::LookTimes;
 use crate::metrics::Metrics;
 use crate::signals::ChangeSignal;
 
-/// How often free webhooks are looked for, and the shortest pause between two looks if members change in this process.
+/// How often the thread asks whether free webhooks are to be looked for, and the shortest pause between two looks if members
+/// change in this process.
 const TICK: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a claim lasts if its process dies, and how often it is extended.
@@ -52,6 +58,7 @@ pub struct SenderParts {
     pub retry: RetryPolicy,
     pub metrics: Metrics,
     pub changes: ChangeSignal,
+    pub looks: LookTimes,
 }
 
 /// The thread that sends messages.
@@ -144,14 +151,17 @@ impl Dispatcher {
 
     async fn run(mut self) {
         let mut stopped = self.shared.stopped.clone();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let looks = self.shared.parts.looks.clone();
         loop {
             let pause = Instant::now() + PAUSE;
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 () = next_change(&mut self.changes, pause) => self.fill_places().await,
-                _ = tick.tick() => self.fill_places().await,
+                () = sleep(looks.pause(TICK)) => {
+                    if looks.take() {
+                        self.fill_places().await;
+                    }
+                }
                 Some(ended) = self.tasks.join_next_with_id() => {
                     let id = match ended {
                         Ok((id, ())) => id,
@@ -161,6 +171,8 @@ impl Dispatcher {
                         }
                     };
                     self.places.remove(&id);
+                    // The webhook may be free again, or has another time.
+                    looks.soon();
                 }
             }
         }
@@ -171,14 +183,20 @@ impl Dispatcher {
 
     /// Starts a task for each free webhook with changes, as long as there are places.
     async fn fill_places(&mut self) {
-        let FreeWebhooks { projects, mut free } =
-            match self.shared.database(free_with_changes).await {
-                Ok(free) => free,
-                Err(cause) => {
-                    log::warn!("webhooks were not looked for, will retry: {cause}");
-                    return;
-                }
-            };
+        let FreeWebhooks {
+            projects,
+            mut free,
+            next,
+        } = match self.shared.database(free_with_changes).await {
+            Ok(free) => free,
+            Err(cause) => {
+                log::warn!("webhooks were not looked for, will retry: {cause}");
+                return;
+            }
+        };
+        if let Some(time) = next {
+            self.shared.parts.looks.due(time);
+        }
         self.watch(&projects);
         // Those after the last one come first.
         let first = free.partition_point(|webhook| webhook.id <= self.last);
@@ -230,6 +248,8 @@ struct FreeWebhooks {
     /// The projects of all free webhooks, sorted.
     projects: Vec<ProjectId>,
     free: Vec<FreeWebhook>,
+    /// When the next webhook is free, or loses its key.
+    next: Option<DateTime<Utc>>,
 }
 
 /// The free webhooks that have something to send, or lost their key, in the order of their ids.
@@ -251,7 +271,12 @@ fn free_with_changes(conn: &mut Conn) -> Result<FreeWebhooks, Error> {
         let head = heads.get(&webhook.project()).copied().unwrap_or(0);
         webhook.has_changes(head) || webhook.has_lost_key(now)
     });
-    Ok(FreeWebhooks { projects, free })
+    let next = queue::next_time(conn, now)?;
+    Ok(FreeWebhooks {
+        projects,
+        free,
+        next,
+    })
 }
 
 /// What a webhook does after a message.
@@ -409,35 +434,6 @@ fn log_pause(claimed: &ClaimedWebhook, reason: &PauseReason) {
         "webhook {id} of project {project} is paused: {}",
         reason.name
     );
-}
-
-fn key_lost() -> PauseReason {
-    PauseReason {
-        name: "key_revoked",
-        detail:
-            "The key of the webhook is revoked or has expired. Enable the webhook with another key."
-                .to_owned(),
-    }
-}
-
-fn changes_expired() -> PauseReason {
-    PauseReason {
-        name: "changes_expired",
-        detail: "The change log no longer has the changes after the position of the webhook. Read the members again, set \
-                 the position with `replay/` and a time, and enable the webhook."
-            .to_owned(),
-    }
-}
-
-fn failing(error: Option<&str>) -> PauseReason {
-    let error = error.unwrap_or_default();
-    PauseReason {
-        name: "failing",
-        detail: format!(
-            "No attempt succeeded for three days. Repair the receiver, try it with `test/`, and enable the webhook. The \
-             last error: {error}"
-        ),
-    }
 }
 
 /// The error of a delivery without a secret. The log has the cause.

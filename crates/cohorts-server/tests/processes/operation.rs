@@ -1,13 +1,9 @@
 //! Features for operators: logs, TLS, expired keys, the doctor.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use reqwest::Method;
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -22,70 +18,6 @@ fn idle_service_takes_less_than_50_mib() {
     let resident = resident.and_then(|kib| kib.trim().strip_suffix(" kB"));
     let mib = resident.unwrap().parse::<u64>().unwrap() / 1_024;
     assert!((5..50).contains(&mib), "{mib} MiB");
-}
-
-#[test]
-fn tls_uses_the_configured_certificate() {
-    let directory = TempDir::new().unwrap();
-    let creation = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (cert, key) = (
-        directory.path().join("cert.pem"),
-        directory.path().join("key.pem"),
-    );
-    std::fs::write(&cert, creation.cert.pem()).unwrap();
-    std::fs::write(&key, creation.signing_key.serialize_pem()).unwrap();
-    let at = Location::Directory(directory.path().join("data"));
-    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
-    let service = Service::start(&at, &["--tls-cert", cert, "--tls-key", key]);
-    let address = service.url.strip_prefix("https://").unwrap();
-
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from(creation.cert.der().to_vec()))
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = "localhost".try_into().unwrap();
-    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
-    stream
-        .write_all(b"GET /_livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut response = String::new();
-    let _ = stream.read_to_string(&mut response);
-    assert!(
-        response.starts_with("HTTP/1.1 200 OK") && response.ends_with("ok\n"),
-        "{response}"
-    );
-
-    // Plain HTTP gets no response, and an error names the wrong file.
-    let mut plain = TcpStream::connect(address).unwrap();
-    plain
-        .write_all(b"GET /_livez HTTP/1.1\r\nHost: a\r\n\r\n")
-        .unwrap();
-    let mut bytes = Vec::new();
-    let _ = plain.read_to_end(&mut bytes);
-    assert!(!bytes.starts_with(b"HTTP"));
-    assert!(service.stop());
-    let mut wrong = at.command(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--tls-cert",
-        key,
-        "--tls-key",
-        key,
-    ]);
-    let output = wrong.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        !output.status.success() && text.contains("key.pem"),
-        "{text}"
-    );
 }
 
 #[test]

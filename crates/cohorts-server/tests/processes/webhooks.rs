@@ -79,7 +79,10 @@ fn receive(stream: TcpStream, is_running: &AtomicBool, stored: &Mutex<Stored>) -
     let mut line = String::new();
     loop {
         // A sender that is killed while it sends the head ends the line early.
-        reader.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
+        reader
+            .read_line(&mut line)
+            .ok()
+            .filter(|&bytes| bytes > 0)?;
         if line == "\r\n" {
             break;
         }

@@ -2,6 +2,7 @@
 //!
 //! A compacted row has the final state of each person who changed in its span, under the number of the last change. So a
 //! replay from a number within the span still ends with the right members, although it repeats some changes.
+//! Changes before and after a move of a person stay apart, because they name different persons ([`super::names`]).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::delta::{MemberDelta, WINDOW};
 use super::feed::published;
 use super::rows::{self, ChangeRow, ROW_BYTES};
 use super::sizes::start_of_span;
-use super::{ChangeHead, MIXED, heads, slices};
+use super::{ChangeHead, MIXED, heads, names, slices};
 use crate::{Conn, Result, ShardKey, transaction};
 
 const MINUTE: i64 = 60;
@@ -97,16 +98,20 @@ fn next_span(
     }
 }
 
-/// Merges the rows of each cohort in a span.
+/// Merges the rows of each cohort in a span, between moves of persons.
 fn merge_cohorts(conn: &mut Conn, head: &ChangeHead, span: &Span) -> Result<usize> {
     let shard_key = head.project().shard_key();
     let published = published(conn, head.project(), span.rows.clone())?;
-    let mut by_cohort: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    let first = span.rows.first().map_or(span.last, |row| row.number);
+    let moves = names::last_before_moves(conn, shard_key, (first, span.last))?;
+    let mut together: BTreeMap<(i64, usize), Vec<i64>> = BTreeMap::new();
     for row in published.rows {
-        by_cohort.entry(row.cohort_id).or_default().push(row.number);
+        let earlier_moves = moves.partition_point(|number| *number < row.number);
+        let key = (row.cohort_id, earlier_moves);
+        together.entry(key).or_default().push(row.number);
     }
     let mut merged = 0;
-    for numbers in by_cohort.values().filter(|numbers| numbers.len() > 1) {
+    for numbers in together.values().filter(|numbers| numbers.len() > 1) {
         merged += transaction(conn, |conn| merge(conn, shard_key, numbers))?;
     }
     Ok(merged)

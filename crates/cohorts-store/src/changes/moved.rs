@@ -2,13 +2,13 @@
 //!
 //! The survivor of a merge may move to the ordinal of the merged person, and the uuid of the merged person then belongs to
 //! the ordinal that the survivor has left. The log has ordinals and readers see uuids, so each cohort with one of the two
-//! gets a change, even if the same ordinals are members as before.
+//! gets a change, even if the same ordinals are members as before. Earlier changes keep their persons ([`super::names`]).
 
 use roaring::RoaringBitmap;
 
 use super::delta::MemberDelta;
 use super::write::{NewMembers, StagedMembers, publish, stage_deltas};
-use super::{Cause, prune_all};
+use super::{Cause, names, prune_all};
 use crate::cohorts::{self, LockedCohort};
 use crate::{CohortId, Conn, ProjectId, Result, members, queue};
 
@@ -34,6 +34,8 @@ pub fn move_persons(conn: &mut Conn, project: ProjectId, moves: &[Move]) -> Resu
     let ordinals: RoaringBitmap = ordinals.collect();
     let shard_key = project.shard_key();
     let locked = cohorts::lock_all(conn, project)?;
+    let left: Vec<i64> = moves.iter().map(|moved| moved.from.into()).collect();
+    names::record_moves(conn, shard_key, &left)?;
     let near = members::near(conn, shard_key, &locked, &ordinals)?;
     let cohorts = locked.iter();
     let cohorts = cohorts.filter_map(|cohort| Some((cohort, near.get(&cohort.id)?)));

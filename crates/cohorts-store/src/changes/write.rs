@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cohorts_engine::chunks::{Chunk, changed, split};
-use diesel::RunQueryDsl;
 use diesel::sql_types::{Array, BigInt};
+use diesel::{QueryableByName, RunQueryDsl};
 use roaring::RoaringBitmap;
 
 use super::chunks::{self, CLEAR_CHUNKS, ChunkVersion, KeyedChunk};
@@ -180,8 +180,45 @@ pub(super) fn stage_deltas(
     Ok(staged)
 }
 
+/// The cohorts with chunks or slices above their published version. The ORDER BY makes each look-up use the primary key.
+pub(crate) const UNCLEARED: &str = "\
+    select keys.cohort_id, keys.version from unnest($2, $3) as keys(cohort_id, version) cross join lateral ( \
+        select from ( \
+            (select from member_chunks where shard_key = $1 and cohort_id = keys.cohort_id and version > keys.version \
+            order by shard_key, cohort_id, chunk limit 1) \
+            union all \
+            (select from member_change_slices where shard_key = $1 and cohort_id = keys.cohort_id and version > keys.version \
+            order by shard_key, cohort_id, version limit 1)) rows limit 1) uncleared";
+
+#[derive(QueryableByName)]
+struct Uncleared {
+    #[diesel(sql_type = BigInt)]
+    cohort_id: i64,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+}
+
 /// Deletes everything above the published version of each cohort.
 fn clear(conn: &mut Conn, shard_key: ShardKey, cohorts: &[i64], versions: &[i64]) -> Result<()> {
+    let uncleared: Vec<Uncleared> = diesel::sql_query(UNCLEARED)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(cohorts)
+        .bind::<Array<BigInt>, _>(versions)
+        .load(conn)?;
+    if !uncleared.is_empty() {
+        let keys = uncleared.iter().map(|row| (row.cohort_id, row.version));
+        let (cohorts, versions): (Vec<i64>, Vec<i64>) = keys.unzip();
+        clear_rows(conn, shard_key, &cohorts, &versions)?;
+    }
+    rows::clear(conn, shard_key, cohorts, versions)
+}
+
+fn clear_rows(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    cohorts: &[i64],
+    versions: &[i64],
+) -> Result<()> {
     for statement in [CLEAR_CHUNKS, CLEAR_SLICES] {
         diesel::sql_query(statement)
             .bind::<BigInt, _>(shard_key.0)
@@ -189,7 +226,7 @@ fn clear(conn: &mut Conn, shard_key: ShardKey, cohorts: &[i64], versions: &[i64]
             .bind::<Array<BigInt>, _>(versions)
             .execute(conn)?;
     }
-    rows::clear(conn, shard_key, cohorts, versions)
+    Ok(())
 }
 
 /// Gives staged members of some cohorts of a shard key their numbers in the log, each with its cause, and records the

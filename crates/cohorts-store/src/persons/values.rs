@@ -1,7 +1,7 @@
-//! The values of a property: which of them most persons have.
+//! The properties that most persons have, and the values of a property that most persons have.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{Array, BigInt, Text};
 
 use crate::{Conn, Result, ShardKey, like_pattern};
 
@@ -46,4 +46,29 @@ pub fn values(
         .bind::<BigInt, _>(MAX_VALUE_BYTES)
         .bind::<BigInt, _>(MAX_VALUES)
         .load(conn)?)
+}
+
+pub(crate) const PROPERTY_NAMES: &str = "\
+    select k.name, count(*) as count \
+    from persons p cross join lateral jsonb_object_keys(p.properties) as k(name) \
+    where p.shard_key = $1 and p.ordinal = any($2) \
+    group by k.name order by count desc, k.name collate \"C\" limit $3";
+
+/// The names of the properties that most of these persons have, at most `limit`.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn property_names(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ordinals: &[i64],
+    limit: usize,
+) -> Result<Vec<String>> {
+    let rows: Vec<ValueCount> = diesel::sql_query(PROPERTY_NAMES)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<BigInt>, _>(ordinals)
+        .bind::<BigInt, _>(limit as i64)
+        .load(conn)?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
 }

@@ -80,7 +80,7 @@ fn projects_with_waiting_cohorts_are_found_in_the_order_of_their_ids() {
     request_calculations(conn, &[cohort.id, created.id]).unwrap();
     assert_eq!(next(conn, ProjectId(0)), Some(cohort.project()));
     assert_eq!(next(conn, cohort.project()), Some(other));
-    assert_eq!(next(conn, other), None);
+    assert_eq!(next(conn, other), Some(cohort.project()));
     claim(conn, cohort.project(), TimeDelta::seconds(9), 9).unwrap();
     assert_eq!(next(conn, ProjectId(0)), Some(other));
 }
@@ -302,4 +302,24 @@ fn a_postponed_cohort_waits_for_as_long_as_its_request_and_has_no_failure() {
         let published = publish(conn, &again, now, evaluated(), members(1)).unwrap();
         assert_eq!(published, Some(1));
     }
+}
+
+#[test]
+fn the_times_of_the_next_claim_and_of_the_next_due_cohort_are_known() {
+    let (_database, store, cohort) = new_cohort();
+    let conn = &mut *store.connection().unwrap();
+    assert_eq!(next_claim_time(conn).unwrap(), None);
+    request_calculations(conn, &[cohort.id]).unwrap();
+    assert_eq!(next_claim_time(conn).unwrap(), Some(DateTime::UNIX_EPOCH));
+    let claimed = claim(conn, cohort.project(), TimeDelta::hours(1), 9).unwrap();
+    let end = next_claim_time(conn).unwrap();
+    assert!(end.is_some_and(|end| end > Utc::now()), "that of the lease");
+    let (now, due) = (
+        Utc::now(),
+        DateTime::from_timestamp(4_000_000_000, 0).unwrap(),
+    );
+    fail(conn, &claimed[0], now, due, "unknown", "x").unwrap();
+    assert_eq!(next_claim_time(conn).unwrap(), None);
+    assert_eq!(next_due_time(conn, now).unwrap(), Some(due));
+    assert_eq!(next_due_time(conn, due).unwrap(), None);
 }

@@ -4,11 +4,11 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Text};
 
+use crate::activity_log::activity_log;
 use crate::keys::Teammate;
-use crate::pages::{PageIds, RowSize, octet_length};
-use crate::schema::{teammates, webhook_activities as activities};
+use crate::pages::PageIds;
+use crate::schema::webhook_activities as activities;
 use crate::{Conn, JsonText, ProjectId, Result};
 
 /// Entries that a project keeps.
@@ -97,66 +97,7 @@ pub fn page(conn: &mut Conn, project: ProjectId, limit: i64, offset: i64) -> Res
     Ok(PageIds { ids, count })
 }
 
-/// The sizes of the entries `ids` of the project.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn sizes(conn: &mut Conn, project: ProjectId, ids: &[i64]) -> Result<Vec<RowSize>> {
-    let rows: Vec<(i64, Option<i32>)> = activities::table
-        .filter(activities::project_id.eq(project.0))
-        .filter(activities::id.eq_any(ids))
-        .select((
-            activities::id,
-            octet_length(activities::changes.cast::<Nullable<Text>>()),
-        ))
-        .load(conn)?;
-    let sizes = rows
-        .into_iter()
-        .map(|(id, bytes)| RowSize::new(id, [bytes]));
-    Ok(sizes.collect())
-}
-
-/// The entries `ids` of the project, newest first.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn by_ids(
-    conn: &mut Conn,
-    project: ProjectId,
-    ids: &[i64],
-) -> Result<Vec<WebhookActivityWithTeammate>> {
-    Ok(activities::table
-        .left_join(teammates::table)
-        .filter(activities::project_id.eq(project.0))
-        .filter(activities::id.eq_any(ids))
-        .order(activities::id.desc())
-        .select((
-            WebhookActivityRow::as_select(),
-            Option::<Teammate>::as_select(),
-        ))
-        .load(conn)?)
-}
-
-/// Deletes the entries before `time` among the `limit` oldest ones, and returns their number.
-///
-/// # Errors
-///
-/// Fails if the database fails.
-pub fn delete_before(conn: &mut Conn, time: DateTime<Utc>, limit: i64) -> Result<usize> {
-    // Ids rise with time.
-    let oldest: Vec<(i64, DateTime<Utc>)> = activities::table
-        .order(activities::id)
-        .limit(limit)
-        .select((activities::id, activities::created_at))
-        .load(conn)?;
-    let old = oldest
-        .into_iter()
-        .filter(|(_, created_at)| *created_at < time);
-    let ids: Vec<i64> = old.map(|(id, _)| id).collect();
-    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
-}
+activity_log!(activities, WebhookActivityRow);
 
 /// Deletes entries of a project, at most `limit` of them, and returns their number.
 pub(super) fn delete_of_project(conn: &mut Conn, project: ProjectId, limit: i64) -> Result<usize> {
@@ -165,5 +106,5 @@ pub(super) fn delete_of_project(conn: &mut Conn, project: ProjectId, limit: i64)
         .limit(limit)
         .select(activities::id)
         .load(conn)?;
-    Ok(diesel::delete(activities::table.filter(activities::id.eq_any(ids))).execute(conn)?)
+    delete(conn, &ids)
 }

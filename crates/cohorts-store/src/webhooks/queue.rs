@@ -80,6 +80,36 @@ pub fn free(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<FreeWebhook>> {
         .load(conn)?)
 }
 
+/// The first time after `now` at which a claim on an enabled webhook ends, an attempt is due, or a key expires.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn next_time(conn: &mut Conn, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+    type Times = (
+        Option<DateTime<Utc>>,
+        Option<DateTime<Utc>>,
+        Option<DateTime<Utc>>,
+    );
+    let is_later = webhooks::lease_until
+        .gt(now)
+        .or(webhooks::next_attempt_at.gt(now))
+        .or(keys::expires_at.gt(now));
+    let times: Vec<Times> = webhooks::table
+        .inner_join(keys::table)
+        .filter(webhooks::enabled)
+        .filter(is_later)
+        .select((
+            webhooks::lease_until,
+            webhooks::next_attempt_at,
+            keys::expires_at,
+        ))
+        .load(conn)?;
+    let times = times.into_iter();
+    let times = times.flat_map(|(lease, attempt, expiry)| [lease, attempt, expiry]);
+    Ok(times.flatten().filter(|time| *time > now).min())
+}
+
 /// A webhook that this process has claimed.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = webhooks)]

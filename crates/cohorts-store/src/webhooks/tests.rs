@@ -99,8 +99,17 @@ fn a_message_keeps_its_id_and_its_end_until_it_is_accepted() {
     queue::finish(conn, &claimed, &outcome, &retry)
         .unwrap()
         .unwrap();
+    let lease = queue::next_time(conn, Utc::now()).unwrap();
+    assert!(
+        lease.is_some_and(|lease| lease < later),
+        "the claim ends first"
+    );
     queue::release(conn, &claimed).unwrap();
     assert!(queue::free(conn, Utc::now()).unwrap().is_empty());
+    let attempt = queue::next_time(conn, Utc::now()).unwrap().unwrap();
+    // The database has microseconds.
+    assert_eq!(attempt.timestamp_micros(), later.timestamp_micros());
+    assert_eq!(queue::next_time(conn, later).unwrap(), None);
     let free = queue::free(conn, later + TimeDelta::seconds(1)).unwrap();
     assert!(free[0].has_changes(0));
     let again = queue::claim(conn, id, LEASE).unwrap().unwrap();

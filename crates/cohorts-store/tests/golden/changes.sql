@@ -18,6 +18,22 @@ from member_change_slices s
 using unnest($2, $3) as keys(cohort_id, version)
 where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version > keys.version;
 
+-- changes::UNCLEARED
+select keys.cohort_id, keys.version
+from unnest($2, $3) as keys(cohort_id, version)
+cross join lateral (select
+    from ((select
+            from member_chunks
+            where shard_key = $1 and cohort_id = keys.cohort_id and version > keys.version
+            order by shard_key, cohort_id, chunk
+            limit 1)
+        union all (select
+            from member_change_slices
+            where shard_key = $1 and cohort_id = keys.cohort_id and version > keys.version
+            order by shard_key, cohort_id, version
+            limit 1)) rows
+    limit 1) uncleared;
+
 -- changes::UNPUBLISHED
 select newest.number
 from unnest($2, $3) as keys(cohort_id, version)
@@ -57,6 +73,18 @@ delete
 from member_change_slices s
 using unnest($2, $3) as keys(cohort_id, version)
 where s.shard_key = $1 and s.cohort_id = keys.cohort_id and s.version = keys.version and s.first_chunk >= $4 and s.first_chunk < $5;
+
+-- changes::FIRST_MOVES
+select keys.nth, m.ordinal, m.merged_into, m.seq
+from unnest($2, $3, $4, $5) as keys(nth, ordinal, number, seq)
+cross join lateral (select ordinal, merged_into, seq
+    from tombstones
+    where shard_key = $1 and ordinal = keys.ordinal and moved_after >= keys.number and seq > keys.seq
+    union all (select ordinal, merged_into, seq
+        from tombstones
+        where shard_key = $1 and merged_into = keys.ordinal and moved_after >= keys.number and seq > keys.seq
+        order by moved_after, seq
+        limit 1)) m;
 
 -- changes::NEWEST_OF_COHORTS
 select m.*

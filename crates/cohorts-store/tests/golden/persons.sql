@@ -69,6 +69,14 @@ where v.name <> '' and octet_length(v.name) <= $4 and v.name ilike $3 group by v
 order by count desc, v.name collate "C"
 limit $5;
 
+-- persons::values::PROPERTY_NAMES
+select k.name, count(*) as count
+from persons p
+cross join lateral jsonb_object_keys(p.properties) as k(name)
+where p.shard_key = $1 and p.ordinal = any($2) group by k.name
+order by count desc, k.name collate "C"
+limit $3;
+
 -- scan::PROPERTY
 select ordinal, (properties -> $2)::text as value
 from persons

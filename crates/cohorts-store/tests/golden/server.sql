@@ -17,6 +17,12 @@ select exists (select
     from pg_extension
     where extname = 'citus') as is_true;
 
+-- POSTPONE_FLUSH
+select set_config('synchronous_commit', 'off', true)
+where not exists (select
+    from pg_extension
+    where extname = 'citus');
+
 -- distribution::LOCAL_TABLES
 select c.relname::text as name
 from unnest($1) with ordinality as t(name, nth)

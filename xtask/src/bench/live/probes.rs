@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::super::kinds::{and, behavior, person};
-use super::create_cohort;
+use super::super::serving::post_cohort;
 use super::follower::Seen;
 use crate::service::{Access, Service};
 
@@ -28,6 +28,10 @@ enum Reason {
     Window,
     Date,
 }
+
+/// The persons with an event in the last hour, to the microsecond. The windows of filters begin with a whole hour.
+const LAST_HOUR: &str = "SELECT DISTINCT person_id FROM events \
+    WHERE event = 'expiring probe' AND timestamp >= now() - INTERVAL 1 HOUR";
 
 /// The names of the reasons in the report.
 const REASONS: [&str; 3] = ["event", "window", "date"];
@@ -59,15 +63,17 @@ impl Probe {
 impl ProbeCohorts {
     pub fn create(service: &Service, access: &Access) -> Result<Self> {
         let days = json!({"time_value": 30, "time_interval": "day"});
-        let hour = json!({"time_value": 1, "time_interval": "hour"});
-        let leaves = [
-            behavior("performed_event", "probe", days),
-            behavior("performed_event", "expiring probe", hour),
-            person("probe_date", "is_date_before", json!("-1h")),
+        let event = behavior("performed_event", "probe", days);
+        let date = person("probe_date", "is_date_before", json!("-1h"));
+        let definitions = [
+            json!({"filters": and(vec![event])}),
+            json!({"query": {"kind": "HogQLQuery", "query": LAST_HOUR}}),
+            json!({"filters": and(vec![date])}),
         ];
         let mut ids = [0; 3];
-        for (id, leaf) in ids.iter_mut().zip(leaves) {
-            *id = create_cohort(service, access, &and(vec![leaf]))?;
+        for (id, mut body) in ids.iter_mut().zip(definitions) {
+            body["name"] = json!("probes");
+            *id = post_cohort(service, access, &body)?;
         }
         Ok(Self { ids })
     }
@@ -135,13 +141,16 @@ impl Latencies {
     /// Fails if a probe was not seen.
     pub fn of(sent: &[Probe], seen: &HashMap<Seen, DateTime<Utc>>) -> Result<Self> {
         let mut latencies = Self(Default::default());
-        let missing = sent.iter().filter(|probe| !seen.contains_key(&probe.row()));
-        let missing = missing.count();
-        ensure!(
-            missing == 0,
-            "{missing} of {} probes are not visible",
-            sent.len()
-        );
+        for (reason, name) in REASONS.iter().enumerate() {
+            let probes = || sent.iter().filter(|probe| probe.reason as usize == reason);
+            let missing = probes().filter(|probe| !seen.contains_key(&probe.row()));
+            let missing = missing.count();
+            ensure!(
+                missing == 0,
+                "{missing} of {} probes of {name} are not visible",
+                probes().count()
+            );
+        }
         for probe in sent {
             let time = seen[&probe.row()] - probe.due;
             // The row may arrive before the response to the write.

@@ -93,7 +93,14 @@ impl HintChannel {
             (self.is_answered, self.is_awaited) = (true, false);
             return;
         }
-        self.others.insert(sender.to_owned(), Instant::now());
+        if self
+            .others
+            .insert(sender.to_owned(), Instant::now())
+            .is_none()
+        {
+            // The new process learns of this one before it writes much.
+            self.checked = None;
+        }
         if words.next() == Some("written") {
             let ids = words.filter_map(|word| word.parse().ok());
             all.extend(ids.map(ProjectId));

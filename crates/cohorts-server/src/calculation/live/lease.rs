@@ -56,12 +56,18 @@ impl Leases {
             .hints
             .exchange(&self.passes.store, &signals.hints.take())
         {
-            Ok(written) => written.into_iter().for_each(|project| {
-                signals.changes.notify(project);
-                signals.writes.notify(project);
-            }),
+            Ok(written) => {
+                if !written.is_empty() {
+                    signals.looks.soon();
+                }
+                written.into_iter().for_each(|project| {
+                    signals.changes.notify(project);
+                    signals.writes.notify(project);
+                });
+            }
             Err(cause) => log::debug!("the processes exchange no hints: {cause}"),
         }
+        signals.looks.set_hints(self.hints.arrives());
         let pause = if self.hints.arrives() { RENEWAL } else { LOOK };
         let is_missing = || self.passes.is_missing.swap(false, Ordering::Relaxed);
         if is_due(self.looked, pause) || (is_due(self.looked, LOOK) && is_missing()) {
@@ -80,6 +86,7 @@ impl Leases {
                 signals.changes.notify(*project);
             }
             if known != Some(stamp) {
+                signals.looks.soon();
                 signals.writes.notify(*project);
             }
         }

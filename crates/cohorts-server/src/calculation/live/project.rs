@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use cohorts_engine::Moment;
 use cohorts_engine::delta::{Definition, Definitions, EvaluationState, Position, Settings};
 use cohorts_store::live::{self, LiveRow};
@@ -15,27 +15,21 @@ use crate::calculation::moment;
 use crate::index::IndexResult;
 use crate::index::memory::Reservation;
 use crate::index::snapshot::Snapshot;
+use crate::pauses::DoublingPause;
 
 /// A departure within this time of the last one counts as its repetition.
 const SOON: Duration = Duration::from_secs(120);
-/// The pause before the calculation after the first repetition. It doubles with each, up to the longest.
-const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
-const LONGEST_PAUSE: TimeDelta = TimeDelta::seconds(60);
+/// The pause before the calculation of a cohort that has left the passes, by its repetitions.
+const PAUSE: DoublingPause = DoublingPause {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(60),
+};
 
 /// When a cohort left the passes for the last time, and how often it had done so soon before.
 #[derive(Clone, Copy, Debug)]
 struct Departure {
     last: Instant,
     repetitions: u32,
-}
-
-/// The pause before the calculation of a cohort that has left the passes.
-fn pause(repetitions: u32) -> TimeDelta {
-    match repetitions {
-        0 => TimeDelta::zero(),
-        // 4 doublings exceed the longest pause.
-        _ => (FIRST_PAUSE * (1 << (repetitions - 1).min(4))).min(LONGEST_PAUSE),
-    }
 }
 
 /// A cohort that passes include.
@@ -251,7 +245,7 @@ impl LiveProject {
     }
 
     /// Takes a cohort out of the passes. Returns the pause before its calculation.
-    pub fn leave(&mut self, id: i64) -> TimeDelta {
+    pub fn leave(&mut self, id: i64) -> Duration {
         self.cohorts.remove(&id);
         // A later pass must not take the row for the known one.
         self.rows.remove(&id);
@@ -260,7 +254,7 @@ impl LiveProject {
         let repetitions = earlier.map_or(0, |departure| departure.repetitions.saturating_add(1));
         let last = Instant::now();
         self.departures.insert(id, Departure { last, repetitions });
-        pause(repetitions)
+        PAUSE.after(repetitions.into())
     }
 
     /// Finds up to where all live cohorts are right, after a pass that has reached `reached`.
@@ -345,8 +339,8 @@ mod tests {
     #[test]
     fn a_cohort_that_leaves_the_passes_again_and_again_waits_longer_each_time() {
         let mut live = LiveProject::new(ProjectId(1), Position { now: 0, seq: 0 });
-        let pauses = [(); 7].map(|()| live.leave(5).num_seconds());
+        let pauses = [(); 7].map(|()| live.leave(5).as_secs());
         assert_eq!(pauses, [0, 5, 10, 20, 40, 60, 60]);
-        assert_eq!(live.leave(6), TimeDelta::zero(), "another cohort");
+        assert_eq!(live.leave(6), Duration::ZERO, "another cohort");
     }
 }

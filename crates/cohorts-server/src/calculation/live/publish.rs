@@ -10,7 +10,7 @@ use chrono::Utc;
 use cohorts_store::changes::{self, NewMembers, StagedMembers};
 use cohorts_store::live::{self, LiveMembers, LiveRow};
 use cohorts_store::{CohortId, ShardKey};
-use cohorts_store::{Conn, Error, events, queue, tombstones, transaction};
+use cohorts_store::{Conn, Error, events, postpone_flush, queue, tombstones, transaction};
 
 use super::evaluate::{ChangedCohort, PassResult};
 use super::project::LiveProject;
@@ -61,6 +61,7 @@ pub fn publish(
     for (id, reason) in fallen {
         passes.metrics.fallen(reason);
         fall(conn, live, id, reason)?;
+        passes.store.signals.looks.soon();
     }
     let changed_ids: Vec<i64> = changed.iter().map(|changed| changed.id).collect();
     let new = live.cohorts.values().filter(|cohort| !cohort.row.is_live);
@@ -99,7 +100,11 @@ pub fn publish(
         }
         if !staged.is_empty() {
             passes.store.signals.changed(live.project());
-            changes::prune_all(conn, shard_key, &staged)?;
+            // The rows stay until the next change of their chunks if this is lost.
+            transaction(conn, |conn| {
+                postpone_flush(conn)?;
+                changes::prune_all(conn, shard_key, &staged)
+            })?;
         }
     }
     live.settle(reached);
@@ -144,6 +149,7 @@ fn write_chunks(
     }
     let shard_key = live.project().shard_key();
     transaction(conn, |conn| {
+        postpone_flush(conn)?;
         let ids: Vec<i64> = changed.iter().map(|changed| changed.id).collect();
         let rows = live::lock(conn, &ids)?;
         let log_head = events::log_head(conn, shard_key)?;

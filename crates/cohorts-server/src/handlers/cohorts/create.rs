@@ -87,6 +87,7 @@ pub fn create(
     }
     definition.cohort_type = kinds::stored(conn, project, &definition)?;
     let row = cohorts::create(conn, project, &caller.teammate, &definition)?;
+    references.check_new(conn, row.id(), &definition)?;
     activity_log::created(conn, caller, row.id(), &definition)?;
     let mut upload = None;
     if definition.is_static && (members.is_some() || !definition.selects_members()) {

@@ -99,7 +99,7 @@ fn is_by_query(definition: &Definition) -> bool {
     definition.live_query().is_some()
 }
 
-fn query_and_filters() -> Error {
+pub fn query_and_filters() -> Error {
     Error::whole("Cannot set both query and filters at the same time.")
 }
 
@@ -224,6 +224,16 @@ fn read_filters(filters: &RawJson, may_be_absent: bool) -> Result<Option<ParsedF
 
 /// The query to store and the cohorts that it reads. Fails if the query cannot be calculated.
 fn read_query(query: &RawJson) -> Result<(JsonText, Vec<i64>), Error> {
+    let value = query_value(query)?;
+    // The time zone changes the members, and not whether there is a plan.
+    let now = Moment::utc(Utc::now().timestamp_micros());
+    let plan = plan_query(&value, &now).map_err(|error| Error::filter("query", error))?;
+    let cohorts = plan.cohort_references().into_iter().collect();
+    Ok((JsonText::of(&value), cohorts))
+}
+
+/// A query that is an object of a supported kind.
+pub fn query_value(query: &RawJson) -> Result<Value, Error> {
     let value =
         read_json(query.as_str(), "query").map_err(|error| Error::filter("query", error))?;
     let kind = value["kind"].as_str();
@@ -235,11 +245,7 @@ fn read_query(query: &RawJson) -> Result<(JsonText, Vec<i64>), Error> {
         let detail = format!("Query must be an ActorsQuery or HogQLQuery. Got: {kind}");
         return Err(Error::field("query", detail));
     }
-    // The time zone changes the members, and not whether there is a plan.
-    let now = Moment::utc(Utc::now().timestamp_micros());
-    let plan = plan_query(&value, &now).map_err(|error| Error::filter("query", error))?;
-    let cohorts = plan.cohort_references().into_iter().collect();
-    Ok((JsonText::of(&value), cohorts))
+    Ok(value)
 }
 
 fn read_groups(groups: &RawJson) -> Result<Value, Error> {

@@ -1,15 +1,17 @@
-//! Counts the members that a filter would have, and compares them with a cohort, without storing one.
+//! Counts the members that a filter or a query would have, and compares them with a cohort, without storing one.
 
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use cohorts_api::types::{CohortPreview, CohortPreviewRequest, CriterionCount, Person};
-use cohorts_engine::filter::read_json;
-use cohorts_engine::{Filter, FilterError, LeafCount, Moment, plan};
+use cohorts_engine::delta::Definition as Rule;
+use cohorts_engine::filter::{has_criteria, read_json};
+use cohorts_engine::{Explanation, Filter, FilterError, LeafCache, LeafCount, Plan};
 use cohorts_store::{CohortId, Conn, ProjectId};
 use roaring::RoaringBitmap;
 
 use super::compare::{self, MemberDifference};
+use super::{definition, references};
 use crate::auth::Caller;
 use crate::calculation::moment;
 use crate::error::Error;
@@ -22,9 +24,10 @@ use crate::index::stop::StopFlag;
 
 pub struct Preview {
     project: ProjectId,
-    filter: Filter,
+    plan: Plan,
+    /// The field with the definition: `filters` or `query`.
+    attr: &'static str,
     as_of: DateTime<Utc>,
-    moment: Moment,
     /// The number of members to show.
     sample: i64,
     compare_to: Option<CohortId>,
@@ -32,20 +35,24 @@ pub struct Preview {
 
 impl Preview {
     pub fn new(caller: &Caller, body: &CohortPreviewRequest) -> Result<Self, Error> {
-        let filters = read_json(body.filters.as_str(), "properties").map_err(invalid)?;
-        let filter = Filter::parse(&filters).map_err(invalid)?;
         let as_of = body.as_of.unwrap_or_else(Utc::now);
+        let at = moment(&caller.project, as_of.timestamp_micros())?;
+        let rule = rule(body)?;
+        let attr = match rule {
+            Rule::Filter(_) => "filters",
+            Rule::Query(_) => "query",
+        };
         Ok(Self {
             project: caller.project.id(),
-            filter,
+            plan: rule.plan(&at).map_err(|error| Error::filter(attr, error))?,
+            attr,
             as_of,
-            moment: moment(&caller.project, as_of.timestamp_micros())?,
             sample: body.sample,
             compare_to: body.compare_to.map(CohortId),
         })
     }
 
-    /// Evaluates the filter until `stop` is set.
+    /// Evaluates the plan until `stop` is set.
     pub fn read(
         &self,
         conn: &mut Conn,
@@ -53,17 +60,12 @@ impl Preview {
         stop: &StopFlag,
     ) -> Result<CohortPreview, Error> {
         let start = Instant::now();
-        let plan = plan(&self.filter, &self.moment).map_err(invalid)?;
-        store.read_for_request(conn, self.project, &plan, |snapshot| {
+        store.read_for_request(conn, self.project, &self.plan, |snapshot| {
             let snapshot = &snapshot.with_stop(stop);
-            snapshot
-                .check_references(&plan, &mut CheckedCohorts::default())
-                .map_err(|cause| Error::reference("filters", cause))?;
-            let explanation = snapshot.explain(&plan)?;
-            let members = explanation.members;
+            let Explanation { members, leaves } = self.evaluate(snapshot)?;
             let compared = match self.compare_to {
                 Some(id) => {
-                    let others = compare::members_of(snapshot, id, &self.moment)?;
+                    let others = compare::members_of(snapshot, id, self.plan.moment())?;
                     Some(MemberDifference::between(&others, &members))
                 }
                 None => None,
@@ -79,7 +81,7 @@ impl Preview {
             };
             Ok(CohortPreview {
                 count,
-                criteria: explanation.leaves.into_iter().map(criterion).collect(),
+                criteria: leaves.into_iter().map(criterion).collect(),
                 as_of: self.as_of,
                 duration_ms: duration.as_secs_f64() * 1e3,
                 sample: self.sample(snapshot, store, members)?,
@@ -87,6 +89,31 @@ impl Preview {
                 entering_sample: sample_of(entering).transpose()?,
                 leaving_sample: sample_of(leaving).transpose()?,
             })
+        })
+    }
+
+    /// The members, and the number of persons of each criterion. A query is one criterion.
+    fn evaluate(&self, snapshot: &Snapshot<'_, '_>) -> Result<Explanation, Error> {
+        let (plan, is_query) = (&self.plan, self.attr == "query");
+        if is_query {
+            let cohorts: Vec<i64> = plan.cohort_references().into_iter().collect();
+            let check = |conn: &mut Conn| references::check_query(conn, self.project, &cohorts);
+            snapshot.tx().try_with_conn(check)?;
+        }
+        snapshot
+            .check_references(plan, &mut CheckedCohorts::default())
+            .map_err(|cause| Error::reference(self.attr, cause))?;
+        if !is_query {
+            return Ok(snapshot.explain(plan)?);
+        }
+        let members = snapshot.evaluate(plan, &LeafCache::default())?;
+        let whole = LeafCount {
+            path: self.attr.to_owned(),
+            persons: members.len(),
+        };
+        Ok(Explanation {
+            members,
+            leaves: vec![whole],
         })
     }
 
@@ -116,6 +143,19 @@ fn criterion(leaf: LeafCount) -> CriterionCount {
     }
 }
 
-fn invalid(error: FilterError) -> Error {
-    Error::filter("filters", error)
+/// The filter or the query of a request. As for a cohort, filters without criteria count as absent if there is a query.
+fn rule(body: &CohortPreviewRequest) -> Result<Rule, Error> {
+    let invalid = |error: FilterError| Error::filter("filters", error);
+    let filters = body.filters.as_ref();
+    let filters = filters.map(|filters| read_json(filters.as_str(), "properties"));
+    match (filters.transpose().map_err(invalid)?, &body.query) {
+        (Some(filters), Some(_)) if has_criteria(&filters) => Err(definition::query_and_filters()),
+        (_, Some(query)) => Ok(Rule::Query(definition::query_value(query)?)),
+        (Some(filters), None) => Ok(Rule::Filter(Filter::parse(&filters).map_err(invalid)?)),
+        (None, None) => Err(Error::Validation {
+            attr: Some("filters".to_owned()),
+            code: "required",
+            detail: "This field is required; send `filters` or `query`.".to_owned(),
+        }),
+    }
 }

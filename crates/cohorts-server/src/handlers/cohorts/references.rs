@@ -88,9 +88,22 @@ impl References {
             graph.insert(id, cohort.references.as_slice());
         }
         if has_loop(&graph) {
-            return Err(Error::whole(
-                "Cohorts cannot reference other cohorts in a loop.",
-            ));
+            return Err(in_a_loop());
+        }
+        Ok(())
+    }
+
+    /// Refuses a loop through a new cohort: an earlier cohort may refer to its id already, because the creation of a cohort
+    /// may refer to cohorts that do not exist.
+    pub fn check_new(
+        &mut self,
+        conn: &mut Conn,
+        id: CohortId,
+        definition: &Definition,
+    ) -> Result<(), Error> {
+        let direct = definition.cohort_references();
+        if !direct.is_empty() && self.reachable(conn, direct)?.contains(&id.0) {
+            return Err(in_a_loop());
         }
         Ok(())
     }
@@ -168,6 +181,10 @@ impl References {
         }
         dependents
     }
+}
+
+fn in_a_loop() -> Error {
+    Error::whole("Cohorts cannot reference other cohorts in a loop.")
 }
 
 fn is_live_and_dynamic(cohort: &ReferringDefinition) -> bool {

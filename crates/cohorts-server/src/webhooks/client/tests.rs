@@ -1,7 +1,8 @@
 //! Tests of requests to receivers that behave badly.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
@@ -177,6 +178,86 @@ async fn no_connection_is_made_to_an_address_that_is_not_allowed() {
     }
     let attempted = listener.accept().unwrap_err();
     assert_eq!(attempted.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// Sends to `hooks.example.org`. Its look-ups have these addresses one after another. Returns the attempt and the number of
+/// look-ups.
+async fn send_by_name(
+    allow: &[&str],
+    scheme: &str,
+    port: u16,
+    answers: &[&[&str]],
+) -> (SendAttempt, usize) {
+    let parsed = |answer: &&[&str]| answer.iter().map(|text| text.parse().unwrap()).collect();
+    let answers: Vec<Vec<IpAddr>> = answers.iter().map(parsed).collect();
+    let look_ups = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&look_ups);
+    let look_up = move |name: &str| {
+        assert_eq!(name, "hooks.example.org");
+        let nth = count.fetch_add(1, Ordering::Relaxed);
+        answers[nth.min(answers.len() - 1)].clone()
+    };
+    let client = HttpsClient {
+        resolver: Resolver::Given(Arc::new(look_up)),
+        ..client(allow, &TlsRoots::Given(Vec::new()))
+    };
+    let url = format!("{scheme}://hooks.example.org:{port}/");
+    let attempt = client.send(&url, &message(), &secrets()).await;
+    (attempt, look_ups.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn a_name_of_an_address_that_is_not_public_is_refused_without_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for addresses in [
+        &["169.254.169.254"][..],
+        &["127.0.0.1"],
+        &["::ffff:169.254.169.254"],
+        &["::ffff:127.0.0.1"],
+        &["64:ff9b::a9fe:a9fe"],
+        &["64:ff9b::7f00:1"],
+        &["::1"],
+        // One address of several.
+        &["8.8.8.8", "127.0.0.1"],
+        &["127.0.0.1", "8.8.8.8"],
+    ] {
+        let (attempt, look_ups) = send_by_name(&[], "https", port, &[addresses]).await;
+        let error = attempt.error.unwrap();
+        assert!(error.contains("not public"), "{addresses:?}: {error}");
+        assert_eq!((attempt.status, look_ups), (None, 1), "{addresses:?}");
+    }
+    let attempted = listener.accept().unwrap_err();
+    assert_eq!(attempted.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn a_name_that_changes_its_address_is_called_at_the_address_that_was_checked() {
+    let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+    let (port, requests) = receiver(Behavior::Answer(answer));
+    let allow = ["127.0.0.1/32"];
+    // The second look-up would be that of the connection.
+    let answers: [&[&str]; 2] = [&["127.0.0.1"], &["169.254.169.254"]];
+    let (attempt, look_ups) = send_by_name(&allow, "http", port, &answers).await;
+    assert_eq!((attempt.status, attempt.error), (Some(204), None));
+    assert_eq!(look_ups, 1);
+    let request = requests.recv().unwrap();
+    assert!(
+        request.contains(&format!("host: hooks.example.org:{port}\r\n")),
+        "{request}"
+    );
+
+    let (port, requests) = receiver(Behavior::Answer(answer));
+    let answers: [&[&str]; 2] = [&["169.254.169.254"], &["127.0.0.1"]];
+    let (attempt, look_ups) = send_by_name(&allow, "http", port, &answers).await;
+    assert!(attempt.error.unwrap().contains("not public"));
+    assert_eq!(look_ups, 1);
+    assert!(requests.try_recv().is_err(), "no connection is made");
+    // Each attempt looks the name up again.
+    let answers: [&[&str]; 1] = [&["127.0.0.1"]];
+    let (attempt, look_ups) = send_by_name(&allow, "http", port, &answers).await;
+    assert_eq!((attempt.status, look_ups), (Some(204), 1));
 }
 
 /// A receiver with TLS, and its certificate.

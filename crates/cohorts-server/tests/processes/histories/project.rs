@@ -14,6 +14,8 @@ use crate::harness::{Access, often, until};
 
 /// The persons of a history.
 const PERSONS: usize = 8;
+/// The ids with which a person keeps its ordinal in a merge into another one.
+const MANY_IDS: usize = 70;
 
 pub struct LivingProject<'a> {
     pub site: &'a Site,
@@ -138,8 +140,19 @@ impl<'a> LivingProject<'a> {
         (self.site).request(&self.access, &Method::POST, "/batch/", Some(&body));
     }
 
+    /// Merges two persons. If the merged one has many ids, the other moves to its ordinal.
     fn merge(&mut self, rng: &mut StdRng) {
         let (into, from) = (self.person(rng), self.person(rng));
+        if rng.random_bool(0.5) {
+            let aliases = (0..MANY_IDS).map(|_| {
+                let uuid = self.uuid();
+                let alias = format!("{from} {uuid}");
+                json!({"event": "$create_alias", "distinct_id": from, "uuid": uuid,
+                    "properties": {"alias": alias}})
+            });
+            let aliases: Vec<Value> = aliases.collect();
+            self.send(&aliases);
+        }
         if into != from {
             let merge = json!({"event": "$merge_dangerously", "distinct_id": into,
                 "uuid": self.uuid(), "properties": {"alias": from}});
