@@ -2,7 +2,7 @@
 
 mod bodies;
 mod browser_protection;
-mod console;
+pub mod console;
 mod details;
 mod form_json;
 mod health;

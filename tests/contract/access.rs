@@ -53,7 +53,7 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 68] = [
+const DISCLOSURES: [(&str, Discloses); 69] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -120,6 +120,8 @@ const DISCLOSURES: [(&str, Discloses); 68] = [
     ("projects_list", Discloses::Project),
     ("projects_retrieve", Discloses::Project),
     ("users_retrieve", Discloses::User),
+    // The code is the authentication.
+    ("console_session_create", Discloses::None),
     ("capture_batch", Discloses::None),
     ("capture_event", Discloses::None),
     ("capture_browser_event", Discloses::None),

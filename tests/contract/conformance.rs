@@ -19,6 +19,7 @@ use crate::{retries, uploads};
 
 mod capture;
 mod catalogue;
+mod console;
 mod webhooks;
 
 /// An operation, a status, and a request that causes this status.
@@ -645,8 +646,13 @@ fn as_xml(project: &Project, method: Method, rest: &str) -> Answer {
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    let chained = ROWS.iter().chain(capture::ROWS).chain(catalogue::ROWS);
-    chained.chain(webhooks::ROWS)
+    let others = [
+        capture::ROWS,
+        catalogue::ROWS,
+        console::ROWS,
+        webhooks::ROWS,
+    ];
+    ROWS.iter().chain(others.into_iter().flatten())
 }
 
 #[test]

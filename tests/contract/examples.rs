@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::contract::spec::{self, DOCUMENT, Operation};
 use crate::harness::{Project, id_of, request, send};
+use crate::service::console;
 use crate::uploads;
 
 /// The person that the examples of the contract name.
@@ -278,6 +279,9 @@ fn examples_of_requests_are_accepted() {
             let mut body = localized(body, &world.project, &world.person);
             if let Some(cohorts) = body.get_mut("cohort_ids") {
                 *cohorts = json!([world.cohort]);
+            }
+            if let Some(code) = body.get_mut("code") {
+                *code = json!(console::code(world.project.server, world.project.id));
             }
             let call = with_body(world.request(&operation), media_type, &body);
             let answer = send(&operation.method(), call);

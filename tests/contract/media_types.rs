@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::contract::spec;
 use crate::harness::{Project, any_of, cohort_path, first_ids, id_of, person, request, send};
+use crate::service::console;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
@@ -160,6 +161,11 @@ const ROWS: &[(&str, &str, Check)] = &[
         let answer = send(&Method::POST, call.json(&json!({"batch": [event()]})));
         assert_eq!(answer.status, 200, "{}", answer.text);
         p.person("d1");
+    }),
+    ("console_session_create", JSON, |p| {
+        let code = console::code(p.server, p.id);
+        let call = request(Method::POST, console::SESSION).json(&json!({"code": code}));
+        assert_eq!(send(&Method::POST, call).json()["label"], "test");
     }),
     ("flags", JSON, |p| flags(p, "/flags/?v=2", JSON)),
     ("flags", TEXT, |p| flags(p, "/flags/?v=2", TEXT)),

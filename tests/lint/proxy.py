@@ -1,11 +1,13 @@
 """Sends requests to each operation through a proxy that compares requests and responses with the contract.
 
 The requests are the examples of the contract, and variants that cause documented errors.
-It needs COHORTS_URL, COHORTS_KEY and COHORTS_TOKEN, and the command of the proxy (Prism) as arguments.
+It needs COHORTS_URL, COHORTS_KEY and COHORTS_TOKEN, in COHORTS_CONSOLE a command that prints an address of the console,
+and the command of the proxy (Prism) as arguments.
 """
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,6 +21,7 @@ URL = os.environ["COHORTS_URL"]
 KEY = os.environ["COHORTS_KEY"]
 TOKEN = os.environ["COHORTS_TOKEN"]
 METHODS = ("get", "put", "post", "delete", "patch")
+CODE = subprocess.check_output(shlex.split(os.environ["COHORTS_CONSOLE"]), text=True).split()[0].rpartition("code=")[2]
 # An id that no object has.
 UNKNOWN = "999999999"
 
@@ -44,10 +47,13 @@ def examples(holder):
     return [schema["example"]] if "example" in schema else []
 
 
+VALID = {"api_key": TOKEN, "token": TOKEN, "code": CODE}
+
+
 def with_token(value):
-    """Replaces the token of an example, which no project has."""
+    """Replaces the token of an example, which no project has, and the code for a session."""
     if isinstance(value, dict):
-        return {key: with_token(TOKEN if key in ("api_key", "token") else inner) for key, inner in value.items()}
+        return {key: with_token(VALID.get(key, inner)) for key, inner in value.items()}
     if isinstance(value, list):
         return [with_token(inner) for inner in value]
     return value

@@ -3123,6 +3123,28 @@ pub mod types {
         /// The value; JSON text if it is not a text.
         pub value: ::std::string::String,
     }
+    /// A code from the address that a command has printed.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ConsoleCode {
+        /// The code.
+        pub code: ::std::string::String,
+    }
+    impl ConsoleCode {
+        /// Returns a builder without values.
+        pub fn builder() -> builder::ConsoleCode {
+            Default::default()
+        }
+    }
+    /// A new session of the console.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct ConsoleSession {
+        /// The time at which the key expires.
+        pub expires_at: ::chrono::DateTime<::chrono::offset::Utc>,
+        /// The session key, a personal API key.
+        pub key: ::std::string::String,
+        /// The label of the key.
+        pub label: ::std::string::String,
+    }
     /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct CriterionCount {
@@ -9050,6 +9072,46 @@ pub mod types {
                 }
             }
         }
+        /// Builder of [`ConsoleCode`](super::ConsoleCode).
+        #[derive(Clone, Debug)]
+        pub struct ConsoleCode {
+            code: ::std::result::Result<::std::string::String, ::std::string::String>,
+        }
+        impl ::std::default::Default for ConsoleCode {
+            fn default() -> Self {
+                Self {
+                    code: Err("no value supplied for code".to_string()),
+                }
+            }
+        }
+        impl ConsoleCode {
+            /// Sets `code`. The code.
+            pub fn code<T>(mut self, value: T) -> Self
+            where
+                T: ::std::convert::TryInto<::std::string::String>,
+                T::Error: ::std::fmt::Display,
+            {
+                self.code = value
+                    .try_into()
+                    .map_err(|e| {
+                        format!("error converting supplied value for code: {e}")
+                    });
+                self
+            }
+        }
+        impl ::std::convert::TryFrom<ConsoleCode> for super::ConsoleCode {
+            type Error = super::error::ConversionError;
+            fn try_from(
+                value: ConsoleCode,
+            ) -> ::std::result::Result<Self, super::error::ConversionError> {
+                Ok(Self { code: value.code? })
+            }
+        }
+        impl ::std::convert::From<super::ConsoleCode> for ConsoleCode {
+            fn from(value: super::ConsoleCode) -> Self {
+                Self { code: Ok(value.code) }
+            }
+        }
         /// Builder of [`EventFilter`](super::EventFilter).
         #[derive(Clone, Debug)]
         pub struct EventFilter {
@@ -11800,7 +11862,7 @@ pub mod types {
 /// The members of a *dynamic* cohort are the persons who match its *filter*, the field `filters`: a tree of *criteria* joined by AND and OR.
 /// A *calculation* evaluates the filter and stores the members.
 ///
-/// **Keys and tokens.** All operations except capture need a personal API key (`phx_…`), called *key* below.
+/// **Keys and tokens.** All operations except capture and the start of a console session need a personal API key (`phx_…`), called *key* below.
 /// The service reads the key from the header `Authorization: Bearer <key>`, then from the body field `personal_api_key`, then from the query parameter `personal_api_key`.
 /// It uses the first key that is present and ignores the others.
 /// Without a key in the header, only the first 64 KiB of a body are searched. A larger body without a key there needs its key in the query.
@@ -13624,6 +13686,26 @@ impl Client {
     /// ```
     pub fn users_retrieve(&self) -> builder::UsersRetrieve<'_> {
         builder::UsersRetrieve::new(self)
+    }
+    /// Exchange a code for a session of the console
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts demo` and `cohorts console` print the address of the console with a code behind `#`, which browsers do not send.
+    /// The console exchanges it for a session key. A code is valid once and for ten minutes, and the key for 12 hours.
+    /// An unknown, used or expired code gives 401, and counts as a request with a wrong key.
+    /// The operation does not exist (404) if the service runs without the console.
+    ///
+    ///
+    /// Sends a `POST` request to `/api/console/session/`
+    ///
+    /// ```text
+    /// let response = client.console_session_create()
+    ///     .body(body)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn console_session_create(&self) -> builder::ConsoleSessionCreate<'_> {
+        builder::ConsoleSessionCreate::new(self)
     }
     /// Send events and persons
     ///
@@ -22223,6 +22305,101 @@ pub mod builder {
             let response = result?;
             match response.status().as_u16() {
                 200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::console_session_create`]
+    ///
+    /// [`Client::console_session_create`]: super::Client::console_session_create
+    #[derive(Debug, Clone)]
+    pub struct ConsoleSessionCreate<'a> {
+        client: &'a super::Client,
+        body: Result<types::builder::ConsoleCode, String>,
+    }
+    impl<'a> ConsoleSessionCreate<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                body: Ok(::std::default::Default::default()),
+            }
+        }
+        /// Sets the request body.
+        pub fn body<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<types::ConsoleCode>,
+            <V as std::convert::TryInto<types::ConsoleCode>>::Error: std::fmt::Display,
+        {
+            self.body = value
+                .try_into()
+                .map(From::from)
+                .map_err(|s| {
+                    format!("conversion to `ConsoleCode` for body failed: {}", s)
+                });
+            self
+        }
+        /// Changes the request body.
+        pub fn body_map<F>(mut self, f: F) -> Self
+        where
+            F: std::ops::FnOnce(
+                types::builder::ConsoleCode,
+            ) -> types::builder::ConsoleCode,
+        {
+            self.body = self.body.map(f);
+            self
+        }
+        /// Sends a `POST` request to `/api/console/session/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::ConsoleSession>, Error<types::Error>> {
+            let Self { client, body } = self;
+            let body = body
+                .and_then(|v| types::ConsoleCode::try_from(v).map_err(|e| e.to_string()))
+                .map_err(Error::InvalidRequest)?;
+            let url = format!("{}/api/console/session/", client.baseurl,);
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .post(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .json(&body)
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "console_session_create",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                201u16 => ResponseValue::from_response(response).await,
                 400u16..=499u16 => {
                     Err(
                         Error::ErrorResponse(

@@ -13,11 +13,12 @@ use include_dir::{Dir, include_dir};
 static DIST: Dir = include_dir!("$CARGO_MANIFEST_DIR/dist");
 
 /// The paths that show the page. The last part of a pattern may be `*`: any number of further parts.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "/",
     "/changes/*",
     "/cohorts/*",
     "/lists/*",
+    "/overlap",
     "/people/*",
     "/queries/*",
     "/sign-in",
@@ -140,6 +141,7 @@ mod tests {
             "/cohorts/12/activity",
             "/people",
             "/lists/new",
+            "/overlap",
             "/queries/new",
             "/sign-in",
         ] {

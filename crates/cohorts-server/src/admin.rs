@@ -9,9 +9,13 @@ use serde::Serialize;
 
 use crate::auth;
 use cohorts_store::cohorts;
-use cohorts_store::keys::{self, NewKey};
+use cohorts_store::console_codes::{self, NewCode};
+use cohorts_store::keys::{self, NewKey, Teammate};
 use cohorts_store::projects::{self, Project};
 use cohorts_store::{Conn, Error, ProjectId, Store, queue, transaction};
+
+/// How long a code for the console is valid.
+const CODE_AGE: TimeDelta = TimeDelta::minutes(10);
 
 /// Changes projects and keys.
 pub struct Admin {
@@ -93,6 +97,22 @@ pub struct KeyGrant {
     pub first_name: String,
     /// Days until the key expires; `None` means never.
     pub expires_in: Option<u32>,
+}
+
+impl KeyGrant {
+    /// Fails if there is no scope, a scope is unknown, or the e-mail address is invalid.
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.scopes.is_empty(), "a key needs at least one scope");
+        for scope in &self.scopes {
+            ensure!(
+                auth::is_scope(scope),
+                "`{scope}` is not a scope; use one such as cohort:read or cohort:write"
+            );
+        }
+        let email = &self.email;
+        ensure!(email.contains('@'), "`{email}` is not an e-mail address");
+        Ok(())
+    }
 }
 
 /// A new key, with its secret.
@@ -184,18 +204,7 @@ impl Admin {
     ///
     /// Fails if there is no scope, a scope is unknown, a project does not exist, or the e-mail address is invalid.
     pub fn create_key(&self, grant: &KeyGrant) -> anyhow::Result<CreatedKey> {
-        ensure!(!grant.scopes.is_empty(), "a key needs at least one scope");
-        for scope in &grant.scopes {
-            ensure!(
-                auth::is_scope(scope),
-                "`{scope}` is not a scope; use one such as cohort:read or cohort:write"
-            );
-        }
-        ensure!(
-            grant.email.contains('@'),
-            "`{}` is not an e-mail address",
-            grant.email
-        );
+        grant.check()?;
         let key = auth::new_key();
         let conn = &mut *self.store.connection()?;
         let id = transaction(conn, |conn| insert_key(conn, grant, &key))?;
@@ -204,6 +213,20 @@ impl Admin {
             key,
             scopes: grant.scopes.clone(),
         })
+    }
+
+    /// Creates a code by which a browser signs in to the console, once and within ten minutes. The key of its session
+    /// has the grant, and expires 12 hours after the sign-in, whatever the grant says.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Self::create_key`] does.
+    pub fn create_console_code(&self, grant: &KeyGrant) -> anyhow::Result<String> {
+        grant.check()?;
+        let code = auth::new_code();
+        let conn = &mut *self.store.connection()?;
+        transaction(conn, |conn| insert_code(conn, grant, &code))?;
+        Ok(code)
     }
 
     /// All keys, also revoked ones, oldest first.
@@ -252,6 +275,40 @@ impl Admin {
 }
 
 fn insert_key(conn: &mut Conn, grant: &KeyGrant, key: &str) -> Result<i64, Error> {
+    let (owner, projects) = owner_and_projects(conn, grant)?;
+    let new = NewKey {
+        hash: &auth::hash(key),
+        label: &grant.label,
+        scopes: &grant.scopes,
+        projects: (!projects.is_empty()).then_some(&projects),
+        expires_at: grant
+            .expires_in
+            .map(|days| Utc::now() + TimeDelta::days(i64::from(days))),
+    };
+    Ok(keys::create(conn, &owner, &new)?.id)
+}
+
+fn insert_code(conn: &mut Conn, grant: &KeyGrant, code: &str) -> Result<(), Error> {
+    let (owner, projects) = owner_and_projects(conn, grant)?;
+    let key = NewKey {
+        hash: &[],
+        label: &grant.label,
+        scopes: &grant.scopes,
+        projects: (!projects.is_empty()).then_some(&projects),
+        expires_at: None,
+    };
+    let code = NewCode {
+        hash: &auth::hash(code),
+        expires_at: Utc::now() + CODE_AGE,
+    };
+    console_codes::create(conn, &owner, &code, &key)
+}
+
+/// The owner of a key, who is created if missing, and the sorted projects of the key.
+fn owner_and_projects(
+    conn: &mut Conn,
+    grant: &KeyGrant,
+) -> Result<(Teammate, Vec<ProjectId>), Error> {
     let mut ids: Vec<ProjectId> = grant.projects.iter().copied().map(ProjectId).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -260,14 +317,5 @@ fn insert_key(conn: &mut Conn, grant: &KeyGrant, key: &str) -> Result<i64, Error
         project.with_context(|| format!("there is no project {}", id.0))?;
     }
     let owner = keys::teammate(conn, &grant.email, &grant.first_name)?;
-    let new = NewKey {
-        hash: &auth::hash(key),
-        label: &grant.label,
-        scopes: &grant.scopes,
-        projects: (!ids.is_empty()).then_some(&ids),
-        expires_at: grant
-            .expires_in
-            .map(|days| Utc::now() + TimeDelta::days(i64::from(days))),
-    };
-    Ok(keys::create(conn, &owner, &new)?.id)
+    Ok((owner, ids))
 }

@@ -81,6 +81,11 @@ pub fn new_key() -> String {
     format!("phx_{}", random_text::<32>())
 }
 
+/// A new code for the console.
+pub fn new_code() -> String {
+    random_text::<16>()
+}
+
 /// A new project token.
 pub fn new_token() -> String {
     format!("phc_{}", random_text::<24>())

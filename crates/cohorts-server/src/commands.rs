@@ -1,5 +1,6 @@
 //! What each command does and prints. `main.rs` parses the command line and calls these functions.
 
+pub mod console;
 pub mod demo;
 pub mod distribute;
 pub mod doctor;

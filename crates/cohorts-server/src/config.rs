@@ -270,6 +270,19 @@ pub struct ListenArgs {
     pub listen: SocketAddr,
 }
 
+/// The flag of commands that print an address of a running service.
+#[derive(Args, Clone, Debug)]
+pub struct ServiceArgs {
+    /// Base URL of the service, for browsers
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "COHORTS_PUBLIC_URL",
+        default_value = "http://127.0.0.1:8000"
+    )]
+    pub url: String,
+}
+
 /// The flags for clients: links, limits and the console.
 #[derive(Args, Clone, Debug)]
 pub struct CallersArgs {

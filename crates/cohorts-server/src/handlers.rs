@@ -31,6 +31,7 @@ mod capture;
 mod catalogue;
 mod changes;
 mod cohorts;
+mod console;
 mod formula;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -78,6 +79,8 @@ pub struct Service {
     pub tokens: WrongKeys,
     /// The tokens in bodies. Their look-ups hold a permit to decode, so they do not wait behind those of `tokens`.
     pub tokens_in_bodies: WrongKeys,
+    /// Whether the service shows the console.
+    pub with_console: bool,
     /// Requests that take at least this long are logged as warnings.
     pub slow: Duration,
 }

@@ -78,7 +78,7 @@ pub fn routes(
             .service(
                 web::resource("/array/{token}/config.js").get(endpoints::capture_config_script),
             )
-            .configure(|config| page.configure(config))
+            .configure(|config| page.configure(config, with_console))
             .configure(configure::<Service>);
         if with_console {
             config.configure(console::configure);

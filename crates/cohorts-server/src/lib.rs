@@ -194,6 +194,7 @@ impl Server {
             wrong_keys: WrongKeys::new(config.wrong_keys_per_minute),
             tokens: WrongKeys::new(config.wrong_keys_per_minute),
             tokens_in_bodies: WrongKeys::new(config.wrong_keys_per_minute),
+            with_console: config.console,
             slow: config.slow,
         };
         let page = Page::default();

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use cohorts_server::commands::{
-    demo, distribute, doctor, explain, import, keys, projects, purge, serve,
+    console, demo, distribute, doctor, explain, import, keys, projects, purge, serve,
 };
 use cohorts_server::config::{
-    CallersArgs, DatabaseArgs, ListenArgs, LogArgs, SecretArgs, WorkArgs,
+    CallersArgs, DatabaseArgs, ListenArgs, LogArgs, SecretArgs, ServiceArgs, WorkArgs,
 };
 use cohorts_server::{Config, Data, Days, EventRetention, KeyGrant, log_to_stderr};
 
@@ -59,6 +59,19 @@ enum Command {
         quiet: bool,
         #[command(flatten)]
         listen: ListenArgs,
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Print an address of the console that signs a browser in
+    ///
+    /// The address is valid once and for ten minutes. The session has every permission, ends after 12 hours, and is listed by
+    /// `cohorts key list`, where it can be revoked. The service must use the same database.
+    Console {
+        /// Id of the project that the session can access [default: every project]
+        #[arg(long, value_name = "ID")]
+        project: Option<i64>,
+        #[command(flatten)]
+        service: ServiceArgs,
         #[command(flatten)]
         database: DatabaseArgs,
     },
@@ -322,6 +335,11 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             demo::run(demo::Size { persons, events }, then, config)
         }
+        Command::Console {
+            project,
+            service,
+            database,
+        } => console::run(&open(&database)?, &service.url, project),
         Command::Doctor {
             repair,
             secret,

@@ -21,6 +21,7 @@ mod activity_log;
 pub mod changes;
 pub mod cohorts;
 pub mod columns;
+pub mod console_codes;
 pub mod definition;
 pub mod definitions;
 pub mod distribution;

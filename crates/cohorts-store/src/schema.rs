@@ -149,6 +149,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    console_codes (hash) {
+        hash -> Bytea,
+        key_id -> Int8,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     distinct_ids (shard_key, distinct_id) {
         shard_key -> Int8,
         distinct_id -> Text,
@@ -408,6 +416,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     change_heads,
     cohort_sizes,
     cohorts,
+    console_codes,
     definition_checks,
     definition_heads,
     definitions,

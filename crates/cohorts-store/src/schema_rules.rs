@@ -12,12 +12,13 @@ use crate::migrate::INVALID_INDEXES;
 use crate::testing::TestDatabase;
 use crate::{Conn, Store};
 
-const CONTROL: [&str; 15] = [
+const CONTROL: [&str; 16] = [
     "__diesel_schema_migrations",
     "actions",
     "activities",
     "calculations",
     "cohorts",
+    "console_codes",
     "idempotency_keys",
     "key_projects",
     "keys",

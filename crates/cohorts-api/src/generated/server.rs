@@ -541,6 +541,15 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "console_session_create",
+        tag: "console",
+        method: "POST",
+        path: "/api/console/session/",
+        scopes: &[],
+        parameter_scopes: &[],
+        statuses: &[201, 400, 401, 404, 406, 413, 415, 429, 5],
+    },
+    Operation {
         id: "capture_batch",
         tag: "capture",
         method: "POST",
@@ -1675,6 +1684,27 @@ pub trait ProjectsApi: Api {
         caller: Self::Caller,
         request: UsersRetrieveRequest,
     ) -> impl Future<Output = Result<UsersRetrieveResponse, Self::Error>>;
+}
+
+/// Sessions of the console, the web page of the service.
+pub trait ConsoleApi: Api {
+    /// Exchange a code for a session of the console.
+    ///
+    /// Extension of this service; not part of PostHog's API.
+    /// `cohorts demo` and `cohorts console` print the address of the console with a code behind `#`, which browsers do not send.
+    /// The console exchanges it for a session key. A code is valid once and for ten minutes, and the key for 12 hours.
+    /// An unknown, used or expired code gives 401, and counts as a request with a wrong key.
+    /// The operation does not exist (404) if the service runs without the console.
+    ///
+    /// `POST /api/console/session/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 404, 406, 413, 415, 429 or a server error.
+    fn console_session_create(
+        &self,
+        request: ConsoleSessionCreateRequest,
+    ) -> impl Future<Output = Result<ConsoleSessionCreateResponse, Self::Error>>;
 }
 
 /// Ingestion of events and persons, authenticated by a token instead of a key.
@@ -6330,6 +6360,49 @@ impl UsersRetrieveResponse {
     }
 }
 
+/// The request of `console_session_create`.
+#[derive(Debug, Clone)]
+pub struct ConsoleSessionCreateRequest {
+    /// The fields of the body.
+    pub body: types::ConsoleCode,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl ConsoleSessionCreateRequest {
+    async fn read(request: HttpRequest, body: Body) -> Result<Self, Rejection> {
+        Ok(Self {
+            body: body
+                .fields(
+                    &request,
+                    &[Media::Json],
+                    BodyRules {
+                        fields: CONSOLE_CODE_FIELDS,
+                        form: &[],
+                        unknown: UnknownFields::Ignored,
+                    },
+                )
+                .await?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `console_session_create`, except errors with a body.
+#[derive(Debug)]
+pub enum ConsoleSessionCreateResponse {
+    /// The session key. It is not shown again.
+    Status201(types::ConsoleSession),
+}
+
+impl ConsoleSessionCreateResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status201(body) => json_response(201, &body),
+        }
+    }
+}
+
 /// The query parameters of `capture_batch`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaptureBatchQuery {
@@ -7499,12 +7572,28 @@ static WEBHOOK_REPLAY_FIELDS: &[Field] = &[
     },
 ];
 
+static CONSOLE_CODE_FIELDS: &[Field] = &[
+    Field {
+        name: "code",
+        required: true,
+        nullable: false,
+        kind: Kind::Text {
+            trim: true,
+            min_length: 0,
+            max_length: Some(200),
+        },
+    },
+];
+
 /// Adds the routes of all operations. The trailing slash of a path is optional.
 pub fn configure<A>(config: &mut web::ServiceConfig)
 where
     A: CohortsApi + ActivityApi + ChangesApi + MembersApi + ActionsApi + PersonsApi
-        + CatalogueApi + WebhooksApi + ProjectsApi + CaptureApi,
+        + CatalogueApi + WebhooksApi + ProjectsApi + ConsoleApi + CaptureApi,
 {
+    let paths = ["/api/console/session/", "/api/console/session"];
+    let routes = [web::post().to(route_console_session_create::<A>)];
+    config.service(resource::<A>(paths, "POST, OPTIONS", None, routes));
     let paths = ["/api/projects/", "/api/projects"];
     let routes = [
         web::get().to(route_projects_list::<A>),
@@ -10716,12 +10805,32 @@ async fn route_users_retrieve<A: ProjectsApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_capture_batch<A: CaptureApi>(
+async fn route_console_session_create<A: ConsoleApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[59];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let body = admit(api, &request, payload, operation).await?;
+        let body = body.receive(&request).await.map_err(reject)?;
+        let request = ConsoleSessionCreateRequest::read(request, body)
+            .await
+            .map_err(reject)?;
+        Ok(<A as ConsoleApi>::console_session_create(api, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_capture_batch<A: CaptureApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[60];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10738,7 +10847,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[60];
+    let operation = &OPERATIONS[61];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10755,7 +10864,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[61];
+    let operation = &OPERATIONS[62];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10772,7 +10881,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[62];
+    let operation = &OPERATIONS[63];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10789,7 +10898,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[63];
+    let operation = &OPERATIONS[64];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10806,7 +10915,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[64];
+    let operation = &OPERATIONS[65];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10823,7 +10932,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[65];
+    let operation = &OPERATIONS[66];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10840,7 +10949,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[66];
+    let operation = &OPERATIONS[67];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10856,7 +10965,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[67];
+    let operation = &OPERATIONS[68];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10970,6 +11079,12 @@ pub mod prelude {
             ProjectsApi, ProjectsListRequest, ProjectsListResponse,
             ProjectsRetrieveRequest, ProjectsRetrieveResponse, UsersRetrieveRequest,
             UsersRetrieveResponse,
+        };
+    }
+    /// The trait of the tag `console`, and the requests and responses of its operations.
+    pub mod console {
+        pub use super::super::{
+            ConsoleApi, ConsoleSessionCreateRequest, ConsoleSessionCreateResponse,
         };
     }
     /// The trait of the tag `capture`, and the requests and responses of its operations.

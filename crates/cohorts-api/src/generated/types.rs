@@ -1560,6 +1560,24 @@ pub struct ComparedValue {
     pub lift: ::std::option::Option<f64>,
 }
 
+/// A code from the address that a command has printed.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ConsoleCode {
+    /// The code.
+    pub code: ::std::string::String,
+}
+
+/// A new session of the console.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct ConsoleSession {
+    /// The session key, a personal API key.
+    pub key: ::std::string::String,
+    /// The label of the key.
+    pub label: ::std::string::String,
+    /// The time at which the key expires.
+    pub expires_at: ::chrono::DateTime<::chrono::offset::Utc>,
+}
+
 /// The number of persons who match a single criterion. A negated criterion counts the persons who do not match it otherwise.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct CriterionCount {

@@ -274,6 +274,20 @@ impl CaptureApi for Echo {
     }
 }
 
+impl CatalogueApi for Echo {
+    echo! {
+        event_definitions_list(EventDefinitionsListRequest) -> EventDefinitionsListResponse,
+        property_definitions_list(PropertyDefinitionsListRequest) -> PropertyDefinitionsListResponse,
+        events_values_retrieve(EventsValuesRetrieveRequest) -> EventsValuesRetrieveResponse,
+    }
+}
+
+impl ConsoleApi for Echo {
+    echo_without_key! {
+        console_session_create(ConsoleSessionCreateRequest) -> ConsoleSessionCreateResponse,
+    }
+}
+
 impl WebhooksApi for Echo {
     echo! {
         webhooks_list(WebhooksListRequest) -> WebhooksListResponse,

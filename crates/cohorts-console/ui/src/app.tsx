@@ -4,6 +4,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { connection } from './api/client';
 import { Notices } from './parts/dialog';
+import { Time } from './parts/format';
 import { Icon } from './parts/icons';
 import type { IconName } from './parts/icons';
 import { Empty, Loading, useTitle } from './parts/state';
@@ -15,6 +16,7 @@ import { QueryScreen } from './screens/query';
 import { ListScreen } from './screens/list';
 import { PeopleScreen } from './screens/people';
 import { ChangesScreen } from './screens/changes';
+import { OverlapScreen } from './screens/overlap';
 import { WebhookScreen } from './screens/webhook';
 import { WebhooksScreen } from './screens/webhooks';
 import { catalogue, loadCatalogue } from './state/catalogue';
@@ -36,7 +38,7 @@ export function App() {
 }
 
 const SECTIONS: { path: string; words: string; icon: IconName; paths: string[] }[] = [
-  { path: '/cohorts', words: 'Cohorts', icon: 'cohort', paths: ['cohorts', 'lists', 'queries'] },
+  { path: '/cohorts', words: 'Cohorts', icon: 'cohort', paths: ['cohorts', 'lists', 'overlap', 'queries'] },
   { path: '/people', words: 'People', icon: 'person', paths: ['people'] },
   { path: '/changes', words: 'Changes', icon: 'changes', paths: ['changes'] },
   { path: '/webhooks', words: 'Webhooks', icon: 'webhook', paths: ['webhooks'] },
@@ -105,6 +107,7 @@ function Screen({ address }: { address: string }): ComponentChildren {
   if (section === 'cohorts' && Number.isSafeInteger(id) && tab === 'edit') return <BuilderScreen key={id} id={id} />;
   if (section === 'cohorts' && Number.isSafeInteger(id) && parts.length <= 3) return <CohortScreen key={id} id={id} tab={tab ?? 'members'} />;
   if (section === 'people' && !name) return <PeopleScreen />;
+  if (section === 'overlap' && !name) return <OverlapScreen />;
   if (section === 'changes' && !name) return <ChangesScreen />;
   if (section === 'webhooks' && !name) return <WebhooksScreen />;
   if (section === 'webhooks' && Number.isSafeInteger(id) && parts.length === 2) return <WebhookScreen key={id} id={id} />;
@@ -131,7 +134,7 @@ function Unknown() {
 function Account() {
   const current = session.value;
   if (!current) return null;
-  const { projects, project, user } = current;
+  const { projects, project, user, details } = current;
   return (
     <div class="account">
       {projects.length > 1 ? (
@@ -160,6 +163,11 @@ function Account() {
       <span class="user" title={user?.email}>
         {user?.email ?? 'A key without user:read'}
       </span>
+      {details && (
+        <span class="user">
+          {details.label || 'session'}, ends <Time value={details.expires_at} isRelative />
+        </span>
+      )}
       <div class="account-links">
         <a href="/docs/">API</a>
         <button type="button" class="link" onClick={() => signOut()}>

@@ -12,9 +12,9 @@ use anyhow::{Context, anyhow};
 use chrono::{SubsecRound, Utc};
 use uuid::Uuid;
 
+use super::console;
 use super::output::print;
 use super::progress::Progress;
-use crate::admin::KeyGrant;
 use crate::calculation::Calculator;
 use crate::config::{Config, Database};
 use crate::ingest::{self, Arrival, Item};
@@ -105,7 +105,7 @@ fn simulate(server: &Server, project: &Project, size: Size) -> anyhow::Result<Si
     Simulation::start(population, project.id(), SEED, server.group_commit())
 }
 
-/// Starts a service, loads the sample data, and shows the table of cohorts and example requests. The page of the service
+/// Starts a service, loads the sample data, and shows the address of the console, the table of cohorts and example requests. The page of the service
 /// offers the objects of the demo.
 ///
 /// # Errors
@@ -126,6 +126,9 @@ fn start_in_project(
 ) -> anyhow::Result<(Server, Project)> {
     let server = Server::start(config)?;
     let demo = load_and_calculate(server.data(), size)?;
+    let grant = console::grant(vec![demo.project.id], "demo", EMAIL, "Demo");
+    let address = console::address(server.data(), &server.url(), &grant)?;
+    show(format!("console  {address}\n"))?;
     show(demo.to_string())?;
     let key = demo.create_key(server.data())?;
     // Other machines may reach another address.
@@ -288,14 +291,8 @@ fn wait_for_result(
 
 impl Demo {
     fn create_key(&self, data: &Data) -> anyhow::Result<String> {
-        let key = data.admin().create_key(&KeyGrant {
-            projects: vec![self.project.id],
-            scopes: vec![auth::EVERY_SCOPE.to_owned()],
-            label: "demo".to_owned(),
-            email: EMAIL.to_owned(),
-            first_name: "Demo".to_owned(),
-            expires_in: None,
-        })?;
+        let grant = console::grant(vec![self.project.id], "demo", EMAIL, "Demo");
+        let key = data.admin().create_key(&grant)?;
         Ok(key.key)
     }
 

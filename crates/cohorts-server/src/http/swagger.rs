@@ -1,4 +1,5 @@
 //! The API contract as a document, and Swagger UI to read and try it. The files of the page are part of the program.
+//! The page around Swagger UI and its settings are our own: `docs.html`, `docs.css` and `swagger-initializer.js`.
 //!
 //! The served document is the contract, with the scopes of each operation in its description. The document of a demo
 //! names the objects of the demo.
@@ -18,6 +19,9 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use super::endpoints::ServiceEndpoints;
 
+const PAGE: &str = include_str!("docs.html");
+/// What the line of the page with the link to the console contains.
+const LINK_TO_CONSOLE: &str = "to-console";
 const CONTRACT: &str = "/api/schema/";
 const SERVICE: &str = "/api/schema/service/";
 const FILTERS: &str = "/api/schema/filters/";
@@ -70,7 +74,8 @@ impl Page {
         });
     }
 
-    pub fn configure(&self, config: &mut web::ServiceConfig) {
+    /// Adds the page and the documents. The page has a link to the console if the service has one.
+    pub fn configure(&self, config: &mut web::ServiceConfig, with_console: bool) {
         let redirect = || async {
             HttpResponse::PermanentRedirect()
                 .insert_header(("Location", "/docs/"))
@@ -94,10 +99,34 @@ impl Page {
                     .head(filters),
             )
             .service(web::resource("/docs").get(redirect).head(redirect))
+            .service(own_page(with_console))
+            .service(web::resource("/docs/page.css").get(style))
             .service(web::resource("/docs/swagger-initializer.js").get(initializer))
             .service(web::resource("/docs/credentials.json").get(offered_credentials))
             .service(SwaggerUi::new("/docs/{_:.*}"));
     }
+}
+
+/// The page, in place of that of Swagger UI.
+fn own_page(with_console: bool) -> actix_web::Resource {
+    let text = if with_console {
+        PAGE.to_owned()
+    } else {
+        let lines = PAGE.lines().filter(|line| !line.contains(LINK_TO_CONSOLE));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let text = web::Bytes::from(text);
+    let show = move || {
+        let text = text.clone();
+        async {
+            HttpResponse::Ok()
+                .content_type("text/html; charset=utf-8")
+                .body(text)
+        }
+    };
+    web::resource(["/docs/", "/docs/index.html"])
+        .get(show.clone())
+        .head(show)
 }
 
 /// Adds the scopes of each operation to its description, because Swagger UI does not show them.
@@ -178,6 +207,12 @@ pub async fn filters() -> HttpResponse {
 
 async fn service() -> HttpResponse {
     json(SERVICE_JSON.as_str())
+}
+
+async fn style() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/css; charset=utf-8")
+        .body(include_str!("docs.css"))
 }
 
 async fn initializer() -> HttpResponse {

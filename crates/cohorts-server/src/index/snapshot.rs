@@ -164,7 +164,11 @@ impl<'a, 'c> Snapshot<'a, 'c> {
     }
 
     /// The numbers of persons of the groups with each value of these properties, in their order.
-    pub fn count_values(&self, keys: &[String], groups: &Groups) -> IndexResult<Vec<ValueCounts>> {
+    pub fn compare_values(
+        &self,
+        keys: &[String],
+        groups: &Groups,
+    ) -> IndexResult<Vec<ValueCounts>> {
         self.expect(PlannedReads {
             properties: keys.iter().cloned().collect(),
             ..PlannedReads::default()

@@ -136,6 +136,37 @@ fn printed_line_follows_the_feed() {
     assert_eq!(demo.service.end("-INT"), Some(0));
 }
 
+/// The status of the exchange of the code in an address of the console.
+fn sign_in(service: &str, address: &str) -> u16 {
+    let (page, code) = address.split_once("/#code=").expect("a code");
+    assert_eq!(page, service);
+    let client = reqwest::blocking::Client::new();
+    let body = json!({"code": code});
+    let call = client
+        .post(format!("{service}/api/console/session/"))
+        .json(&body);
+    call.send().unwrap().status().as_u16()
+}
+
+#[test]
+fn the_address_of_the_console_comes_first_and_signs_in_once() {
+    let directory = TempDir::new().unwrap();
+    let demo = ServingDemo::start(&directory, &["--quiet"]);
+    let first: Vec<&str> = demo.lines[0].split_whitespace().collect();
+    let ["console", address] = first[..] else {
+        panic!("{:?}", demo.lines);
+    };
+    let service = &demo.service.url;
+    assert_eq!(sign_in(service, address), 201);
+    assert_eq!(sign_in(service, address), 401);
+    let project = demo.value("project");
+    let arguments = ["console", "--url", service, "--project", &project];
+    let printed = output_of(directory.path(), &arguments);
+    let address = printed.lines().next().unwrap();
+    assert_eq!(sign_in(service, address), 201);
+    assert_eq!(demo.service.end("-TERM"), Some(0));
+}
+
 #[test]
 fn quiet_demo_has_no_simulated_people() {
     let directory = TempDir::new().unwrap();

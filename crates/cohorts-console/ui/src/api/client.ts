@@ -35,6 +35,8 @@ export interface Options {
   /** A key to try, instead of that of the session. */
   key?: string;
   headers?: Record<string, string>;
+  /** Without a key. */
+  isAnonymous?: boolean;
   /** Repeat also if it is no GET: the request changes nothing. */
   isRead?: boolean;
 }
@@ -77,8 +79,9 @@ export async function send(path: string, options: Options = {}): Promise<Respons
   }
 }
 
-async function once(path: string, { method, query, body, signal: abort, key, headers: more }: Options): Promise<Response> {
-  const headers: Record<string, string> = { ...more, authorization: `Bearer ${key ?? currentKey()}` };
+async function once(path: string, { method, query, body, signal: abort, key, headers: more, isAnonymous }: Options): Promise<Response> {
+  const headers: Record<string, string> = { ...more };
+  if (!isAnonymous) headers['authorization'] = `Bearer ${key ?? currentKey()}`;
   if (body !== undefined) headers['content-type'] = 'application/json';
   let response: Response;
   try {

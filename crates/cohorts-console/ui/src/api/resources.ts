@@ -3,7 +3,7 @@
 import { api } from '../state/session';
 import { call, send } from './client';
 import type {
-  ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortPreview, CohortSizes, PaginatedActionList,
+  ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortOverlap, CohortPreview, CohortSizes, PaginatedActionList,
   PaginatedCohortList, Person, PersonCohorts, PersonPage, PersonValue, Upload, UsedIn, Webhook, WebhookDelivery, WebhookDeliveryPage,
   WebhookPage,
 } from './types';
@@ -27,8 +27,10 @@ export const cohorts = {
   create: (body: object) => call<Cohort>(api('cohorts/'), { method: 'POST', body }),
   update: (id: number, body: object) => call<Cohort>(api(`cohorts/${id}/`), { method: 'PATCH', body }),
   copyMembers: (id: number) => call<Cohort>(api(`cohorts/${id}/duplicate_as_static_cohort/`), { method: 'GET', isRead: false }),
-  sizes: (id: number, interval: string, signal?: Signal) =>
-    call<CohortSizes>(api(`cohorts/${id}/sizes/`), { query: { interval }, signal }),
+  sizes: (id: number, interval: string, signal?: Signal, from?: string) =>
+    call<CohortSizes>(api(`cohorts/${id}/sizes/`), { query: { interval, from }, signal }),
+  overlap: (ids: number[], signal?: Signal) =>
+    call<CohortOverlap>(api('cohorts/overlap/'), { method: 'POST', body: { cohort_ids: ids }, isRead: true, signal }),
   uses: (id: number, signal?: Signal) => call<UsedIn>(api(`cohorts/${id}/used_in/`), { signal }),
   /** With `saved`, the preview also has the difference from that cohort. */
   preview: (filters: object, sample: number, signal?: Signal, saved?: number) =>

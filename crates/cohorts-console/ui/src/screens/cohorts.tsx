@@ -14,10 +14,12 @@ import { Icon } from '../parts/icons';
 import { LiveMark, useChanged, useNews } from '../parts/live';
 import { useLoad, usePolling } from '../parts/load';
 import { Empty, Failure, Loading, Show, useTitle } from '../parts/state';
+import { Trend } from '../parts/trend';
 import { names } from '../state/catalogue';
 import { go, href, place, setHidden } from '../state/router';
 import { saveDraft } from '../state/draft';
 import { session } from '../state/session';
+import { trend } from '../state/trends';
 import { DeleteDialog } from './delete';
 
 type Kind = 'all' | 'dynamic' | 'static' | 'failing' | 'deleted';
@@ -74,6 +76,10 @@ export function CohortsScreen() {
           <a class="button" href={href('/queries/new')}>
             <Icon name="query" />
             From a query
+          </a>
+          <a class="button" href={href('/overlap')}>
+            <Icon name="cohort" />
+            Overlap
           </a>
         </div>
       </header>
@@ -159,6 +165,8 @@ function List({ all, kind, search, moves, reload }: { all: Cohort[]; kind: Kind;
           <tr>
             {heading('name', 'Name')}
             {heading('count', 'Persons', 'number')}
+            <th class="wide">Two weeks</th>
+            <th class="wide">Today</th>
             {heading('last_calculation', 'As of', 'wide')}
             {heading('created_at', 'Created', 'wide')}
             <th>
@@ -249,6 +257,7 @@ function Row({ cohort, moved, remove }: { cohort: Cohort; moved: { entered: numb
           </span>
         )}
       </td>
+      <Trend load={(signal) => trend(session.peek()?.project.id ?? 0, cohort.id, signal)} count={cohort.count} />
       <td class="wide">
         <Time value={cohort.is_static ? null : cohort.last_calculation} isRelative />
       </td>

@@ -66,7 +66,8 @@ export function SignIn({ message }: { message: string | undefined }) {
         <details>
           <summary>Where do I get a key?</summary>
           <p>
-            The operator of this service creates it with <code>cohorts key create --all-scopes</code>. <code>cohorts demo</code> prints one.
+            The operator of this service creates it with <code>cohorts key create --all-scopes</code>. <code>cohorts console</code> and{' '}
+            <code>cohorts demo</code> print an address that signs in without a key.
           </p>
         </details>
       </form>

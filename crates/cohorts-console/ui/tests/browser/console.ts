@@ -9,7 +9,7 @@ export { expect };
 export const KEY = setting('COHORTS_KEY');
 export const URL_OF_SERVICE = setting('COHORTS_URL').replace(/\/$/, '');
 
-function setting(name: string): string {
+export function setting(name: string): string {
   const value = process.env[name];
   if (!value) throw new Error(`set ${name} to that of a running demo`);
   return value;

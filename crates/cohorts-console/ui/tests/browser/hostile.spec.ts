@@ -30,7 +30,7 @@ test('names of cohorts, properties, events and persons are only text', async ({ 
   }
   const { results } = await api.call('GET', 'persons/?search=hostile-&limit=20');
   expect(results.length).toBe(NAMES.length);
-  const paths = ['/cohorts', '/people', ...ids.flatMap((id) => [`/cohorts/${id}`, `/cohorts/${id}/criteria`, `/cohorts/${id}/activity`, `/cohorts/${id}/edit`]), ...results.map(({ id }: { id: string }) => `/people#id=${id}`)];
+  const paths = ['/cohorts', '/people', `/overlap#ids=${ids.join()}&pair=${ids[0]},${ids[5]}`, ...ids.flatMap((id) => [`/cohorts/${id}`, `/cohorts/${id}/criteria`, `/cohorts/${id}/activity`, `/cohorts/${id}/edit`]), ...results.map(({ id }: { id: string }) => `/people#id=${id}`)];
   for (const width of [360, 1280]) {
     await page.setViewportSize({ width, height: 800 });
     for (const path of paths) {

@@ -80,7 +80,7 @@ impl MemberComparison {
             Some(keys) => keys.clone(),
             None => frequent_keys(snapshot, &groups)?,
         };
-        let values = snapshot.count_values(&keys, &groups)?;
+        let values = snapshot.compare_values(&keys, &groups)?;
         Ok(Counted {
             sizes: groups.sizes(),
             properties: keys.into_iter().zip(values).collect(),

@@ -27,7 +27,7 @@ fn count(snapshot: &Snapshot<'_, '_>) -> Result<(Vec<ValueCounts>, GroupCounts),
         outside: (1..9_000).step_by(2).collect(),
     };
     let keys = ["plan", "other"].map(str::to_owned);
-    let values = snapshot.count_values(&keys, &groups)?;
+    let values = snapshot.compare_values(&keys, &groups)?;
     Ok((values, snapshot.count_event("x", &groups)?))
 }
 
