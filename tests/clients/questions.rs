@@ -191,3 +191,19 @@ async fn webhooks_are_created_changed_and_deleted() {
     let gone = client.webhooks_retrieve().project_id(&id).id(webhook.id);
     gone.send().await.expect_err("deleted");
 }
+
+#[tokio::test]
+async fn a_code_starts_a_session_of_the_console() {
+    let project = blocking(Project::new).await;
+    let (client, server, id) = (client(&project), project.server, project.id);
+    let code = blocking(move || crate::service::console::code(server, id)).await;
+    let start = || {
+        let body = types::ConsoleCode::builder().code(code.clone());
+        client.console_session_create().body(body).send()
+    };
+    let session = start().await.expect("a session");
+    let other = Client::with_key(&server.url(), &session.key).expect("a client");
+    let cohorts = other.cohorts_list().project_id(id.to_string()).send();
+    assert_eq!(cohorts.await.expect("cohorts").count, 0);
+    start().await.expect_err("used");
+}

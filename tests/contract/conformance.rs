@@ -583,9 +583,9 @@ static STRICT: LazyLock<Server> = LazyLock::new(|| {
 fn shared_status(operation: &Operation, status: u16) -> Answer {
     let method = operation.method();
     let project = Project::new();
+    let address = operation.address(project.id, 1);
     let call = |server: &Server, project: i64| {
-        let address = operation.address(project, 1);
-        request_to(server, method.clone(), &address)
+        request_to(server, method.clone(), &operation.address(project, 1))
     };
     match status {
         401 => send(&method, call(project.server, project.id)),
@@ -593,16 +593,8 @@ fn shared_status(operation: &Operation, status: u16) -> Answer {
             let call = call(project.server, project.id).bearer_auth(&project.key);
             send(&method, call.header(ACCEPT, "image/png"))
         }
-        409 => retries::running(
-            project.server,
-            &project.key,
-            &operation.address(project.id, 1),
-        ),
-        422 => retries::reused(
-            project.server,
-            &project.key,
-            &operation.address(project.id, 1),
-        ),
+        409 => retries::running(project.server, &project.key, &address),
+        422 => retries::reused(project.server, &project.key, &address),
         403 => {
             let key = project.key_with(&["survey:read"]);
             send(&method, call(project.server, project.id).bearer_auth(key))

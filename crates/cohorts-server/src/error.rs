@@ -188,7 +188,13 @@ impl Error {
             Self::NotFound | Self::ProjectNotFound | Self::PersonNotFound => {
                 class(404, InvalidRequest, "not_found")
             }
-            Self::Retry(refusal) => class(refusal.status(), InvalidRequest, refusal.code()),
+            Self::Retry(RetryRefusal::Running) => class(409, InvalidRequest, "request_running"),
+            Self::Retry(RetryRefusal::NoResponse) => {
+                class(409, InvalidRequest, "response_not_stored")
+            }
+            Self::Retry(RetryRefusal::OtherRequest) => {
+                class(422, InvalidRequest, "idempotency_key_reused")
+            }
             Self::CursorExpired => class(410, InvalidRequest, "cursor_expired"),
             Self::MethodNotAllowed { .. } => class(405, InvalidRequest, "method_not_allowed"),
             Self::NotAcceptable => class(406, InvalidRequest, "not_acceptable"),

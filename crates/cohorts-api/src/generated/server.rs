@@ -1066,7 +1066,7 @@ pub trait ChangesApi: Api {
     /// The result is the members of the cohort.
     ///
     /// **Repeated changes.** After an hour the service merges the changes of a minute, and after a day those of an hour. Then a row has the last state of its person in that time.
-    /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot.
+    /// So a reader may receive a change that it has already. In rows that are not merged, `entered` and `left` alternate for each cohort and person, except after the pages of a snapshot and with the cause `merge`.
     ///
     /// **Persons.** A row has the person as it is now, under the `uuid` that it had at the time of the change: a person leaves under the `uuid` with which it entered, also if it was merged in between. A deleted person has only the `uuid`, no distinct IDs, and `deleted`. A person that was merged into another has no distinct IDs, and `merged_into`.
     /// Rows of persons that were purged are left out, so a page may have fewer rows than `limit` although `has_more` is true.

@@ -12,21 +12,6 @@ pub enum RetryRefusal {
 }
 
 impl RetryRefusal {
-    pub(super) fn status(self) -> u16 {
-        match self {
-            Self::Running | Self::NoResponse => 409,
-            Self::OtherRequest => 422,
-        }
-    }
-
-    pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::Running => "request_running",
-            Self::NoResponse => "response_not_stored",
-            Self::OtherRequest => "idempotency_key_reused",
-        }
-    }
-
     pub(super) fn detail(self) -> &'static str {
         match self {
             Self::Running => {

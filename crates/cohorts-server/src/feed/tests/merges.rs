@@ -106,6 +106,22 @@ fn a_person_who_left_before_a_move_leaves_under_the_uuid_that_readers_know() {
 }
 
 #[test]
+fn a_member_who_moves_between_the_pages_of_a_snapshot_is_not_lost() {
+    let fixture = FeedFixture::new(2);
+    fixture.widen("p0", 0);
+    let (merged, survivor) = (fixture.ordinal("p0"), fixture.ordinal("p1"));
+    assert!(merged < survivor);
+    fixture.set([merged, survivor]);
+    let mut reader = FeedReader::new(fixture.feed().start());
+    reader.read(&fixture, 1);
+    assert_eq!(reader.members.len(), 1);
+    fixture.merge("p0", "p1");
+    assert_eq!(fixture.ordinal("p1"), merged, "the survivor has moved");
+    assert_eq!(reader.finish(&fixture), &fixture.members());
+    assert_eq!(reader.members.len(), 1);
+}
+
+#[test]
 fn changes_on_both_sides_of_a_move_are_not_compacted_together() {
     let fixture = FeedFixture::new(2);
     fixture.widen("p0", 0);
