@@ -14,11 +14,7 @@ fn a_move_is_in_the_log_of_every_cohort_with_one_of_the_ordinals() {
     transaction(conn, |conn| move_persons(conn, fixture.project, &moves)).unwrap();
     let page = fixture.feed(None, FeedPosition::after(before), 100);
     let (entered, left) = ((1, true), (2, false));
-    let expected = [
-        (fixture.cohorts[0].id, vec![entered, left]),
-        (fixture.cohorts[1].id, vec![entered, left]),
-        (fixture.cohorts[2].id, vec![left]),
-    ];
+    let expected = [0, 1, 2].map(|nth: usize| (fixture.cohorts[nth].id, vec![entered, left]));
     let changes = page.changes.into_iter().map(|(row, changes)| {
         assert_eq!((row.cause.as_str(), row.count), ("merge", 2));
         let changes = changes.iter();
