@@ -288,11 +288,17 @@ fn counterpart<'a>(
             .iter()
             .find(|other| other.get("$ref") == Some(reference))
             .copied(),
-        None => others
-            .get(position)
-            .filter(|other| list.len() == others.len() && other.get("$ref").is_none())
-            .copied(),
+        None => only(list).and(only(others)).or_else(|| {
+            let other = others.get(position).copied();
+            other.filter(|other| list.len() == others.len() && other.get("$ref").is_none())
+        }),
     }
+}
+
+/// The only alternative besides null.
+fn only<'a>(list: &[&'a Value]) -> Option<&'a Value> {
+    let mut rest = list.iter().filter(|one| one["type"] != "null");
+    rest.next().filter(|_| rest.next().is_none()).copied()
 }
 
 /// Whether a restriction of the wider schema is missing in the narrower one, or is stricter.

@@ -379,6 +379,12 @@ const REQUESTS: &[Row] = &[
         &[],
         &[],
     ),
+    (
+        "both: {allOf: [{$ref: '#/components/schemas/Leg'}], nullable: true}",
+        "both: {anyOf: [{type: object, properties: {length: {type: boolean}}}, {type: 'null'}]}",
+        &["components.schemas.Pet.both.length: request: type is `boolean`, was `integer`"],
+        &["components.schemas.Pet.both.length: request: type is `integer`, was `boolean`"],
+    ),
 ];
 
 const RESPONSES: &[Row] = &[
