@@ -3,8 +3,8 @@
 import { api } from '../state/session';
 import { call, send } from './client';
 import type {
-  ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortOverlap, CohortPreview, CohortSizes, EventValue,
-  PaginatedActionList, PaginatedCohortList, PaginatedEventDefinitionList, PaginatedPropertyDefinitionList, Person, PersonCohorts, PersonPage,
+  ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortOverlap, CohortPreview, CohortSizes, ComparedPersons,
+  EventValue, PaginatedActionList, PaginatedCohortList, PaginatedEventDefinitionList, PaginatedPropertyDefinitionList, Person, PersonCohorts, PersonPage,
   PersonValue, Upload, UsedIn, Webhook, WebhookDelivery, WebhookDeliveryPage, WebhookPage,
 } from './types';
 
@@ -31,6 +31,9 @@ export const cohorts = {
     call<CohortSizes>(api(`cohorts/${id}/sizes/`), { query: { interval, from }, signal }),
   overlap: (ids: number[], signal?: Signal) =>
     call<CohortOverlap>(api('cohorts/overlap/'), { method: 'POST', body: { cohort_ids: ids }, isRead: true, signal }),
+  /** Without `other`, the members are compared with all other persons. */
+  compare: (id: number, other: number | undefined, signal?: Signal) =>
+    call<ComparedPersons>(api(`cohorts/${id}/compare/`), { method: 'POST', body: { with: other }, isRead: true, signal }),
   uses: (id: number, signal?: Signal) => call<UsedIn>(api(`cohorts/${id}/used_in/`), { signal }),
   /** With `saved`, the preview also has the difference from that cohort. */
   preview: (what: { filters: object } | { query: object }, sample: number, signal?: Signal, saved?: number) =>

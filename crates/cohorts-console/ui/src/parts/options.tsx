@@ -1,6 +1,6 @@
 // The list of suggestions below a field: what it has for the text, the choice with the keys, and the hint under it.
 
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { isAbort } from '../api/error';
 
 export interface Suggestion {
@@ -120,8 +120,16 @@ export function Options({ id, label, options, style }: { id: string; label: stri
   const { list, hint, active, isShown, isHinted, take } = options;
   const current = useRef<HTMLLIElement>(null);
   useEffect(() => current.current?.scrollIntoView({ block: 'nearest' }), [active]);
+  const box = useRef<HTMLSpanElement>(null);
+  useLayoutEffect(() => {
+    if (!box.current) return;
+    // The box stays inside the window.
+    box.current.style.marginLeft = '0';
+    const excess = box.current.getBoundingClientRect().right - document.documentElement.clientWidth + 8;
+    if (excess > 0) box.current.style.marginLeft = `${-excess}px`;
+  });
   return (
-    <span class="options" hidden={!isShown && !isHinted} style={style}>
+    <span ref={box} class="options" hidden={!isShown && !isHinted} style={style}>
       <ul id={`${id}-list`} role="listbox" aria-label={`Suggestions: ${label}`} hidden={!isShown}>
         {isShown &&
           list.map((suggestion, at) => (
