@@ -3,9 +3,9 @@
 import { api } from '../state/session';
 import { call, send } from './client';
 import type {
-  ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortOverlap, CohortPreview, CohortSizes, PaginatedActionList,
-  PaginatedCohortList, Person, PersonCohorts, PersonPage, PersonValue, Upload, UsedIn, Webhook, WebhookDelivery, WebhookDeliveryPage,
-  WebhookPage,
+  ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortOverlap, CohortPreview, CohortSizes, ComparedPersons,
+  EventValue, PaginatedActionList, PaginatedCohortList, PaginatedEventDefinitionList, PaginatedPropertyDefinitionList, Person, PersonCohorts, PersonPage,
+  PersonValue, Upload, UsedIn, Webhook, WebhookDelivery, WebhookDeliveryPage, WebhookPage,
 } from './types';
 
 type Signal = AbortSignal | undefined;
@@ -31,10 +31,13 @@ export const cohorts = {
     call<CohortSizes>(api(`cohorts/${id}/sizes/`), { query: { interval, from }, signal }),
   overlap: (ids: number[], signal?: Signal) =>
     call<CohortOverlap>(api('cohorts/overlap/'), { method: 'POST', body: { cohort_ids: ids }, isRead: true, signal }),
+  /** Without `other`, the members are compared with all other persons. */
+  compare: (id: number, other: number | undefined, signal?: Signal) =>
+    call<ComparedPersons>(api(`cohorts/${id}/compare/`), { method: 'POST', body: { with: other }, isRead: true, signal }),
   uses: (id: number, signal?: Signal) => call<UsedIn>(api(`cohorts/${id}/used_in/`), { signal }),
   /** With `saved`, the preview also has the difference from that cohort. */
-  preview: (filters: object, sample: number, signal?: Signal, saved?: number) =>
-    call<CohortPreview>(api('cohorts/preview/'), { method: 'POST', body: { filters, sample, compare_to: saved }, isRead: true, signal }),
+  preview: (what: { filters: object } | { query: object }, sample: number, signal?: Signal, saved?: number) =>
+    call<CohortPreview>(api('cohorts/preview/'), { method: 'POST', body: { ...what, sample, compare_to: saved }, isRead: true, signal }),
   explain: (id: number, person: string, signal?: Signal) =>
     call<CohortExplanation>(api(`cohorts/${id}/explain/`), { query: { person_id: person }, signal }),
   activity: (id: number, signal?: Signal) =>
@@ -71,7 +74,17 @@ export const people = {
   cohorts: (id: string, signal?: Signal) =>
     call<PersonCohorts>(api('persons/cohorts/'), { query: { person_id: id }, signal }),
   values: (key: string, value: string, signal?: Signal) =>
-    call<PersonValue[]>(api('persons/values/'), { query: { key, value }, signal }),
+    call<PersonValue[]>(api('persons/values/'), { query: { key, value }, signal, isRead: false }),
+};
+
+/** Names and values of the project. A request is not repeated: the reader types on. */
+export const definitions = {
+  events: (query: { search: string; limit: number }, signal?: Signal) =>
+    call<PaginatedEventDefinitionList>(api('event_definitions/'), { query, signal, isRead: false }),
+  properties: (query: { type: string; search: string; limit: number; event_names?: string | undefined }, signal?: Signal) =>
+    call<PaginatedPropertyDefinitionList>(api('property_definitions/'), { query, signal, isRead: false }),
+  eventValues: (key: string, event: string, value: string, signal?: Signal) =>
+    call<EventValue[]>(api('events/values/'), { query: { key, event_name: event, value }, signal, isRead: false }),
 };
 
 export const actions = {

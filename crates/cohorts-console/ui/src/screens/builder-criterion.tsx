@@ -9,7 +9,9 @@ import type { Choice } from '../model/words';
 import { NumberField, Select } from '../parts/field';
 import { Icon } from '../parts/icons';
 import { Suggest } from '../parts/suggest';
-import { ACTION, catalogue, suggestEventProperties, suggestEvents, suggestNothing, suggestPersonProperties, suggestPersonValues } from '../state/catalogue';
+import type { Suggester } from '../parts/suggest';
+import { ACTION, catalogue } from '../state/catalogue';
+import { suggestEventProperties, suggestEventValues, suggestEvents, suggestNothing, suggestPersonProperties, suggestPersonValues } from '../state/suggestions';
 import { ValueEditor } from './builder-value';
 
 interface Properties {
@@ -31,7 +33,7 @@ export function CriterionEditor({ criterion, isStrict, change }: Properties) {
         </button>
       )}
       {test.kind === 'property' && (
-        <PropertyEditor test={test} isStrict={isStrict} change={(next) => set({ kind: 'property', ...next })} suggestNames={suggestPersonProperties} hasValues />
+        <PropertyEditor test={test} isStrict={isStrict} change={(next) => set({ kind: 'property', ...next })} suggestNames={suggestPersonProperties} suggestValues={suggestPersonValues} />
       )}
       {test.kind === 'created' && <CreatedEditor test={test} set={set} />}
       {test.kind === 'cohort' && <CohortEditor test={test} negated={negated} isStrict={isStrict} change={(next, not) => change({ ...criterion, test: next, negated: not })} />}
@@ -45,8 +47,9 @@ interface PropertyProperties {
   test: PropertyTest;
   isStrict: boolean;
   change: (test: PropertyTest) => void;
-  suggestNames: (text: string) => Promise<{ value: string }[]>;
-  hasValues?: boolean;
+  suggestNames: Suggester;
+  /** The values of the property. */
+  suggestValues: (key: string) => Suggester;
 }
 
 /** The value for another operator: what both can have stays. */
@@ -56,7 +59,7 @@ function valueFor(operator: string, value: Json | undefined): Json | undefined {
   return value ?? '';
 }
 
-function PropertyEditor({ test, isStrict, change, suggestNames, hasValues }: PropertyProperties) {
+function PropertyEditor({ test, isStrict, change, suggestNames, suggestValues }: PropertyProperties) {
   const { key, operator, value } = test;
   const put = (nextOperator: string, nextValue: Json | undefined) =>
     change(nextValue === undefined ? { key, operator: nextOperator } : { key, operator: nextOperator, value: nextValue });
@@ -68,7 +71,7 @@ function PropertyEditor({ test, isStrict, change, suggestNames, hasValues }: Pro
         operator={operator}
         value={value}
         isStrict={isStrict}
-        suggest={hasValues ? (text, signal) => suggestPersonValues(key, text, signal) : suggestNothing}
+        suggest={suggestValues(key)}
         change={(next) => put(operator, next)}
       />
     </>
@@ -137,6 +140,8 @@ const VERBS: Choice[] = [{ value: 'performed_event', words: 'did' }, { value: NO
 function EventEditor({ test, negated, isStrict, change }: EventProperties) {
   const { event, where, behavior } = test;
   const set = (next: Partial<typeof test>) => change({ ...test, ...next }, negated);
+  // An action can have several events.
+  const name = event.type === 'events' ? event.key : '';
   const isPlain = behavior.kind === 'performed_event' || behavior.kind === 'performed_event_multiple';
   const verb = behavior.kind === 'performed_event' && negated ? NOT : isPlain ? 'performed_event' : behavior.kind;
   const choose = (value: string) => {
@@ -160,7 +165,13 @@ function EventEditor({ test, negated, isStrict, change }: EventProperties) {
       {where.map((part, at) => (
         <span class="where" key={at}>
           <span>{at === 0 ? 'where' : 'and'}</span>
-          <PropertyEditor test={part} isStrict={isStrict} suggestNames={suggestEventProperties} change={(next) => set({ where: where.map((other, index) => (index === at ? next : other)) })} />
+          <PropertyEditor
+            test={part}
+            isStrict={isStrict}
+            suggestNames={suggestEventProperties(name)}
+            suggestValues={(key) => suggestEventValues(key, name)}
+            change={(next) => set({ where: where.map((other, index) => (index === at ? next : other)) })}
+          />
           <button type="button" class="quiet square" aria-label="Remove the condition" onClick={() => set({ where: where.filter((_, index) => index !== at) })}>
             <Icon name="close" />
           </button>

@@ -24,7 +24,7 @@ export interface Preview {
   milliseconds: number | undefined;
 }
 
-const NONE: Preview = {
+export const NO_PREVIEW: Preview = {
   count: undefined,
   counts: new Map(),
   sample: [],
@@ -34,18 +34,18 @@ const NONE: Preview = {
   isPending: false,
   milliseconds: undefined,
 };
-const SAMPLE = 5;
+export const SAMPLE = 5;
 /** Keys that are pressed within this time are counted together. */
 const SETTLE = 25;
 
 export function usePreview(root: Group, saved: number | undefined): Preview {
-  const [preview, setPreview] = useState<Preview>(NONE);
+  const [preview, setPreview] = useState<Preview>(NO_PREVIEW);
   const { filters, paths } = write(root, (criterion) => problem(criterion) !== undefined);
   const text = JSON.stringify(filters);
   const isEmpty = (filters.properties.values as unknown[]).length === 0;
   useEffect(() => {
     if (isEmpty) {
-      setPreview(NONE);
+      setPreview(NO_PREVIEW);
       return undefined;
     }
     const controller = new AbortController();
@@ -67,21 +67,21 @@ type Paths = Map<string, number>;
 type Set = (change: (former: Preview) => Preview) => void;
 
 async function ask(filters: { properties: object }, paths: Paths, saved: number | undefined, signal: AbortSignal, set: Set) {
-  const answer = await cohorts.preview(filters, SAMPLE, signal, saved);
+  const answer = await cohorts.preview({ filters }, SAMPLE, signal, saved);
   const counts = new Map<number, number>();
   for (const { path, count } of answer.criteria) {
     const id = paths.get(path);
     if (id !== undefined) counts.set(id, count);
   }
   const { compared, count, sample, duration_ms: milliseconds } = answer;
-  set(() => ({ ...NONE, compared, count, counts, sample, milliseconds }));
+  set(() => ({ ...NO_PREVIEW, compared, count, counts, sample, milliseconds }));
 }
 
 /** An error at the node that it names, or for the whole. The counts of the former filter are no longer valid. */
 function failed(former: Preview, error: unknown, paths: Paths): Preview {
   const place = error instanceof ApiError && error.status === 400 ? located(error.detail) : undefined;
   const id = place && nearest(place.path, paths);
-  if (place && id !== undefined) return { ...NONE, nodeError: { id, reason: place.reason } };
+  if (place && id !== undefined) return { ...NO_PREVIEW, nodeError: { id, reason: place.reason } };
   return { ...former, error, isPending: false };
 }
 

@@ -1,33 +1,35 @@
 // The result of the draft: how many persons, who enters and leaves, and some of them.
 
-import type { Cohort } from '../api/types';
-import { number, persons, plural } from '../parts/format';
+import { number, plural } from '../parts/format';
 import { Failure } from '../parts/state';
 import { PersonLink } from './members';
 import type { Preview } from './builder-preview';
 
 interface Properties {
   preview: Preview;
-  isEmpty: boolean;
-  incomplete: number;
-  cohort: Cohort | undefined;
+  /** What to do, or what the number leaves out; otherwise the duration is shown. */
+  note: string | undefined;
+  /** What to do if no person matches. */
+  none: string;
 }
 
-export function Result({ preview, isEmpty, incomplete, cohort }: Properties) {
-  const { count, sample, compared, error, isPending, nodeError, milliseconds } = preview;
-  const without = incomplete === 0 ? '' : `without ${plural(incomplete, 'incomplete criterion').replace('criterions', 'criteria')}`;
+/** The words for a filter. */
+export function filterNote({ nodeError }: Preview, isEmpty: boolean, incomplete: number): string | undefined {
+  if (isEmpty) return 'Add a criterion to see who matches.';
+  if (nodeError) return 'Correct the criterion that is marked.';
+  return incomplete === 0 ? undefined : `without ${plural(incomplete, 'incomplete criterion').replace('criterions', 'criteria')}`;
+}
+
+export function Result({ preview, note, none }: Properties) {
+  const { count, sample, compared, error, isPending, milliseconds } = preview;
   return (
     <section class="panel result" aria-label="Result">
       <h2>Persons who match</h2>
       <p class={isPending ? 'total pending' : 'total'} role="status" aria-live="polite" data-testid="total">
         {count === undefined ? '–' : number(count)}
       </p>
-      <p class="faint">
-        {isEmpty && 'Add a criterion to see who matches.'}
-        {!isEmpty && nodeError && 'Correct the criterion that is marked.'}
-        {!isEmpty && !nodeError && (without || (milliseconds !== undefined ? `counted in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms` : ' '))}
-      </p>
-      {cohort && compared && (
+      <p class="faint">{note ?? (milliseconds === undefined ? ' ' : `counted in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`)}</p>
+      {compared && (
         <dl class="compared">
           <div class="entering">
             <dt>would enter</dt>
@@ -56,7 +58,7 @@ export function Result({ preview, isEmpty, incomplete, cohort }: Properties) {
           </ul>
         </>
       )}
-      {count === 0 && !nodeError && <p>No person matches. Look for the criterion with {persons(0)}.</p>}
+      {count === 0 && <p>No person matches. {none}</p>}
     </section>
   );
 }

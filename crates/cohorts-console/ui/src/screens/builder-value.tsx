@@ -6,13 +6,13 @@ import { show } from '../model/sentence';
 import { takesDate, takesList, takesNoValue, takesNumber, takesTwoNumbers } from '../model/words';
 import { Icon } from '../parts/icons';
 import { Suggest } from '../parts/suggest';
-import type { Suggestion } from '../parts/suggest';
+import type { Suggester, Suggestion, Suggestions } from '../parts/suggest';
 
 interface Properties {
   operator: string;
   value: Json | undefined;
   isStrict: boolean;
-  suggest: (text: string, signal: AbortSignal) => Promise<Suggestion[]>;
+  suggest: Suggester;
   change: (value: Json) => void;
 }
 
@@ -57,9 +57,9 @@ const DATES: Suggestion[] = [
   { value: '-1y', label: '1 year ago' },
 ].map((date) => ({ ...date, note: date.value }));
 
-async function suggestDates(text: string): Promise<Suggestion[]> {
+async function suggestDates(text: string): Promise<Suggestions> {
   const today = { value: new Date().toISOString().slice(0, 10), label: 'today at 00:00', note: '' };
-  return [...DATES, { ...today, note: today.value }].filter(({ value, label }) => `${value} ${label}`.includes(text) || value === text);
+  return { list: [...DATES, { ...today, note: today.value }].filter(({ value, label }) => `${value} ${label}`.includes(text) || value === text) };
 }
 
 /** Values as pieces, and a field for one more. The text of the field counts before it becomes a piece. */

@@ -11,6 +11,7 @@ import { group, read, write } from '../model/filter';
 import type { Group, Json } from '../model/filter';
 import { notify } from '../parts/dialog';
 import { Field } from '../parts/field';
+import { persons } from '../parts/format';
 import { Icon } from '../parts/icons';
 import { useLoad } from '../parts/load';
 import { Failure, Loading, Show, useTitle } from '../parts/state';
@@ -21,8 +22,9 @@ import { session } from '../state/session';
 import { JsonEditor } from './builder-json';
 import { GroupEditor } from './builder-group';
 import { usePreview } from './builder-preview';
-import { Result } from './builder-result';
+import { Result, filterNote } from './builder-result';
 import { MOST_DESCRIPTION, MOST_NAME } from './details';
+import { NamesMissing } from './names-missing';
 
 /** What the user typed. `filters` comes from a copy of a cohort, and `root` from this screen. */
 interface Draft {
@@ -169,10 +171,11 @@ function Builder({ start, project, draftId, discard }: Properties) {
           <section class="panel" aria-label="Criteria">
             <GroupEditor root={root} group={root} change={change} preview={preview} isStrict={isStrict} depth={0} append={(id, node) => change(add(root, id, node))} />
           </section>
+          <NamesMissing />
           <JsonEditor root={root} change={change} />
         </div>
         <aside class="builder-side">
-          <Result preview={preview} isEmpty={root.nodes.length === 0} incomplete={incomplete.length} cohort={cohort} />
+          <Result preview={preview} note={filterNote(preview, root.nodes.length === 0, incomplete.length)} none={`Look for the criterion with ${persons(0)}.`} />
           {isOther && <Failure error={failure} retry={() => void save()} />}
           <div class="save">
             <button type="button" class="primary" disabled={isBusy || (cohort !== undefined && !isChanged)} onClick={() => void save()}>

@@ -32,7 +32,7 @@ function Filter({ cohort }: { cohort: Cohort }) {
   const root = useMemo(() => tree(filters), [JSON.stringify(filters)]);
   const json = JSON.stringify(filters, null, 2);
   const preview = useLoad(
-    async (signal) => (root && root.nodes.length > 0 ? cohorts.preview(write(root).filters, 0, signal) : undefined),
+    async (signal) => (root && root.nodes.length > 0 ? cohorts.preview({ filters: write(root).filters }, 0, signal) : undefined),
     [JSON.stringify(filters)],
   );
   if (!root) {

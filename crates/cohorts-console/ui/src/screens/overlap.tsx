@@ -11,6 +11,7 @@ import { Empty, Show, useTitle } from '../parts/state';
 import { saveDraft } from '../state/draft';
 import { go, href, place, setHidden } from '../state/router';
 import { session } from '../state/session';
+import { Compare } from './compare';
 
 /** Most cohorts of a request. */
 const MOST = 100;
@@ -162,7 +163,7 @@ function Numbers({ chosen, overlap }: { chosen: Cohort[]; overlap: CohortOverlap
           </tbody>
         </table>
       </div>
-      <p class="faint">The share is that of the row. Press a number for the difference between two cohorts.</p>
+      <p class="faint">The share is that of the row. Press a number for the difference between two cohorts, or one of the diagonal for what distinguishes a cohort from everyone else.</p>
       <Difference chosen={chosen} overlap={overlap} pair={pair} />
     </>
   );
@@ -172,7 +173,9 @@ function Cell({ row, column, common, whole, isPair }: { row: Cohort; column: Coh
   if (row.id === column.id) {
     return (
       <td>
-        <strong>{number(whole)}</strong>
+        <button type="button" aria-pressed={isPair} aria-label={`${persons(whole)} of ${nameOf(row)}`} onClick={() => setHidden({ pair: isPair ? '' : `${row.id},${row.id}` })}>
+          <strong>{number(whole)}</strong>
+        </button>
       </td>
     );
   }
@@ -193,8 +196,27 @@ function Cell({ row, column, common, whole, isPair }: { row: Cohort; column: Coh
   );
 }
 
+/** The difference between two cohorts, or what distinguishes one of them from everyone else. */
+function Difference({ chosen, overlap, pair }: { chosen: Cohort[]; overlap: CohortOverlap; pair: number[] }) {
+  const [y = -1, x = -1] = pair;
+  const [first, second] = [chosen[y], chosen[x]];
+  if (!first || !second) return null;
+  if (first === second) return <Compare cohort={first} other={undefined} />;
+  return (
+    <>
+      <Parts chosen={chosen} overlap={overlap} pair={pair} />
+      <Compare cohort={first} other={second} />
+      <p>
+        <button type="button" onClick={() => setHidden({ pair: `${second.id},${first.id}` })}>
+          Compare the other way round
+        </button>
+      </p>
+    </>
+  );
+}
+
 /** The persons of one cohort that are not in the other one, both ways, each as the start of a new cohort. */
-function Difference({ chosen, overlap, pair: [y = -1, x = -1] }: { chosen: Cohort[]; overlap: CohortOverlap; pair: number[] }) {
+function Parts({ chosen, overlap, pair: [y = -1, x = -1] }: { chosen: Cohort[]; overlap: CohortOverlap; pair: number[] }) {
   const [first, second] = [chosen[y], chosen[x]];
   if (!first || !second) return null;
   const common = overlap.intersections[y]?.[x] ?? 0;

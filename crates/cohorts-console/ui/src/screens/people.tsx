@@ -13,7 +13,8 @@ import { Icon } from '../parts/icons';
 import { useLoad, useSettled } from '../parts/load';
 import { Empty, Failure, Loading, Show, useTitle } from '../parts/state';
 import { Suggest } from '../parts/suggest';
-import { catalogue, suggestPersonProperties, suggestPersonValues } from '../state/catalogue';
+import { catalogue } from '../state/catalogue';
+import { suggestPersonProperties, suggestPersonValues } from '../state/suggestions';
 import { href, place, setHidden } from '../state/router';
 import { PersonTable } from './members';
 import { Why } from './why';
@@ -61,7 +62,7 @@ function Search() {
           <>
             <Suggest label="Property" placeholder="property" value={property} suggest={suggestPersonProperties} change={(value) => setHidden({ property: value })} />
             <span>is</span>
-            <Suggest label="Value" placeholder="value" value={text} suggest={(typed, signal) => suggestPersonValues(property, typed, signal)} change={(value) => setHidden({ search: value })} />
+            <Suggest label="Value" placeholder="value" value={text} suggest={suggestPersonValues(property)} change={(value) => setHidden({ search: value })} />
           </>
         )}
         {way !== 'property' && <SearchField value={text} label="Search persons" change={(value) => setHidden({ search: value })} />}

@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { cohorts } from '../api/resources';
 import { ApiError } from '../api/error';
 import type { Cohort } from '../api/types';
+import { placeOf } from '../model/query';
 import { notify } from '../parts/dialog';
 import { Field } from '../parts/field';
 import { Icon } from '../parts/icons';
@@ -14,7 +15,11 @@ import { dropDraft, loadDraft, saveDraft } from '../state/draft';
 import { loadCatalogue } from '../state/catalogue';
 import { go, href } from '../state/router';
 import { session } from '../state/session';
+import { Result } from './builder-result';
 import { MOST_NAME } from './details';
+import { NamesMissing } from './names-missing';
+import { QueryField } from './query-field';
+import { queryProblem, useQueryPreview } from './query-preview';
 
 const EXAMPLES: [string, string][] = [
   ['Did an event often', "SELECT person_id FROM events\nWHERE event = 'purchase' AND timestamp > now() - INTERVAL 30 DAY\nGROUP BY person_id HAVING count() >= 3"],
@@ -31,10 +36,9 @@ interface Draft {
 
 const EMPTY: Draft = { name: '', query: '', isDynamic: true };
 
-/** The place of an error: `at Line: 1, Column: 22`. */
-function position(detail: string): { line: number; column: number } | undefined {
-  const match = /Line: (\d+), Column: (\d+)/.exec(detail);
-  return match ? { line: Number(match[1]), column: Number(match[2]) } : undefined;
+function queryNote(query: string, problem: string | undefined): string | undefined {
+  if (query.trim() === '') return 'Write a query to see who matches.';
+  return problem === undefined ? undefined : 'Correct the query.';
 }
 
 export function QueryScreen({ id }: { id: number | undefined }) {
@@ -66,9 +70,10 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
     setDraft({ ...draft, ...next });
     setFailure(undefined);
   };
-  const queryError = failure instanceof ApiError && failure.attr === 'query' ? failure.detail.replace(/^query: /, '') : undefined;
+  const preview = useQueryPreview(draft.query, id === undefined || !draft.isDynamic ? undefined : id);
+  const queryError = queryProblem(failure) ?? preview.problem;
   const nameError = failure instanceof ApiError && failure.attr === 'name' ? failure.detail : undefined;
-  const place = queryError === undefined ? undefined : position(queryError);
+  const place = queryError === undefined ? undefined : placeOf(queryError, draft.query);
 
   const save = async (event: Event) => {
     event.preventDefault();
@@ -88,10 +93,8 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
   };
   const showPlace = () => {
     if (!place || !area.current) return;
-    const lines = draft.query.split('\n');
-    const start = lines.slice(0, place.line - 1).reduce((sum, line) => sum + line.length + 1, 0) + place.column - 1;
     area.current.focus();
-    area.current.setSelectionRange(start, start + 1);
+    area.current.setSelectionRange(place.from, place.to);
   };
   return (
     <form class="screen narrow" onSubmit={save}>
@@ -112,18 +115,26 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
       </Field>
       <Field label="Query" hint="A SELECT of persons from persons, events or cohort_people. UNION, INTERSECT and EXCEPT join several.">
         {(id) => (
-          <textarea
-            id={id}
-            ref={area}
-            class="code"
-            rows={Math.min(Math.max(draft.query.split('\n').length + 2, 8), 24)}
-            spellcheck={false}
-            aria-invalid={queryError ? 'true' : undefined}
-            value={draft.query}
-            onInput={(event) => change({ query: event.currentTarget.value })}
-          />
+          <QueryField id={id} text={draft.query} place={place} isInvalid={queryError !== undefined} area={area} change={(query) => change({ query })} />
         )}
       </Field>
+      <div role="status">
+        {queryError !== undefined && (
+          <div class="failure">
+            <Icon name="warning" />
+            <div>
+              <strong>The query cannot be used{place ? `: line ${place.line}, column ${place.column}` : ''}</strong>
+              <p>{queryError}</p>
+              {place && (
+                <button type="button" onClick={showPlace}>
+                  Show the place
+                </button>
+              )}
+            </div>
+          </div>
+        )}
+      </div>
+      <NamesMissing />
       {id === undefined && (
         <fieldset class="checks">
           <legend>Members</legend>
@@ -137,20 +148,7 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
           </label>
         </fieldset>
       )}
-      {queryError !== undefined && (
-        <div class="failure" role="alert">
-          <Icon name="warning" />
-          <div>
-            <strong>The query cannot be used{place ? `: line ${place.line}, column ${place.column}` : ''}</strong>
-            <p>{queryError}</p>
-            {place && (
-              <button type="button" onClick={showPlace}>
-                Show the place
-              </button>
-            )}
-          </div>
-        </div>
-      )}
+      <Result preview={preview} note={queryNote(draft.query, queryError)} none="Look for the test that no person passes." />
       {failure !== undefined && queryError === undefined && nameError === undefined && <Failure error={failure} />}
       <div class="toolbar">
         <button type="submit" class="primary" disabled={isBusy || draft.query.trim() === ''}>

@@ -1,13 +1,11 @@
-// Names that the builder suggests: events, properties, cohorts and actions. They come from the definitions of the project's
-// cohorts and from the persons created last, and stay for the session.
+// Cohorts and actions by name, and the names that cohorts and the persons created last have. They stay for the session. The
+// latter are suggested if the key may not read the catalogue of the project.
 
 import { signal } from '@preact/signals';
 import { actions, cohorts, people } from '../api/resources';
 import { isGroup, read } from '../model/filter';
 import type { Group, Json, PropertyTest } from '../model/filter';
 import type { Action, Cohort } from '../api/types';
-import type { Suggestion } from '../parts/suggest';
-import { number } from '../parts/format';
 import { session } from './session';
 
 interface Catalogue {
@@ -28,7 +26,6 @@ const EMPTY: Catalogue = {
   personProperties: new Map(),
 };
 const SAMPLE = 100;
-const MOST = 12;
 
 export const catalogue = signal<Catalogue>(EMPTY);
 
@@ -84,36 +81,8 @@ function walk(group: Group, into: Catalogue): void {
   }
 }
 
-function matching(names: Map<string, number>, text: string): Suggestion[] {
-  const wanted = text.toLowerCase();
-  const found = [...names].filter(([name]) => name !== '' && name.toLowerCase().includes(wanted));
-  found.sort(([a, x], [b, y]) => y - x || a.localeCompare(b));
-  return found.slice(0, MOST).map(([value]) => ({ value }));
-}
-
 /** Marks the id of an action in a list of events. */
 export const ACTION = 'action\u0000';
-
-/** Events by name, then actions. */
-export async function suggestEvents(text: string): Promise<Suggestion[]> {
-  const { events, actions: all } = catalogue.peek();
-  const wanted = text.toLowerCase();
-  const found = all.filter(({ name }) => name?.toLowerCase().includes(wanted));
-  const listed = found.slice(0, MOST).map(({ id, name }) => ({ value: `${ACTION}${id}`, label: name ?? `action ${id}`, note: 'action' }));
-  return [...matching(events, text), ...listed];
-}
-
-export const suggestEventProperties = async (text: string) => matching(catalogue.peek().eventProperties, text);
-export const suggestPersonProperties = async (text: string) => matching(catalogue.peek().personProperties, text);
-
-/** Values of a person property, with the number of persons. */
-export async function suggestPersonValues(key: string, text: string, signal: AbortSignal): Promise<Suggestion[]> {
-  if (key === '') return [];
-  const values = await people.values(key, text, signal);
-  return values.slice(0, MOST).map(({ name, count: amount }) => ({ value: name, note: number(amount) }));
-}
-
-export const suggestNothing = async (): Promise<Suggestion[]> => [];
 
 export const cohortName = (id: number) => {
   const cohort = catalogue.value.cohorts.find((other) => other.id === id);

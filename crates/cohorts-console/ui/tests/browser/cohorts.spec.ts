@@ -107,7 +107,7 @@ test('a query with an error shows its place, and can be changed later', async ({
   await page.getByLabel('Name').fill('By query');
   await page.getByLabel('Query', { exact: true }).fill('SELECT person_id\nFRM events');
   await page.getByRole('button', { name: 'Save cohort' }).click();
-  await expect(page.getByRole('alert')).toContainText('line 2');
+  await expect(page.getByText('The query cannot be used: line 2')).toBeVisible();
   await page.getByLabel('Query', { exact: true }).fill("SELECT person_id FROM events WHERE event = 'purchase'");
   await page.getByRole('button', { name: 'Save cohort' }).click();
   await expect(page.getByRole('heading', { name: 'By query' })).toBeVisible();

@@ -1,5 +1,6 @@
 // Hostile names in every field: they are shown as text, and break no layout.
 
+import type { Page } from '@playwright/test';
 import { expect, test } from './console';
 
 const NAMES = [
@@ -12,6 +13,16 @@ const NAMES = [
   'w'.repeat(390),
 ];
 const LONG = 'x'.repeat(10_000);
+const WIDTHS = [360, 1280];
+
+/** Pixels by which the page is wider than the window, after the layout for its size. */
+const excess = (page: Page) =>
+  page.evaluate(async () => {
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    await frame();
+    await frame();
+    return document.documentElement.scrollWidth - window.innerWidth;
+  });
 
 test('names of cohorts, properties, events and persons are only text', async ({ console: page, api }) => {
   test.slow();
@@ -31,19 +42,27 @@ test('names of cohorts, properties, events and persons are only text', async ({ 
   const { results } = await api.call('GET', 'persons/?search=hostile-&limit=20');
   expect(results.length).toBe(NAMES.length);
   const paths = ['/cohorts', '/people', `/overlap#ids=${ids.join()}&pair=${ids[0]},${ids[5]}`, ...ids.flatMap((id) => [`/cohorts/${id}`, `/cohorts/${id}/criteria`, `/cohorts/${id}/activity`, `/cohorts/${id}/edit`]), ...results.map(({ id }: { id: string }) => `/people#id=${id}`)];
-  for (const width of [360, 1280]) {
-    await page.setViewportSize({ width, height: 800 });
-    for (const path of paths) {
-      await page.goto(path);
-      await expect(page.locator('h1').first()).toBeVisible();
-      await expect(page.locator('.spinner, .pending')).toHaveCount(0);
-      const excess = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-      expect(excess, `${path} at ${width} px`).toBeLessThanOrEqual(0);
-      expect(await page.locator('main img, main script').count()).toBe(0);
+  for (const path of paths) {
+    await page.goto(path);
+    await expect(page.locator('h1').first()).toBeVisible();
+    await expect(page.locator('.spinner, .pending')).toHaveCount(0);
+    expect(await page.locator('main img, main script').count(), path).toBe(0);
+    for (const width of WIDTHS) {
+      await page.setViewportSize({ width, height: 800 });
+      expect(await excess(page), `${path} at ${width} px`).toBeLessThanOrEqual(0);
     }
   }
   await page.goto('/cohorts');
   for (const name of NAMES) {
     await expect(page.locator('table.cohorts .name a').filter({ hasText: name.replace(/\s+/g, ' ') }).first()).toBeVisible();
   }
+  await page.setViewportSize({ width: 360, height: 800 });
+  await page.goto('/cohorts/new');
+  await page.getByRole('button', { name: 'Event', exact: true }).click();
+  await page.getByRole('combobox', { name: 'Event' }).fill('event ');
+  for (const name of NAMES) {
+    // The service shortens the name of an event to 200 characters.
+    await expect(page.getByRole('option').filter({ hasText: name.replace(/\s+/g, ' ').slice(0, 150) }).first()).toBeVisible();
+  }
+  expect(await excess(page), 'suggestions').toBeLessThanOrEqual(0);
 });

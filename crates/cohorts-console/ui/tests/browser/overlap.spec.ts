@@ -9,9 +9,9 @@ test('the matrix has the numbers of the API, and a difference becomes a cohort',
   await page.getByRole('link', { name: 'Overlap' }).click();
   await expect(page.getByRole('heading', { name: 'Choose two cohorts' })).toBeVisible();
   await page.getByLabel('Search cohorts').fill('or free');
-  await page.getByLabel('Pro or free').check();
+  await page.getByLabel('Pro or free').first().check();
   await page.getByLabel('Search cohorts').fill('or starter');
-  await page.getByLabel('Free or starter').check();
+  await page.getByLabel('Free or starter').first().check();
   expect(new URL(page.url()).search).toBe('');
 
   const { counts, intersections } = await api.call('POST', 'cohorts/overlap/', { cohort_ids: ids });
@@ -31,6 +31,32 @@ test('the matrix has the numbers of the API, and a difference becomes a cohort',
   await page.goBack();
   await page.getByRole('button', { name: 'Choose none' }).click();
   await expect(page.getByRole('heading', { name: 'Choose two cohorts' })).toBeVisible();
+});
+
+test('what distinguishes a cohort has the shares of the API', async ({ console: page, api }) => {
+  const [paying, free] = [1, await api.cohort({ name: 'Only free', filters: plan('free') })];
+  await expect.poll(async () => (await api.call('GET', `cohorts/${free}/`)).last_calculation).not.toBeNull();
+  const { inside, outside, properties, events } = await api.call('POST', `cohorts/${paying}/compare/`, { with: free });
+  await page.goto(`/overlap#ids=${paying},${free}&pair=${paying},${free}`);
+  const panel = page.getByRole('region', { name: 'What differs' });
+  await expect(panel).toContainText(`${inside.toLocaleString('en')} persons inside: the members. ${outside.toLocaleString('en')} outside`);
+  const property = properties.find(({ key }: { key: string }) => key === 'plan');
+  const shares = panel.getByRole('region', { name: 'Differences of properties' });
+  for (const { value, lift } of property.values) {
+    const row = shares.getByRole('row').filter({ has: page.getByRole('rowheader', { name: value, exact: true }) }).first();
+    await expect(row).toContainText(lift === null ? 'only inside' : lift === 0 ? 'only outside' : '×');
+  }
+  const share = (part: number, whole: number) => (part * 100) / whole;
+  const row = panel.getByRole('region', { name: 'Differences of events' }).getByRole('row').filter({ hasText: events[0].event }).first();
+  const shown = (await row.getByRole('cell').allTextContents()).map((text) => Number.parseFloat(text));
+  expect(Math.abs((shown[0] ?? -1) - share(events[0].inside, inside))).toBeLessThanOrEqual(0.5);
+  expect(Math.abs((shown[1] ?? -1) - share(events[0].outside, outside))).toBeLessThanOrEqual(0.5);
+
+  await page.getByRole('button', { name: 'Compare the other way round' }).click();
+  await expect(panel).toContainText('What distinguishes Only free from Paying customers');
+  await page.getByRole('button', { name: / of Paying customers$/ }).click();
+  await expect(panel).toContainText('What distinguishes Paying customers from everyone else');
+  await expect(panel.getByRole('region', { name: 'Differences of properties' })).toBeVisible();
 });
 
 test('a key without person:read is told so, and one cohort is not compared', async ({ console: page, expected }) => {

@@ -17,7 +17,7 @@ const SCREENS: [string, string, (page: Page) => Promise<void>][] = [
   ['sizes', '/cohorts/1/size', openSizes],
   ['changes', '/changes', async (page) => expect(page.locator('table.changes, .empty').first()).toBeVisible()],
   ['overlap', '/overlap', async (page) => expect(page.getByLabel('Paying customers')).toBeVisible()],
-  ['overlap of some', '/overlap#ids=1,2,7,8&pair=1,7', async (page) => expect(page.getByRole('region', { name: 'Difference' })).toBeVisible()],
+  ['overlap of some', '/overlap#ids=1,2,7,8&pair=1,7', async (page) => expect(page.getByRole('region', { name: 'Differences of events' })).toBeVisible()],
   ['webhooks', '/webhooks', async (page) => expect(page.locator('table.webhooks, .empty').first()).toBeVisible()],
   ['a new webhook', '/webhooks', openNewWebhook],
   ['a webhook', '/webhooks/7', openWebhook],
