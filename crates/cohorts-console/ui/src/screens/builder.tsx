@@ -1,7 +1,7 @@
 // The builder: criteria as sentences, with a count for each and for the whole cohort after every key. What is typed is kept
 // in the tab until it is saved.
 
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { cohorts } from '../api/resources';
 import { ApiError } from '../api/error';
 import type { Cohort } from '../api/types';
@@ -102,7 +102,7 @@ function Builder({ start, project, draftId, discard }: Properties) {
   const screen = useRef<HTMLDivElement>(null);
 
   const isFirst = useRef(true);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (isFirst.current) {
       isFirst.current = false;
       return;

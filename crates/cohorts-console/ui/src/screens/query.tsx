@@ -1,7 +1,7 @@
 // A cohort by a query: its members are the persons of the query now, or a list that the query fills once. What is typed is
 // kept in the tab until it is saved.
 
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { cohorts } from '../api/resources';
 import { ApiError } from '../api/error';
 import type { Cohort } from '../api/types';
@@ -63,7 +63,7 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
   const [failure, setFailure] = useState<unknown>();
   const [isBusy, setBusy] = useState(false);
   const area = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (JSON.stringify(draft) !== JSON.stringify(start)) saveDraft(project, draftId, draft);
   }, [draft]);
   const change = (next: Partial<Draft>) => {
