@@ -113,7 +113,7 @@ function pathBefore(list: Token[], end: number): string[] {
   return path;
 }
 
-/** Whose properties: those of persons after `person.` and in a SELECT of persons. */
+/** The owner of the properties: a person after `person.` and in a SELECT of persons. */
 function ownerOf(path: string[], text: string, caret: number): 'event' | 'person' {
   if (path.at(-2) === 'person' || path.at(-2) === 'persons') return 'person';
   const tables = [...text.matchAll(/\bFROM\s+(\w+)/gi)];
