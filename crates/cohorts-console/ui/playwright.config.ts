@@ -7,8 +7,8 @@ export default defineConfig({
   reporter: 'line',
   fullyParallel: false,
   workers: 1,
-  // A second attempt tells a slow machine from a defect.
-  retries: 1,
+  // Further attempts tell a slow machine from a defect.
+  retries: 2,
   forbidOnly: true,
   // For machines with few cores that do other work.
   timeout: 180_000,
