@@ -13397,7 +13397,7 @@ impl Client {
     /// The response contains the secret, which is not shown again.
     /// A project has at most 100 webhooks.
     ///
-    /// **Messages.** Each message is a POST with a JSON body, by the specification Standard Webhooks (https://www.standardwebhooks.com):
+    /// **Messages.** Each message is a POST with a JSON body, by the specification [Standard Webhooks](https://www.standardwebhooks.com):
     /// `{"type": "cohort.changes", "timestamp": "…", "data": {"webhook_id": 1, "project_id": 1, "results": […], "cursor": "…"}}`.
     /// `results` has the rows of the feed of changes in the order of publication, at most 1,000 of them and at most 1 MiB.
     /// `cursor` is the position after the last row. The feed and `replay/` accept it.

@@ -2,7 +2,7 @@
 //!
 //! A compacted row has the final state of each person who changed in its span, under the number of the last change. So a
 //! replay from a number within the span still ends with the right members, although it repeats some changes.
-//! Changes before and after a move of a person stay apart, because they name different persons ([`super::names`]).
+//! Changes before and after a move of a person stay apart, because they name different persons (`names`).
 
 use std::collections::BTreeMap;
 
