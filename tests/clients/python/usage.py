@@ -40,12 +40,12 @@ def create(cohorts):
     older = PersonLeaf(type="person", key="age", operator="gt", value=FilterValue(16777217))
     group = FilterGroup(type="AND", values=[FilterNode(pro), FilterNode(older)])
     filters = CohortFilters(properties=CohortFiltersProperties(group))
-    cohort = cohorts.cohorts_create("@current", CohortCreate(name="Pros", filters=filters))
+    cohort = cohorts.cohorts_create("@current", cohort_create=CohortCreate(name="Pros", filters=filters))
     assert cohort.name == "Pros" and not cohort.is_static, cohort
     assert cohort.filters.properties["values"][1]["value"] == 16777217, cohort.filters
     assert cohort.query is None and cohort.count is None and cohort.created_by.email, cohort
 
-    changed = cohorts.cohorts_partial_update("@current", cohort.id, PatchedCohort(name=None))
+    changed = cohorts.cohorts_partial_update("@current", cohort.id, patched_cohort=PatchedCohort(name=None))
     assert changed.name is None and changed.filters == cohort.filters, changed
     # A field of a later version of the service.
     later = Cohort.from_dict({**json.loads(cohort.to_json()), "later": {"is": "kept"}})
@@ -61,9 +61,9 @@ def members(cohorts):
 
 
 def add_persons(client, cohorts, persons):
-    cohort = cohorts.cohorts_create("@current", CohortCreate(name="By hand", is_static=True))
+    cohort = cohorts.cohorts_create("@current", cohort_create=CohortCreate(name="By hand", is_static=True))
     done = MembersApi(client).cohorts_add_persons_to_static_cohort_partial_update(
-        "@current", cohort.id, PersonsToAdd(person_ids=persons)
+        "@current", cohort.id, persons_to_add=PersonsToAdd(person_ids=persons)
     )
     assert done.success, done
     assert cohorts.cohorts_retrieve("@current", cohort.id).count == len(persons)
