@@ -147,7 +147,10 @@ class Block:
         self.selector = f"[id^='operations-'][id$='-{operation}']"
 
     def unfold(self):
+        """Shows the operation. The page fetches its parts meanwhile."""
         self.click(".opblock-summary-control")
+        self.browser.wait_for(self.inside("button.execute"))
+        self.wait_until_gone(".opblock-loading-animation")
 
     def fold(self):
         self.click(".opblock-summary-control")
