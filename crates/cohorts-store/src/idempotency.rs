@@ -107,6 +107,53 @@ impl Row {
     }
 }
 
+/// The row of an attempt that begins: without an effect and without a response.
+#[derive(Insertable, AsChangeset)]
+#[diesel(table_name = idempotency_keys, primary_key(key_id, hash), treat_none_as_null = true)]
+#[diesel(treat_none_as_default_value = false)]
+struct AttemptRow<'a> {
+    key_id: i64,
+    hash: &'a [u8],
+    project_id: i64,
+    is_read: bool,
+    fingerprint: &'a [u8],
+    request: Uuid,
+    attempt: i64,
+    created_at: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+    committed: bool,
+    status: Option<i32>,
+    headers: Option<JsonText>,
+    body: Option<Vec<u8>>,
+    is_sealed: bool,
+}
+
+impl<'a> AttemptRow<'a> {
+    fn new(
+        request: &'a KeyedRequest,
+        attempt: &RequestAttempt,
+        created_at: DateTime<Utc>,
+        lease_until: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            key_id: request.key,
+            hash: &request.hash,
+            project_id: request.project.0,
+            is_read: request.is_read,
+            fingerprint: &request.fingerprint,
+            request: attempt.request,
+            attempt: attempt.number,
+            created_at,
+            lease_until,
+            committed: false,
+            status: None,
+            headers: None,
+            body: None,
+            is_sealed: false,
+        }
+    }
+}
+
 /// The row of an attempt, unless another attempt has it.
 #[diesel::dsl::auto_type(no_type_alias)]
 fn of_attempt<'a>(attempt: &'a RequestAttempt) -> _ {
@@ -160,19 +207,7 @@ fn begin(
         number: 1,
     };
     let inserted = diesel::insert_into(idempotency_keys::table)
-        .values((
-            idempotency_keys::key_id.eq(attempt.key),
-            idempotency_keys::hash.eq(&attempt.hash),
-            idempotency_keys::project_id.eq(request.project.0),
-            idempotency_keys::is_read.eq(request.is_read),
-            idempotency_keys::fingerprint.eq(&request.fingerprint),
-            idempotency_keys::request.eq(attempt.request),
-            idempotency_keys::attempt.eq(attempt.number),
-            idempotency_keys::created_at.eq(now),
-            idempotency_keys::lease_until.eq(now + lease),
-            idempotency_keys::committed.eq(false),
-            idempotency_keys::is_sealed.eq(false),
-        ))
+        .values(AttemptRow::new(request, &attempt, now, now + lease))
         .on_conflict_do_nothing()
         .execute(conn)?;
     Ok((inserted == 1).then_some(attempt))
@@ -208,20 +243,7 @@ fn continue_with(
         });
     }
     diesel::update(idempotency_keys::table.find((request.key, &request.hash)))
-        .set((
-            idempotency_keys::project_id.eq(request.project.0),
-            idempotency_keys::is_read.eq(request.is_read),
-            idempotency_keys::fingerprint.eq(&request.fingerprint),
-            idempotency_keys::request.eq(attempt.request),
-            idempotency_keys::attempt.eq(attempt.number),
-            idempotency_keys::created_at.eq(created_at),
-            idempotency_keys::lease_until.eq(now + lease),
-            idempotency_keys::committed.eq(false),
-            idempotency_keys::status.eq(None::<i32>),
-            idempotency_keys::headers.eq(None::<JsonText>),
-            idempotency_keys::body.eq(None::<Vec<u8>>),
-            idempotency_keys::is_sealed.eq(false),
-        ))
+        .set(AttemptRow::new(request, &attempt, created_at, now + lease))
         .execute(conn)?;
     Ok(Claim::Granted(attempt))
 }
