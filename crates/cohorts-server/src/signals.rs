@@ -33,16 +33,15 @@ pub struct Signals {
 impl Signals {
     /// Signals a committed write of a project by this process.
     pub fn written(&self, project: ProjectId) {
-        self.writes.notify(project);
+        self.written_elsewhere(project);
         self.hints.add(project);
-        self.names.add(project);
-        self.looks.soon();
     }
 
     /// Signals a write of a project by another process.
     pub fn written_elsewhere(&self, project: ProjectId) {
         self.writes.notify(project);
         self.names.add(project);
+        self.looks.soon();
     }
 
     /// Signals a committed change of members by this process.

@@ -56,15 +56,10 @@ impl Leases {
             .hints
             .exchange(&self.passes.store, &signals.hints.take())
         {
-            Ok(written) => {
-                if !written.is_empty() {
-                    signals.looks.soon();
-                }
-                written.into_iter().for_each(|project| {
-                    signals.changed_elsewhere(project);
-                    signals.written_elsewhere(project);
-                });
-            }
+            Ok(written) => written.into_iter().for_each(|project| {
+                signals.changed_elsewhere(project);
+                signals.written_elsewhere(project);
+            }),
             Err(cause) => log::debug!("the processes exchange no hints: {cause}"),
         }
         signals.looks.set_hints(self.hints.arrives());
@@ -86,7 +81,6 @@ impl Leases {
                 signals.changed_elsewhere(*project);
             }
             if known != Some(stamp) {
-                signals.looks.soon();
                 signals.written_elsewhere(*project);
             }
         }
