@@ -26,7 +26,8 @@ pub use evidence::{
 pub enum CatalogueEntry {
     /// An event.
     Event(String),
-    /// A property of an event: the names of both. In a check, an empty name of the property stands for all properties.
+    /// The name of an event, and the name of one of its properties. In a check, an empty second name means every property of
+    /// the event.
     EventProperty(String, String),
     /// A property of persons.
     PersonProperty(String),

@@ -81,13 +81,15 @@ impl CatalogueKeeper {
             self.behind
                 .extend(behind.into_iter().map(ShardKey::project));
         }
+        let mut result = Ok(());
         for project in std::mem::take(&mut self.behind) {
             if !store.outages.affect(project) {
-                self.follow(conn, store, project)?;
+                // A failure delays no other project.
+                result = self.follow(conn, store, project).and(result);
             }
         }
         metrics.full_catalogues(store.caches.catalogue.full_count());
-        Ok(())
+        result
     }
 
     fn follow(

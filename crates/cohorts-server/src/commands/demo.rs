@@ -105,8 +105,8 @@ fn simulate(server: &Server, project: &Project, size: Size) -> anyhow::Result<Si
     Simulation::start(population, project.id(), SEED, server.group_commit())
 }
 
-/// Starts a service, loads the sample data, and shows the address of the console, the table of cohorts and example requests. The page of the service
-/// offers the objects of the demo.
+/// Starts a service, loads the sample data, and shows the address of the console, the table of cohorts and example
+/// requests. The page of the service offers the objects of the demo.
 ///
 /// # Errors
 ///

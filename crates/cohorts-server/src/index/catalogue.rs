@@ -3,7 +3,7 @@
 //!
 //! The names of a project are in memory, and equal to the stored definitions of a version. A write of the log by this process
 //! compares its names with them, and leaves what is new as [`Evidence`]; a background thread stores it ([`follow`]). Other
-//! writes are read from rows. CatalogueNames that a deletion or a change has perhaps removed from all rows are looked up in the rows
+//! writes are read from rows. Names that a deletion or a change has perhaps removed from all rows are looked up in the rows
 //! again ([`recheck`]).
 
 mod evidence;
@@ -75,14 +75,14 @@ impl CatalogueCache {
     /// Fails if the database fails.
     pub fn read(&self, conn: &mut Conn, project: ProjectId) -> Result<CatalogueRead, Error> {
         let catalogue = self.of(project);
-        loop {
-            let head = definitions::head(conn, project.shard_key())?;
-            if let Some(names) = catalogue.lock().names_of(head.version) {
-                let is_full = head.is_full;
-                return Ok(CatalogueRead { names, is_full });
-            }
-            load(conn, project, &catalogue)?;
-        }
+        let head = definitions::head(conn, project.shard_key())?;
+        let known = catalogue.lock().names_of(head.version);
+        let (names, head) = match known {
+            Some(names) => (names, head),
+            None => load(conn, project, &catalogue)?,
+        };
+        let is_full = head.is_full;
+        Ok(CatalogueRead { names, is_full })
     }
 
     /// The number of projects with too many names.
@@ -118,8 +118,12 @@ impl CatalogueCache {
     }
 }
 
-/// Loads the stored names, unless memory has a newer version.
-fn load(conn: &mut Conn, project: ProjectId, catalogue: &Mutex<Catalogue>) -> Result<(), Error> {
+/// Reads the stored names, and keeps them in memory unless it has a newer version.
+fn load(
+    conn: &mut Conn,
+    project: ProjectId,
+    catalogue: &Mutex<Catalogue>,
+) -> Result<(Arc<CatalogueNames>, DefinitionHead), Error> {
     let shard_key = project.shard_key();
     let (head, rows) = cohorts_store::snapshot(conn, |conn| {
         let head = definitions::head(conn, shard_key)?;
@@ -131,9 +135,9 @@ fn load(conn: &mut Conn, project: ProjectId, catalogue: &Mutex<Catalogue>) -> Re
         .version
         .is_none_or(|version| version < head.version)
     {
-        catalogue.replace(names, head);
+        catalogue.replace(Arc::clone(&names), head);
     }
-    Ok(())
+    Ok((names, head))
 }
 
 impl Catalogue {

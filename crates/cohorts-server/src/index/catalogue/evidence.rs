@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::kinds::ValueKinds;
 use super::names::{CatalogueNames, PropertyKinds};
 
-/// PropertyKinds of events that the service interprets, or that describe groups. They are not listed.
+/// Properties of events that the service interprets, or that describe groups. They are not listed.
 const HIDDEN: [&str; 9] = [
     "$set",
     "$set_once",
@@ -24,7 +24,7 @@ const HIDDEN: [&str; 9] = [
     "$group_4",
 ];
 
-/// CatalogueNames of events and properties. Those that a catalogue has already may be left out.
+/// Names of events and properties. Those that a catalogue has already may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     pub events: BTreeMap<String, BTreeMap<String, ValueKinds>>,
