@@ -178,10 +178,12 @@ fn matching_properties<'a>(
         names.event_properties()
     };
     let events = events.filter(|_| !is_of_persons);
+    let of_events = events.map(|events| {
+        let properties = events.iter().map(|event| names.properties_of(event));
+        properties.flatten().collect::<Vec<_>>()
+    });
     let is_seen = |name: &str| {
-        let mut properties = events?
-            .iter()
-            .filter_map(|event| names.properties_of(event));
+        let mut properties = of_events.as_ref()?.iter();
         Some(properties.any(|properties| properties.contains_key(name)))
     };
     let search = Search::new(query.search);
