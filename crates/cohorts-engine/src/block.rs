@@ -23,7 +23,7 @@ pub(crate) use column::{RowMatches, RowValues};
 pub use events::{EventBlock, EventBlockBuilder};
 pub use property::{PropertyBlock, PropertyBlockBuilder};
 pub use times::{TimeSpan, TimesBlock};
-pub use value_counts::ValueCounts;
+pub use value_counts::{MAX_LISTED_BYTES, MAX_LISTED_VALUES, ValueCounts};
 pub use wide::{LeftOut, WideEventBlock, WideEventBuilder};
 
 #[cfg(test)]

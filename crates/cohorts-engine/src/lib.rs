@@ -126,8 +126,8 @@ mod window;
 mod cases;
 
 pub use block::{
-    EventBlock, EventBlockBuilder, LeftOut, PropertyBlock, PropertyBlockBuilder, TimeSpan,
-    TimesBlock, ValueCounts, WideEventBlock, WideEventBuilder,
+    EventBlock, EventBlockBuilder, LeftOut, MAX_LISTED_BYTES, MAX_LISTED_VALUES, PropertyBlock,
+    PropertyBlockBuilder, TimeSpan, TimesBlock, ValueCounts, WideEventBlock, WideEventBuilder,
 };
 pub use date::event_instant;
 pub use error::FilterError;

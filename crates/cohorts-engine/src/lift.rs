@@ -9,14 +9,11 @@ use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
+use crate::block::{MAX_LISTED_BYTES, MAX_LISTED_VALUES};
 use crate::interrupt::Meter;
 use crate::source::{EventQuery, Source};
 use crate::value::{Stored, text};
 
-/// The values of a property that are counted. If persons have more, none is.
-pub const MAX_VALUES: usize = 10_000;
-/// The most bytes of a value that is counted.
-const MAX_VALUE_BYTES: usize = 4_096;
 /// The memory of a counted value besides its text, in bytes, about.
 const VALUE_BYTES: usize = 64;
 
@@ -136,7 +133,7 @@ pub fn best(
 
 /// The numbers of persons with each value of one property.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ValueCounts {
+pub struct GroupValueCounts {
     /// The persons with any value.
     pub with_value: GroupCounts,
     /// The persons with each value, as text.
@@ -144,14 +141,14 @@ pub struct ValueCounts {
     has_too_many: bool,
 }
 
-impl ValueCounts {
-    /// The persons with each value, as text; `None` if there are more than [`MAX_VALUES`].
+impl GroupValueCounts {
+    /// The persons with each value, as text; `None` if there are more than [`MAX_LISTED_VALUES`].
     pub fn values(self) -> Option<HashMap<String, GroupCounts>> {
         (!self.has_too_many).then_some(self.values)
     }
 
     /// Adds the numbers of other persons.
-    pub fn add(&mut self, other: ValueCounts) {
+    pub fn add(&mut self, other: GroupValueCounts) {
         self.with_value.add(other.with_value);
         self.has_too_many |= other.has_too_many;
         for (value, counts) in other.values {
@@ -162,7 +159,7 @@ impl ValueCounts {
 
     fn add_value(&mut self, value: Stored<'_>, counts: GroupCounts) {
         let text = text(value);
-        if !text.is_empty() && text.len() <= MAX_VALUE_BYTES {
+        if !text.is_empty() && text.len() <= MAX_LISTED_BYTES {
             self.add_text(&text, counts);
             self.limit();
         }
@@ -179,7 +176,7 @@ impl ValueCounts {
     }
 
     fn limit(&mut self) {
-        self.has_too_many |= self.values.len() > MAX_VALUES;
+        self.has_too_many |= self.values.len() > MAX_LISTED_VALUES;
         if self.has_too_many {
             self.values = HashMap::new();
         }
@@ -202,9 +199,9 @@ pub fn count_values<S: Source>(
     source: &S,
     groups: &Groups,
     key: &str,
-) -> Result<ValueCounts, S::Error> {
+) -> Result<GroupValueCounts, S::Error> {
     let (block, meter) = (source.person_property(key)?, Meter::new(source));
-    let mut counted = ValueCounts::default();
+    let mut counted = GroupValueCounts::default();
     block.count_groups(groups, &meter, &mut |value, counts| match value {
         Some(value) if !counted.has_too_many => counted.add_value(value, counts),
         Some(_) => {}
@@ -293,7 +290,7 @@ mod tests {
         prop_oneof![
             Just(Value::Null),
             Just(json!("")),
-            Just(json!("x".repeat(MAX_VALUE_BYTES + 1))),
+            Just(json!("x".repeat(MAX_LISTED_BYTES + 1))),
             Just(json!(true)),
             Just(json!([1, "a"])),
             (0..4_i64).prop_map(Value::from),
@@ -303,13 +300,13 @@ mod tests {
     }
 
     /// Counts with the properties alone.
-    fn expected(values: &[Value], groups: &Groups) -> ValueCounts {
-        let mut expected = ValueCounts::default();
+    fn expected(values: &[Value], groups: &Groups) -> GroupValueCounts {
+        let mut expected = GroupValueCounts::default();
         for (ordinal, value) in (0..).zip(values).filter(|(_, value)| !value.is_null()) {
             let one = groups.count(&RoaringBitmap::from([ordinal]));
             expected.with_value.add(one);
             let text = text(value).into_owned();
-            if !one.is_zero() && !text.is_empty() && text.len() <= MAX_VALUE_BYTES {
+            if !one.is_zero() && !text.is_empty() && text.len() <= MAX_LISTED_BYTES {
                 expected.values.entry(text).or_default().add(one);
             }
         }
@@ -353,7 +350,7 @@ mod tests {
         ) {
             let groups = groups_of(&places);
             let project = Project::default();
-            let mut counted = ValueCounts::default();
+            let mut counted = GroupValueCounts::default();
             let meter = Meter::new(&project);
             let block = block(&before, &after);
             let count = |value: Option<Stored<'_>>, counts| match value {
@@ -382,7 +379,7 @@ mod tests {
             inside: persons.collect(),
             outside: RoaringBitmap::new(),
         };
-        let most = MAX_VALUES as u32;
+        let most = MAX_LISTED_VALUES as u32;
         let project = with_values((0..=most).map(|number| json!(format!("v{number}"))));
         let Ok(all) = count_values(&project, &groups(0..most + 1), "p");
         assert_eq!(all.with_value, counts(u64::from(most) + 1, 0));
@@ -391,7 +388,7 @@ mod tests {
         let Ok(last) = count_values(&project, &groups(most..most + 1), "p");
         assert_eq!(
             first.clone().values().map(|values| values.len()),
-            Some(MAX_VALUES)
+            Some(MAX_LISTED_VALUES)
         );
         first.add(last.clone());
         assert_eq!(first.clone().values(), None);

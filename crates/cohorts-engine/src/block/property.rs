@@ -119,11 +119,6 @@ impl PropertyBlock {
         }
     }
 
-    /// The values of each part, without the layers.
-    pub(super) fn part_values(&self) -> impl Iterator<Item = &PartValues> {
-        self.parts.values().map(|values| &**values)
-    }
-
     /// The number of the part of an ordinal.
     fn part_of(&self, ordinal: u32) -> u32 {
         part_of(self.part_bits, ordinal)

@@ -6,8 +6,9 @@ use roaring::RoaringBitmap;
 
 use super::codes::index_of;
 use super::events::EventBlock;
-use super::postings::Postings;
 use super::property::PropertyBlock;
+use crate::interrupt::{Interrupt, Meter};
+use crate::lift::Groups;
 use crate::value::text;
 
 /// The numbers of persons or events by the text of their value.
@@ -22,6 +23,10 @@ pub struct ValueCounts {
     bytes: usize,
 }
 
+/// The values of a property that are counted for a list. If it has more, none is listed.
+pub const MAX_LISTED_VALUES: usize = 10_000;
+/// The most bytes of a value that is counted for a list.
+pub const MAX_LISTED_BYTES: usize = 4_096;
 /// The memory of an entry, besides its text.
 const ENTRY_BYTES: usize = 48;
 
@@ -98,27 +103,25 @@ impl ValueCounts {
 
 impl PropertyBlock {
     /// Adds the numbers of `persons` with each value.
-    pub fn count_values(&self, persons: &RoaringBitmap, counts: &mut ValueCounts) {
-        for part in self.flattened().part_values() {
-            let dictionary = part.dictionary();
-            let mut numbers = vec![0; dictionary.len()];
-            match part.postings() {
-                Postings::Bitmaps(bitmaps) => {
-                    for (number, bitmap) in numbers.iter_mut().zip(bitmaps) {
-                        *number = bitmap.intersection_len(persons);
-                    }
-                }
-                Postings::Pairs(pairs) => {
-                    let pairs = pairs.iter();
-                    for (_, index) in pairs.filter(|(ordinal, _)| persons.contains(*ordinal)) {
-                        numbers[*index as usize] += 1;
-                    }
-                }
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `interrupt` if the evaluation ends early.
+    pub fn count_values<I: Interrupt>(
+        &self,
+        persons: &RoaringBitmap,
+        interrupt: &I,
+        counts: &mut ValueCounts,
+    ) -> Result<(), I::Error> {
+        let groups = Groups {
+            inside: persons.clone(),
+            outside: RoaringBitmap::new(),
+        };
+        self.count_groups(&groups, &Meter::new(interrupt), &mut |value, of_value| {
+            if let Some(value) = value {
+                counts.add(&text(value), of_value.inside);
             }
-            for (value, number) in dictionary.iter().zip(numbers) {
-                counts.add(&text(value), number);
-            }
-        }
+        })
     }
 }
 
@@ -143,6 +146,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cases::Project;
     use crate::{EventBlockBuilder, PropertyBlockBuilder};
 
     #[test]
@@ -163,13 +167,14 @@ mod tests {
         block.push(5, &json!("x".repeat(11)));
         block.push(6, &json!("pro"));
         let block = block.finish();
-        let all = (0..7).collect();
+        let (all, project) = ((0..7).collect(), Project::default());
         let mut counts = ValueCounts::new("", 10);
-        block.count_values(&all, &mut counts);
+        block.count_values(&all, &project, &mut counts).unwrap();
         assert_eq!(counts.most_common(9), [("7", 2), ("pro", 2), ("Pro 2", 1)]);
         assert_eq!(counts.most_common(1), [("7", 2)]);
         let mut counts = ValueCounts::new("PRO", 10);
-        block.count_values(&(1..7).collect(), &mut counts);
+        let some = (1..7).collect();
+        block.count_values(&some, &project, &mut counts).unwrap();
         assert_eq!(counts.most_common(9), [("Pro 2", 1), ("pro", 1)]);
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use cohorts_engine::lift::{self, GroupCounts, Groups, ValueCounts};
+use cohorts_engine::lift::{self, GroupCounts, GroupValueCounts, Groups};
 use cohorts_engine::{
     Action, EventBlock, EventQuery, Explanation, Interrupt, LeafCache, Plan, PlannedReads,
     PropertyBlock, Reference, Source, TimesBlock,
@@ -168,14 +168,14 @@ impl<'a, 'c> Snapshot<'a, 'c> {
         &self,
         keys: &[String],
         groups: &Groups,
-    ) -> IndexResult<Vec<ValueCounts>> {
+    ) -> IndexResult<Vec<GroupValueCounts>> {
         self.expect(PlannedReads {
             properties: keys.iter().cloned().collect(),
             ..PlannedReads::default()
         });
         let count = |key: &String| {
             let work = |range: &Snapshot<'_, '_>| lift::count_values(range, groups, key);
-            self.or_in_ranges(work(self), work, ValueCounts::add)
+            self.or_in_ranges(work(self), work, GroupValueCounts::add)
         };
         keys.iter().map(count).collect()
     }

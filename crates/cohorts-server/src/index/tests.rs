@@ -26,6 +26,19 @@ use super::snapshot::Snapshot;
 use super::{IndexError, IndexedStore};
 use crate::ingest::{Arrival, Item, commit};
 
+/// Numbers that depend on a seed only.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) % limit
+    }
+}
+
 /// An item of person `p{id}`, on a day of June 2025 that depends on `id`. `more` is JSON that follows its other members.
 fn item(event: &str, id: usize, more: &str) -> Item {
     let text = format!(

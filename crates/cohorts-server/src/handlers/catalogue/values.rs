@@ -1,6 +1,6 @@
 //! The most common values of a property, for lists of suggestions.
 
-use cohorts_engine::ValueCounts;
+use cohorts_engine::{MAX_LISTED_BYTES, MAX_LISTED_VALUES, ValueCounts};
 use cohorts_store::{Conn, ProjectId};
 
 use crate::error::Error;
@@ -11,10 +11,6 @@ use crate::shares::ShareOwner;
 
 /// The values that a response has.
 const LISTED: usize = 20;
-/// The most bytes of a value. Longer values are left out.
-const MAX_VALUE_BYTES: usize = 4_096;
-/// A property with more values is answered for a beginning of the values only.
-const MANY_VALUES: usize = 10_000;
 
 impl Service {
     /// The most common values of the property `key` that begin with `prefix`, with the number of persons or events. They
@@ -31,12 +27,13 @@ impl Service {
         if key.is_empty() || key.contains('\0') {
             return Ok(Vec::new());
         }
+        // A property with more values is answered for a beginning of the values only.
         let most = if prefix.is_empty() {
-            MANY_VALUES
+            MAX_LISTED_VALUES
         } else {
             usize::MAX
         };
-        let selection = ValueCounts::new(&prefix, MAX_VALUE_BYTES);
+        let selection = ValueCounts::new(&prefix, MAX_LISTED_BYTES);
         let store = self.store.clone();
         let read = move |conn: &mut Conn| {
             store.read_snapshot(conn, project, |snapshot| {

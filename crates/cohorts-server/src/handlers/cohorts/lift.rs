@@ -8,7 +8,7 @@ use cohorts_api::types::{
     CohortCompareRequest, ComparedEvent, ComparedPersons, ComparedProperty, ComparedValue,
 };
 use cohorts_engine::Source;
-use cohorts_engine::lift::{Difference, GroupCounts, Groups, ValueCounts, best};
+use cohorts_engine::lift::{Difference, GroupCounts, GroupValueCounts, Groups, best};
 use cohorts_store::members::{self, PublishedCohort};
 use cohorts_store::{Conn, ProjectId, persons};
 use roaring::RoaringBitmap;
@@ -43,7 +43,7 @@ pub struct MemberComparison {
 /// The numbers of persons that a response is made of.
 struct Counted {
     sizes: GroupCounts,
-    properties: Vec<(String, ValueCounts)>,
+    properties: Vec<(String, GroupValueCounts)>,
     /// The events that persons of the groups have.
     events: HashMap<String, GroupCounts>,
 }
@@ -193,7 +193,7 @@ impl Counted {
 
 /// The properties, that with the largest difference first, and equal ones by name.
 fn presented_properties(
-    counted: Vec<(String, ValueCounts)>,
+    counted: Vec<(String, GroupValueCounts)>,
     of: GroupCounts,
 ) -> Vec<ComparedProperty> {
     let presented = counted
@@ -208,7 +208,11 @@ fn presented_properties(
 }
 
 /// A property, and its largest difference.
-fn property(key: String, counted: ValueCounts, of: GroupCounts) -> (Difference, ComparedProperty) {
+fn property(
+    key: String,
+    counted: GroupValueCounts,
+    of: GroupCounts,
+) -> (Difference, ComparedProperty) {
     let with_value = counted.with_value;
     let values = counted.values();
     let values_count = values.as_ref().map(|values| values.len() as i64);

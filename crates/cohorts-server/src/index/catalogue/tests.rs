@@ -9,20 +9,8 @@ use cohorts_store::{Conn, ProjectId, events, persons, projects, tombstones, tran
 use super::follow::read_rows;
 use super::{CatalogueNames, Evidence, HeadMoves, Rechecked};
 use crate::index::IndexedStore;
+use crate::index::tests::Numbers;
 use crate::ingest::{Arrival, Item, commit, commit_in_halves};
-
-/// RandomNumbers that depend on a seed only.
-struct RandomNumbers(u64);
-
-impl RandomNumbers {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// A project that several processes write.
 struct Site {
@@ -128,7 +116,7 @@ fn event(name: &str, id: &str, properties: &str) -> Item {
     ))
 }
 
-fn random_item(numbers: &mut RandomNumbers) -> Item {
+fn random_item(numbers: &mut Numbers) -> Item {
     const VALUES: [&str; 8] = [
         "1",
         "true",
@@ -168,7 +156,7 @@ fn random_item(numbers: &mut RandomNumbers) -> Item {
 fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
     for seed in 0..4 {
         let site = Site::new(2);
-        let mut numbers = RandomNumbers(seed);
+        let mut numbers = Numbers(seed);
         for _ in 0..120 {
             let process = numbers.below(2) as usize;
             match numbers.below(12) {

@@ -50,8 +50,8 @@ impl Snapshot<'_, '_> {
     ) -> IndexResult<()> {
         let names = match owner {
             ValueOwner::Persons => {
-                self.person_property(key)?
-                    .count_values(&*self.persons()?, counts);
+                let block = self.person_property(key)?;
+                block.count_values(&*self.persons()?, self, counts)?;
                 return self.check_memory(counts.bytes());
             }
             ValueOwner::Events(Some(event)) => vec![event.clone()],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cohorts_engine::lift::{GroupCounts, Groups, ValueCounts};
+use cohorts_engine::lift::{GroupCounts, GroupValueCounts, Groups};
 use roaring::RoaringBitmap;
 
 use super::super::IndexError;
@@ -21,7 +21,7 @@ fn fixture() -> Fixture {
     fixture
 }
 
-fn count(snapshot: &Snapshot<'_, '_>) -> Result<(Vec<ValueCounts>, GroupCounts), IndexError> {
+fn count(snapshot: &Snapshot<'_, '_>) -> Result<(Vec<GroupValueCounts>, GroupCounts), IndexError> {
     let groups = Groups {
         inside: (0..12_000).step_by(2).collect::<RoaringBitmap>(),
         outside: (1..9_000).step_by(2).collect(),
@@ -42,7 +42,7 @@ fn numbers_that_find_the_memory_in_use_are_counted_in_person_ranges() {
     assert_eq!((events.inside + events.outside, values.len()), (10_499, 2));
     assert_eq!(values[0].with_value, events);
     assert_eq!(values[0].clone().values().unwrap().len(), 51);
-    assert_eq!(values[1], ValueCounts::default());
+    assert_eq!(values[1], GroupValueCounts::default());
     let cache = IndexCache::default();
     let other = Reservation::new(&cache.memory);
     assert!(other.hold(registry::DEFAULT_BUDGET, registry::DEFAULT_BUDGET));

@@ -14,21 +14,8 @@ use super::super::read::RowCount;
 use super::super::segments::compaction::rewrite_without;
 use super::super::segments::{MIN_EVENTS, SegmentWrite, SegmentWriter, mismatched_events};
 use super::super::snapshot::Snapshot;
-use super::{DAMAGE, Fixture, IndexCache, did_x, did_x_since, item, merge, set_plan};
+use super::{DAMAGE, Fixture, IndexCache, Numbers, did_x, did_x_since, item, merge, set_plan};
 use crate::ingest::{Arrival, Item};
-
-/// Numbers that depend on a seed only.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % limit
-    }
-}
 
 /// An event of a few persons and names, at times long before, in and long after June 2025.
 fn random_event(numbers: &mut Numbers) -> Item {
