@@ -1,6 +1,7 @@
 //! Persons: reading, changing, deleting, merging.
 
 mod delete;
+mod look_ups;
 mod merge;
 mod narrow;
 mod pages;

@@ -35,6 +35,7 @@ mod console;
 mod formula;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod known_persons;
 mod links;
 mod lookup;
 mod members;
@@ -51,6 +52,7 @@ pub use admission::{RequestMemory, UploadDisk, WorkShares};
 pub use capture::config_script;
 pub use changes::Waited;
 pub use cohorts::{MembershipQuestion, static_from_file};
+pub use known_persons::KnownPersons;
 use links::Links;
 pub use lookup::PersonId;
 pub use webhooks::WebhookTools;
@@ -79,6 +81,8 @@ pub struct Service {
     pub tokens: WrongKeys,
     /// The tokens in bodies. Their look-ups hold a permit to decode, so they do not wait behind those of `tokens`.
     pub tokens_in_bodies: WrongKeys,
+    /// The ordinals of persons that were looked up.
+    pub known_persons: KnownPersons,
     /// Whether the service shows the console.
     pub with_console: bool,
     /// Requests that take at least this long are logged as warnings.

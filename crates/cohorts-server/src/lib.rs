@@ -58,7 +58,7 @@ use calculation::Calculator;
 use cohorts_postgres::Postgres;
 use cohorts_store::{Lane, ProjectId, Store};
 use feed::ChangeWatch;
-use handlers::{RequestMemory, Service, UploadDisk, WebhookTools, WorkShares};
+use handlers::{KnownPersons, RequestMemory, Service, UploadDisk, WebhookTools, WorkShares};
 use http::{Offer, Page};
 use index::IndexedStore;
 use index::catalogue::{HeadMoves, Rechecked};
@@ -194,6 +194,7 @@ impl Server {
             wrong_keys: WrongKeys::new(config.wrong_keys_per_minute),
             tokens: WrongKeys::new(config.wrong_keys_per_minute),
             tokens_in_bodies: WrongKeys::new(config.wrong_keys_per_minute),
+            known_persons: KnownPersons::default(),
             with_console: config.console,
             slow: config.slow,
         };

@@ -241,6 +241,18 @@ pub fn between(
     Ok(Tombstones::new(rows))
 }
 
+/// The sequence number of the last write that retired an ordinal; `None` without one.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn last_seq(conn: &mut Conn, shard_key: ShardKey) -> Result<Option<i64>> {
+    Ok(tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .select(diesel::dsl::max(tombstones::seq))
+        .get_result(conn)?)
+}
+
 /// The row of a retired ordinal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetiredPerson {

@@ -11,7 +11,7 @@ use super::person_file::IdKind;
 use crate::error::Error;
 
 /// How a request names a person.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PersonId {
     Uuid(Uuid),
     DistinctId(String),

@@ -21,6 +21,7 @@ use super::{Service, present};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::index::IndexedStore;
+use crate::index::look_ups::KnownMembers;
 use crate::index::snapshot::ValueOwner;
 use crate::ingest;
 
@@ -122,6 +123,25 @@ fn persons_of(
     PersonQuery::new(caller, source).with_parameters(caller, parameters)
 }
 
+impl Service {
+    /// The ordinal of a person. `members` are those of the project, and were read before.
+    async fn ordinal(
+        &self,
+        project: ProjectId,
+        members: &KnownMembers,
+        person: PersonId,
+    ) -> Result<u32, Error> {
+        if let Some(ordinal) = self.known_persons.get(project, members, &person) {
+            return Ok(ordinal);
+        }
+        let asked = person.clone();
+        let find = move |conn: &mut Conn| asked.ordinal(conn, project.shard_key());
+        let ordinal = self.read(project, find).await?;
+        self.known_persons.keep(project, members, person, ordinal);
+        Ok(ordinal)
+    }
+}
+
 impl PersonsApi for Service {
     async fn persons_list(
         &self,
@@ -197,10 +217,7 @@ impl PersonsApi for Service {
         let person = PersonId::new(query.person_id, query.distinct_id)?;
         let project = caller.project.id();
         let cohorts = match self.store.known_members(project) {
-            Some(members) => {
-                let find = move |conn: &mut Conn| person.ordinal(conn, project.shard_key());
-                members.of(self.read(project, find).await?)
-            }
+            Some(members) => members.of(self.ordinal(project, &members, person).await?),
             None => {
                 let store = self.store.clone();
                 let read = move |conn: &mut Conn| cohorts_of(conn, &store, project, &person);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cohorts_store::members::{self, Membership, PublishedCohort};
-use cohorts_store::{Conn, Error, ProjectId};
+use cohorts_store::{Conn, Error, ProjectId, tombstones};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use roaring::RoaringBitmap;
@@ -26,6 +26,8 @@ const ENTRY: u64 = 200;
 
 /// The cohorts of a project, and the members of each.
 pub struct KnownMembers {
+    /// The sequence number of the last write that retired an ordinal of the project; `None` without one.
+    pub retired_at: Option<i64>,
     cohorts: Vec<PublishedCohort>,
     members: Vec<Arc<RoaringBitmap>>,
 }
@@ -101,7 +103,11 @@ impl IndexedStore {
         }
         let members = &self.caches.members;
         let members = members.get(conn, project.shard_key(), &cohorts)?;
-        let members = Arc::new(KnownMembers { cohorts, members });
+        let members = Arc::new(KnownMembers {
+            retired_at: tombstones::last_seq(conn, project.shard_key())?,
+            cohorts,
+            members,
+        });
         let cached = CachedMembers {
             members: Arc::clone(&members),
             read_at,

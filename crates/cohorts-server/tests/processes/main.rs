@@ -15,6 +15,7 @@ mod kills;
 mod live;
 mod locks;
 mod logs;
+mod look_ups;
 mod memory;
 mod operation;
 mod pages;
