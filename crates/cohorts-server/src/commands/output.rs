@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
-/// Prints a text and a line end.
+/// Prints a text and a line end, in one write, so that a reader of the first line only closes the pipe after it.
 ///
 /// # Errors
 ///
 /// Fails if standard output is closed.
 pub fn print(text: impl AsRef<str>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.as_ref())?;
+    out.write_all(format!("{}\n", text.as_ref()).as_bytes())?;
     Ok(out.flush()?)
 }
 
