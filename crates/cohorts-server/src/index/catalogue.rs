@@ -6,8 +6,6 @@
 //! writes are read from rows. Names that a deletion or a change has perhaps removed from all rows are looked up in the rows
 //! again ([`recheck`]).
 
-#[cfg(test)]
-mod cost;
 mod evidence;
 mod follow;
 mod kinds;

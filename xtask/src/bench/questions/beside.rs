@@ -14,6 +14,7 @@ use super::super::live::load::body;
 use super::super::live::probes::{Latencies, ProbeCohorts};
 use super::super::measurement::median;
 use super::super::population::Event;
+use super::super::serving::wait_for_calculation;
 use super::QuestionBench;
 use super::load::{Asked, Questions};
 
@@ -55,6 +56,9 @@ pub fn measure(bench: &QuestionBench<'_>, report: &mut Report) -> Result<()> {
     let questions = Questions::new(bench, &cohorts)?;
     let probes = ProbeCohorts::create(bench.service, bench.access)?;
     let probe_ids = probes.ids;
+    for cohort in probe_ids {
+        wait_for_calculation(bench.service, bench.access, cohort, None)?;
+    }
     let mut rounds = Rounds {
         bench,
         probes,
@@ -141,7 +145,7 @@ impl Rounds<'_> {
         Ok([batches, singles, p50, p99])
     }
 
-    /// Sends requests of so many events, and returns the events per second.
+    /// Sends requests with this number of events each, and returns the events per second.
     fn rate(&mut self, requests: usize, events: usize, callers: usize) -> Result<f64> {
         let bodies = self.bodies(requests, events)?;
         let (next, start) = (AtomicUsize::new(0), Instant::now());

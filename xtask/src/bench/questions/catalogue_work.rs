@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::Report;
 
-const TEST: &str = "index::catalogue::cost::captures_with_and_without_the_catalogue";
+const TEST: &str = "index::catalogue::tests::cost::captures_with_and_without_the_catalogue";
 /// The line of the test with its figures begins with this.
 const MARK: &str = "figures: ";
 

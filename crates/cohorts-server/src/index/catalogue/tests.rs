@@ -1,5 +1,7 @@
 //! The stored catalogue equals a scan of the rows, whatever processes write, follow and look up again.
 
+mod cost;
+
 use std::collections::BTreeSet;
 
 use cohorts_store::definitions::{self, CatalogueEntry};

@@ -9,7 +9,7 @@ use cohorts_store::testing::TestDatabase;
 use cohorts_store::{ProjectId, projects};
 use serde_json::json;
 
-use super::{CatalogueNames, Evidence, HeadMoves};
+use super::super::{CatalogueNames, Evidence, HeadMoves};
 use crate::index::IndexedStore;
 use crate::ingest::{Arrival, Item, commit};
 
@@ -66,9 +66,10 @@ impl Capturer {
 fn text(next: &mut usize) -> String {
     *next += 1;
     let nth = *next;
+    let plan = ["free", "pro"][nth % 2];
     let properties = json!({"$browser": "Chrome", "$os": "Linux", "$lib": "web", "$screen_width": 1920 + nth % 7,
         "$current_url": format!("https://app.example.com/p/{}", nth % 400), "price": nth % 90, "$session_id": nth,
-        "is_trial": nth % 2 == 0, "$set": {"plan": ["free", "pro"][nth % 2], "seen_at": "2026-03-01T00:00:00Z"}});
+        "is_trial": nth % 2 == 0, "$set": {"plan": plan, "seen_at": "2026-03-01T00:00:00Z"}});
     let event = json!({"event": format!("e{}", nth % 30), "distinct_id": format!("p{}", nth * 7_919 % 2_000),
         "properties": properties});
     event.to_string()
