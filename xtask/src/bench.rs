@@ -54,7 +54,8 @@ pub struct Bench {
     /// Measure only live cohorts
     #[arg(long, conflicts_with = "peers")]
     live: bool,
-    /// Measure only questions about cohorts: explain, memberships, overlap, compare and look-ups
+    /// Measure only questions about cohorts: explain, memberships, overlap, compare, the catalogue and look-ups; and captures
+    /// and the feed beside them
     #[arg(long, conflicts_with_all = ["peers", "live"])]
     questions: bool,
     /// Write the results to this file as JSON
@@ -111,6 +112,7 @@ impl Bench {
         if self.questions {
             let service = Service::start(root, &directory)?;
             measure_questions(&service, &dataset, size, &mut report)?;
+            questions::measure_catalogue_work(root, &mut report)?;
         } else {
             if !self.live {
                 self.measure_previews(root, &directory, &dataset, size, &mut report)?;
@@ -309,7 +311,7 @@ fn measure_questions(
     let bench = QuestionBench {
         service,
         access,
-        size,
+        population: &dataset.population(size),
     };
     bench.measure(report)
 }

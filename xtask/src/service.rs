@@ -236,10 +236,20 @@ impl Service {
         path: &str,
         body: &Value,
     ) -> Result<LoadedResponse> {
+        self.when_loaded(access, path, Some(body))
+    }
+
+    /// Sends a POST request with a body, or a GET request without one, again and again while the service is loading its data
+    /// or is busy.
+    pub fn when_loaded(
+        &self,
+        access: &Access,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<LoadedResponse> {
         let (begin, mut refusals) = (Instant::now(), 0);
         loop {
-            let response = self.request(Method::POST, access, path).json(body).send()?;
-            let (status, text) = (response.status(), response.text()?);
+            let (status, text) = self.ask(access, path, body)?;
             let time = begin.elapsed();
             if status != StatusCode::SERVICE_UNAVAILABLE || time > LOADING_TIMEOUT {
                 ensure!(status.is_success(), "{path}: {status}: {text}");
@@ -252,6 +262,21 @@ impl Service {
             refusals += 1;
             thread::sleep(LOADING_PAUSE);
         }
+    }
+
+    /// Sends a POST request with a body, or a GET request without one. Returns the response, whatever its status.
+    pub fn ask(
+        &self,
+        access: &Access,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, String)> {
+        let request = match body {
+            Some(body) => self.request(Method::POST, access, path).json(body),
+            None => self.request(Method::GET, access, path),
+        };
+        let response = request.send()?;
+        Ok((response.status(), response.text()?))
     }
 
     fn request(&self, method: Method, access: &Access, path: &str) -> RequestBuilder {

@@ -39,6 +39,8 @@ pub use nonstandard::Standardized;
 use person_state::{PersonState, new_person};
 pub use refusal::Refusal;
 pub use write::WrittenEvents;
+#[cfg(test)]
+pub use write::halves;
 use write::{Attempt, CommittedPart, Failed, WriteBatch};
 
 /// How often a write is tried if its transaction fails for a transient reason.

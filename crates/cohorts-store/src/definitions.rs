@@ -64,6 +64,8 @@ pub struct DefinitionHead {
     pub version: i64,
     /// Whether names are missing because there are too many.
     pub is_full: bool,
+    /// The names of the writes up to this sequence number are read from rows.
+    pub rows_through_seq: i64,
 }
 
 /// The head of a shard key.
@@ -93,6 +95,7 @@ pub fn lock_head(conn: &mut Conn, shard_key: ShardKey) -> Result<DefinitionHead>
             definition_heads::through_seq.eq(0),
             definition_heads::version.eq(0),
             definition_heads::is_full.eq(false),
+            definition_heads::rows_through_seq.eq(0),
         ))
         .on_conflict_do_nothing()
         .execute(conn)?;
@@ -103,7 +106,32 @@ pub fn lock_head(conn: &mut Conn, shard_key: ShardKey) -> Result<DefinitionHead>
         .first(conn)?)
 }
 
-/// Changes the head, which the caller has locked.
+/// Notes that a write in two halves begins to write rows with this sequence number. If it is interrupted, the next write gets
+/// the same number, and does not know these rows. The caller has locked the log head.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn note_halves(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<()> {
+    diesel::insert_into(definition_heads::table)
+        .values((
+            definition_heads::shard_key.eq(shard_key.0),
+            definition_heads::through_seq.eq(0),
+            definition_heads::version.eq(0),
+            definition_heads::is_full.eq(false),
+            definition_heads::rows_through_seq.eq(seq),
+        ))
+        .on_conflict(definition_heads::shard_key)
+        .do_update()
+        .set(
+            definition_heads::rows_through_seq
+                .eq(diesel::upsert::excluded(definition_heads::rows_through_seq)),
+        )
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Changes how far the definitions follow the log. The caller has locked the head.
 ///
 /// # Errors
 ///

@@ -4,9 +4,9 @@
 //! cohort at a known time. The time until a probe is visible ends when its row arrives on an open stream of the feed.
 //! The time of a delta against that of a full evaluation, per kind, is measured by `benches/delta.rs` of the engine.
 
-mod follower;
-mod load;
-mod probes;
+pub mod follower;
+pub mod load;
+pub mod probes;
 mod usage;
 
 use std::fs;

@@ -1,6 +1,12 @@
-//! Measures the questions about cohorts: explain, memberships, overlap and compare.
+//! Measures the questions about cohorts: explain, memberships, overlap, compare and the catalogue; then captures and the feed
+//! with and without such questions.
 //!
 //! All times are those of a client on the same machine, with the response read to its end.
+
+mod beside;
+mod catalogue;
+mod catalogue_work;
+mod load;
 
 use std::time::Instant;
 
@@ -11,11 +17,12 @@ use serde_json::{Value, json};
 
 use super::Report;
 use super::measurement::{median, percentile_of_sorted};
-use super::population::Size;
+use super::population::Population;
 use super::serving::{
     CalculatedCohort, calculated, create_cohort, kind_named, wait_for_calculation,
 };
 use crate::service::{Access, Service};
+pub use catalogue_work::measure as measure_catalogue_work;
 
 /// The explained memberships.
 const EXPLANATIONS: usize = 2_000;
@@ -30,7 +37,38 @@ const REPETITIONS: usize = 30;
 pub struct QuestionBench<'a> {
     pub service: &'a Service,
     pub access: &'a Access,
-    pub size: Size,
+    pub population: &'a Population,
+}
+
+/// The times of different requests of one kind, in milliseconds.
+struct Times {
+    median: f64,
+    p99: f64,
+    longest: f64,
+}
+
+impl Times {
+    fn of(mut times: Vec<f64>) -> Self {
+        let median = median(&mut times);
+        Self {
+            median,
+            p99: percentile_of_sorted(&times, 0.99),
+            longest: percentile_of_sorted(&times, 1.0),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Self {
+            median,
+            p99,
+            longest,
+        } = self;
+        format!("median {median:.2} ms, p99 {p99:.2} ms, longest {longest:.1} ms")
+    }
+
+    fn json(&self) -> Value {
+        json!({"median_ms": self.median, "p99_ms": self.p99, "longest_ms": self.longest})
+    }
 }
 
 /// The first time, and the median and the longest of later ones, in milliseconds.
@@ -59,7 +97,9 @@ impl QuestionBench<'_> {
     pub fn measure(&self, report: &mut Report) -> Result<()> {
         self.measure_explanations(report)?;
         self.measure_many_cohorts(report)?;
-        self.measure_comparison(report)
+        self.measure_comparison(report)?;
+        catalogue::measure(self, report)?;
+        beside::measure(self, report)
     }
 
     /// The times to explain memberships of random persons in a cohort of several criteria.
@@ -70,7 +110,7 @@ impl QuestionBench<'_> {
         let rng = &mut StdRng::seed_from_u64(7);
         let mut times = Vec::new();
         for _ in 0..EXPLANATIONS {
-            let id = rng.random_range(0..self.size.persons);
+            let id = rng.random_range(0..self.population.size.persons);
             let path = format!("cohorts/{cohort}/explain/?distinct_id=p{id}");
             let start = Instant::now();
             let text = self.service.get_text(self.access, &path)?;
@@ -79,25 +119,14 @@ impl QuestionBench<'_> {
             ensure!(explanation["member"].is_boolean(), "{explanation}");
         }
         self.service.delete_cohort(self.access, cohort)?;
-        let middle = median(&mut times);
-        let (p99, longest) = (percentile_of_sorted(&times, 0.99), times[times.len() - 1]);
-        report.add(
-            "explain",
-            format!("median {middle:.2} ms, p99 {p99:.2} ms, longest {longest:.1} ms"),
-            json!({"median_ms": middle, "p99_ms": p99, "longest_ms": longest}),
-        )
+        let times = Times::of(times);
+        report.add("explain", times.text(), times.json())
     }
 
     /// Memberships of 1,000 persons in 100 cohorts, and the overlap of these cohorts.
     fn measure_many_cohorts(&self, report: &mut Report) -> Result<()> {
-        let cohorts = (0..COHORTS).map(|nth| self.create_by_age(nth));
-        let ids: Vec<i64> = cohorts.collect::<Result<_>>()?;
-        for id in &ids {
-            wait_for_calculation(self.service, self.access, *id, None)?;
-        }
-        let stride = self.size.persons / PERSONS;
-        let persons = (0..PERSONS).map(|nth| format!("p{}", nth * stride.max(1)));
-        let body = json!({"distinct_ids": Vec::from_iter(persons), "cohort_ids": ids});
+        let ids = self.create_cohorts()?;
+        let body = self.memberships(&ids);
         let memberships = self.repeated("cohorts/memberships/", &body, |response| {
             let results = response["results"].as_array();
             results.is_some_and(|results| results.len() == PERSONS)
@@ -109,8 +138,29 @@ impl QuestionBench<'_> {
             counts.is_some_and(|counts| counts.len() == ids.len())
         })?;
         report.add("overlap", overlap.text(), overlap.json())?;
+        self.delete_cohorts(&ids)
+    }
+
+    /// Creates and calculates cohorts by age.
+    fn create_cohorts(&self) -> Result<Vec<i64>> {
+        let cohorts = (0..COHORTS).map(|nth| self.create_by_age(nth));
+        let ids: Vec<i64> = cohorts.collect::<Result<_>>()?;
+        for id in &ids {
+            wait_for_calculation(self.service, self.access, *id, None)?;
+        }
+        Ok(ids)
+    }
+
+    fn delete_cohorts(&self, ids: &[i64]) -> Result<()> {
         ids.iter()
             .try_for_each(|id| self.service.delete_cohort(self.access, *id))
+    }
+
+    /// The question for the memberships of persons in cohorts.
+    fn memberships(&self, cohorts: &[i64]) -> Value {
+        let stride = self.population.size.persons / PERSONS;
+        let persons = (0..PERSONS).map(|nth| format!("p{}", nth * stride.max(1)));
+        json!({"distinct_ids": Vec::from_iter(persons), "cohort_ids": cohorts})
     }
 
     /// Creates a cohort of the persons below or above an age. The ages from 16 to 79 are equally frequent.

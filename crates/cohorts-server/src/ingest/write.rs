@@ -1,6 +1,6 @@
 //! One attempt to commit a batch. All of it happens under the lock on the log head.
 
-mod halves;
+pub mod halves;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -158,13 +158,9 @@ impl<'a> WriteBatch<'a> {
             new_events,
         } = result?;
         KillPoint::CaptureCommitted.reached();
-        // Beside the events of an interrupted write there may be others with the sequence number.
-        if written.as_ref().is_none_or(|written| written.is_complete) {
-            let catalogue = &store.caches.catalogue;
-            catalogue.note(self.project, seq, |names| {
-                self.evidence(&new_events, &changes, names)
-            });
-        }
+        store.caches.catalogue.note(self.project, seq, |names| {
+            self.evidence(&new_events, &changes, names)
+        });
         let owners = self.ids.iter().zip(&changes.owners).zip(&cached);
         let changed = owners.filter_map(|((id, owner), cached)| {
             let owner = (*owner)?;
@@ -250,11 +246,6 @@ impl<'a> WriteBatch<'a> {
         } else {
             self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;
-        }
-        if !changes.lost.is_empty() {
-            let lost = changes.lost.iter().cloned();
-            let lost = lost.map(CatalogueEntry::PersonProperty).collect();
-            definitions::add_checks(conn, shard_key, seq, &lost)?;
         }
         KillPoint::CaptureWritten.reached();
         Ok(BatchResult {
@@ -432,6 +423,11 @@ impl<'a> WriteBatch<'a> {
                 let uuids = (person.uuid, *before);
                 tombstones::replace_uuid(conn, shard_key, person.ordinal, uuids)?;
             }
+        }
+        if !changes.lost.is_empty() {
+            let lost = changes.lost.iter().cloned();
+            let lost = lost.map(CatalogueEntry::PersonProperty).collect();
+            definitions::add_checks(conn, shard_key, seq, &lost)?;
         }
         Ok(())
     }

@@ -83,6 +83,12 @@ fn replays_of_the_feed_end_with_the_members_on_three_processes() {
     run_histories(5..8, 3);
 }
 
+/// The last point: a lost response of a request with an `Idempotency-Key`.
+#[test]
+fn a_retry_with_a_key_after_a_kill_has_no_second_effect() {
+    run_histories(POINTS.len() - 1..POINTS.len(), 1);
+}
+
 /// Each point has the same number of kills: at least ten with 150 histories.
 #[test]
 #[ignore = "takes long; `cargo xtask soak --histories N` runs it"]

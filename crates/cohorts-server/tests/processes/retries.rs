@@ -12,7 +12,7 @@ use reqwest::blocking::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Access, Location, Service, database, until, well};
+use crate::harness::{Access, Location, Service, database, sent, until, well};
 
 /// A service on a database that the test also changes.
 struct Fixture {
@@ -90,6 +90,78 @@ fn a_request_is_not_carried_out_again_if_the_process_was_killed_after_its_commit
     let lost = code(fixture.create(&service));
     assert_eq!(lost, (409, "response_not_stored".to_owned()));
     assert_eq!(fixture.cohorts(&service), 1);
+}
+
+/// The distinct ids of all persons of a project.
+fn persons(fixture: &Fixture, service: &Service) -> Vec<String> {
+    let list = well(&service.url, &fixture.access, Method::GET, "persons/", None);
+    let persons = list["results"].as_array().unwrap().iter();
+    let ids = persons.map(|person| person["distinct_ids"][0].as_str().unwrap().to_owned());
+    let mut ids: Vec<String> = ids.collect();
+    ids.sort();
+    ids
+}
+
+#[test]
+fn a_deletion_of_persons_is_not_carried_out_again_if_the_process_was_killed_after_its_commit() {
+    let fixture = Fixture::new();
+    for (point, is_deleted) in [
+        ("DeletionBetweenCommits", false),
+        ("DeletionWritten", false),
+        ("DeletionCommitted", true),
+        ("RequestCommitted", true),
+    ] {
+        let mut service = fixture.start();
+        fixture.execute("delete from idempotency_keys");
+        let capture = |service: &Service, ids: [&str; 2]| {
+            let batch = ids.map(|id| json!({"event": "x", "distinct_id": id}));
+            assert!(sent(&service.url, &fixture.access, &json!(batch)));
+        };
+        capture(&service, ["a", "b"]);
+        let delete = |service: &Service| {
+            fixture.post(
+                service,
+                "persons/bulk_delete/",
+                &json!({"distinct_ids": ["a", "b"]}),
+            )
+        };
+        let order = fixture.kill_points.path().join("order");
+        fs::write(order, format!("{point} service")).unwrap();
+        assert_eq!(delete(&service), None, "{point}");
+        until("the service is killed", || service.has_ended());
+        let service = fixture.start();
+        fixture.execute("update idempotency_keys set lease_until = now()");
+        if is_deleted {
+            // A retry deletes no person that came after the deletion.
+            assert!(persons(&fixture, &service).is_empty(), "{point}");
+            capture(&service, ["b", "c"]);
+            let (status, lost) = delete(&service).unwrap();
+            assert_eq!(
+                (status, &lost["code"]),
+                (409, &json!("response_not_stored")),
+                "{point}"
+            );
+            assert_eq!(persons(&fixture, &service), ["b", "c"], "{point}");
+            let others = json!({"distinct_ids": ["b", "c"]});
+            well(
+                &service.url,
+                &fixture.access,
+                Method::POST,
+                "persons/bulk_delete/",
+                Some(&others),
+            );
+        } else {
+            assert_eq!(persons(&fixture, &service), ["a", "b"], "{point}");
+            let (status, deleted) = delete(&service).unwrap();
+            assert_eq!(
+                (status, &deleted["persons_deleted"]),
+                (202, &json!(2)),
+                "{point}"
+            );
+            assert_eq!(delete(&service), Some((202, deleted)), "{point}");
+        }
+        assert!(persons(&fixture, &service).is_empty(), "{point}");
+    }
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub fn send(
     Ok(sent)
 }
 
-fn body(access: &Access, first: usize, batch: &[Event]) -> Result<Value> {
+/// The request that captures events. The first event has the number `first`, which decides its uuid.
+pub fn body(access: &Access, first: usize, batch: &[Event]) -> Result<Value> {
     let (mut text, mut line) = (Vec::new(), String::new());
     for (nth, event) in batch.iter().enumerate() {
         write_event(first + nth, event, &mut line, &mut text)?;

@@ -163,6 +163,12 @@ impl Latencies {
         Ok(latencies)
     }
 
+    /// The median and the 99th percentile of the probes with an event.
+    pub fn of_events(&self) -> (f64, f64) {
+        let times = &self.0[Reason::Event as usize];
+        (percentile(times, 50), percentile(times, 99))
+    }
+
     pub fn json(&self) -> Value {
         let reasons = REASONS.iter().zip(&self.0).map(|(reason, times)| {
             let value = json!({"probes": times.len(), "p50_ms": percentile(times, 50),

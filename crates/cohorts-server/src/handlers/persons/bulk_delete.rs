@@ -11,7 +11,7 @@ use super::delete::{self, DoomedPerson, PERSONS_AT_ONCE};
 use super::unsupported;
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::handlers::Service;
+use crate::handlers::{Service, once};
 use crate::ingest;
 
 /// The most ids of a request.
@@ -113,9 +113,10 @@ impl Service {
 
     async fn delete_part(&self, caller: Caller, part: Vec<DoomedPerson>) -> Result<usize, Error> {
         let project = caller.project.id();
+        let attempt = once::current();
         let delete = move |conn: &mut Conn| {
             ingest::retried(Error::is_transient, || {
-                delete::delete_all(conn, &caller, &part)
+                delete::delete_all(conn, &caller, &part, attempt.as_ref())
             })
         };
         self.write(project, delete).await

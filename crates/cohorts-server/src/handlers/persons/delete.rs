@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cohorts_store::definitions::{self, CatalogueEntry};
 use cohorts_store::erasures::EventDays;
+use cohorts_store::idempotency::RequestAttempt;
 use cohorts_store::{
     CohortId, Conn, ShardKey, changes, cohorts, erasures, events, idempotency, persons, projects,
     scan, tombstones,
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::handlers::{activity_log, lookup};
+use crate::handlers::{activity_log, lookup, once};
 use crate::kill_points::KillPoint;
 
 /// How long the deletion of a person's events may take. Other statements of requests have less time.
@@ -35,7 +36,7 @@ pub fn delete(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error>
     let shard_key = caller.project.id().shard_key();
     let person = persons::find(conn, shard_key, uuid)?.ok_or(Error::NotFound)?;
     let ordinal = person.ordinal;
-    match delete_all(conn, caller, &[DoomedPerson { uuid, ordinal }])? {
+    match delete_all(conn, caller, &[DoomedPerson { uuid, ordinal }], None)? {
         0 => Err(Error::NotFound),
         _ => Ok(()),
     }
@@ -44,12 +45,13 @@ pub fn delete(conn: &mut Conn, caller: &Caller, uuid: Uuid) -> Result<(), Error>
 /// Deletes persons, and returns their number. Persons that do not exist any more are skipped.
 ///
 /// Existing events are deleted first, which may take long and locks nothing else. The rest, and the events that arrived
-/// meanwhile, are deleted in one transaction. Readers of checkpoints mask the persons from then on, and a background task
-/// removes them from the checkpoints.
+/// meanwhile, are deleted in one transaction, which marks the `Idempotency-Key` of `attempt`. Readers of checkpoints mask the
+/// persons from then on, and a background task removes them from the checkpoints.
 pub fn delete_all(
     conn: &mut Conn,
     caller: &Caller,
     doomed: &[DoomedPerson],
+    attempt: Option<&RequestAttempt>,
 ) -> Result<usize, Error> {
     let shard_key = caller.project.id().shard_key();
     let seen_seq = events::log_head(conn, shard_key)?;
@@ -96,12 +98,16 @@ pub fn delete_all(
         erasures::record(conn, shard_key, seq, &erased)?;
         definitions::add_checks(conn, shard_key, seq, &later.names)?;
         idempotency::forget_reads(conn, caller.project.id())?;
+        once::mark_committed(conn, attempt)?;
         // The head of the change log is the last lock.
         remove_from_cohorts(conn, caller, &cohorts, &present)?;
         KillPoint::DeletionWritten.reached();
         Ok::<_, Error>(deleted.len())
     })?;
     KillPoint::DeletionCommitted.reached();
+    if attempt.is_some() {
+        KillPoint::RequestCommitted.reached();
+    }
     Ok(deleted)
 }
 

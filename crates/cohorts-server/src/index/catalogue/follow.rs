@@ -66,7 +66,7 @@ impl CatalogueCache {
             load(conn, project, &catalogue)?;
         }
         catalogue.lock().forget_through(head.through_seq);
-        let gathered = gather(conn, shard_key, &catalogue, (head.through_seq, log_head))?;
+        let gathered = gather(conn, shard_key, &catalogue, head, log_head)?;
         let is_complete = gathered.through == log_head;
         let mut followed = Followed {
             through: head.through_seq,
@@ -97,23 +97,25 @@ impl CatalogueCache {
     }
 }
 
-/// The evidence of the writes in a span of the log: from memory, or from rows.
+/// The evidence of the writes beyond the head: from memory, or from rows.
 fn gather(
     conn: &mut Conn,
     shard_key: ShardKey,
     catalogue: &Mutex<Catalogue>,
-    (after, log_head): (i64, i64),
+    head: DefinitionHead,
+    log_head: i64,
 ) -> Result<Gathered, Error> {
     let start = Instant::now();
     let names = Arc::clone(&catalogue.lock().names);
     let mut gathered = Gathered {
         evidence: Evidence::default(),
-        through: after,
+        through: head.through_seq,
         has_read: false,
     };
     while gathered.through < log_head && start.elapsed() < CALL_LIMIT {
-        let mut unread = log_head;
-        {
+        let mut unread = log_head.min(head.rows_through_seq);
+        if gathered.through >= unread {
+            unread = log_head;
             let catalogue = catalogue.lock();
             let waiting = catalogue.waiting.range(gathered.through + 1..=log_head);
             for (seq, evidence) in waiting {
@@ -182,6 +184,7 @@ fn store(
         through_seq: gathered.through,
         version: before.version + i64::from(!additions.changed.is_empty()),
         is_full: before.is_full || additions.is_full,
+        ..before
     };
     let is_stored = transaction(conn, |conn| {
         if definitions::lock_head(conn, shard_key)? != before {

@@ -1,5 +1,7 @@
 //! The stored catalogue equals a scan of the rows, whatever processes write, follow and look up again.
 
+mod cost;
+
 use std::collections::BTreeSet;
 
 use cohorts_store::definitions::{self, CatalogueEntry};
@@ -10,6 +12,7 @@ use super::follow::read_rows;
 use super::{CatalogueNames, Evidence, HeadMoves, Rechecked};
 use crate::index::IndexedStore;
 use crate::index::tests::Numbers;
+use crate::ingest::halves::{STOP, Stop};
 use crate::ingest::{Arrival, Item, commit, commit_in_halves};
 
 /// A project that several processes write.
@@ -17,7 +20,7 @@ struct Site {
     processes: Vec<IndexedStore>,
     project: ProjectId,
     // Dropped after the stores, which have connections to it.
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl Site {
@@ -30,8 +33,22 @@ impl Site {
         Self {
             processes,
             project,
-            _database: database,
+            database,
         }
+    }
+
+    /// Ends a write of a process between its commits. Returns whether it had two halves.
+    fn interrupt(&self, process: usize, items: &[Item], stop: Stop) -> bool {
+        STOP.set(Some(stop));
+        let store = &self.processes[process];
+        let result = commit_in_halves(store, self.project, items, &mut Vec::new());
+        STOP.set(None);
+        result.is_err()
+    }
+
+    /// Ends a process, and starts it again.
+    fn restart(&mut self, process: usize) {
+        self.processes[process] = IndexedStore::new(self.database.open());
     }
 
     fn commit(&self, process: usize, items: &[Item]) {
@@ -154,12 +171,13 @@ fn random_item(numbers: &mut Numbers) -> Item {
 
 #[test]
 fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
-    for seed in 0..4 {
-        let site = Site::new(2);
+    let mut interrupted = 0;
+    for seed in 0..8 {
+        let mut site = Site::new(2);
         let mut numbers = Numbers(seed);
         for _ in 0..120 {
             let process = numbers.below(2) as usize;
-            match numbers.below(12) {
+            match numbers.below(14) {
                 0 => site.delete(&format!("p{}", numbers.below(12))),
                 1 => drop(site.recheck(process)),
                 2 | 3 => drop(site.follow(process, HeadMoves::All)),
@@ -170,6 +188,17 @@ fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
                     commit_in_halves(store, site.project, &items, &mut Vec::new()).unwrap();
                 }
                 7 => site.processes[process].caches.catalogue.0.lock().clear(),
+                8 | 9 => {
+                    let items: Vec<Item> = (0..9).map(|_| random_item(&mut numbers)).collect();
+                    let stops = [Stop::AfterPersons, Stop::BetweenHalves];
+                    let stop = stops[numbers.below(2) as usize];
+                    interrupted += usize::from(site.interrupt(process, &items, stop));
+                    match numbers.below(3) {
+                        // The next try of the same process.
+                        0 => site.commit(process, &items),
+                        _ => site.restart(process),
+                    }
+                }
                 _ => {
                     let count = numbers.below(4) + 1;
                     let items: Vec<Item> = (0..count).map(|_| random_item(&mut numbers)).collect();
@@ -177,6 +206,8 @@ fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
                 }
             }
         }
+        // Rows of an interrupted write belong to the next one.
+        site.commit(0, &[event("last", "p0", "{}")]);
         site.settle(numbers.below(2) as usize);
         for process in 0..2 {
             assert_eq!(site.names(process), site.scanned(), "seed {seed}");
@@ -192,6 +223,7 @@ fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
         );
         assert!(site.names(0).person_properties().is_empty());
     }
+    assert!(interrupted > 20, "{interrupted} writes were interrupted");
 }
 
 #[test]

@@ -4,9 +4,38 @@ use std::sync::mpsc;
 use std::thread;
 
 use cohorts_store::events::{self, NewEvent};
-use cohorts_store::transaction;
+use cohorts_store::{definitions, transaction};
 
 use super::{Failed, PersonChanges, WriteBatch};
+
+/// A place at which a test ends a write, as the end of the process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The persons are committed, and no event.
+    AfterPersons,
+    /// The persons and the first half of the events are committed.
+    BetweenHalves,
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Where the next writes of this thread end.
+    pub static STOP: std::cell::Cell<Option<Stop>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(test)]
+fn stop_in_test(place: Stop) -> Result<(), Failed> {
+    if STOP.get() == Some(place) {
+        let cause = anyhow::anyhow!("the write is interrupted");
+        return Err(Failed::Store(cause.into()));
+    }
+    Ok(())
+}
+
+#[cfg(not(test))]
+fn stop_in_test(_place: Stop) -> Result<(), Failed> {
+    Ok(())
+}
 
 impl WriteBatch<'_> {
     /// Writes the persons first and then the events, by two other connections. After an interruption the next attempt
@@ -20,7 +49,9 @@ impl WriteBatch<'_> {
         let (first_rows, second_rows) = rows.split_at(rows.len() / 2);
         let mut first = self.store.connection()?;
         let mut second = self.store.connection()?;
+        definitions::note_halves(&mut first, self.shard_key, seq)?;
         transaction(&mut first, |conn| self.write_persons(conn, seq, changes))?;
+        stop_in_test(Stop::AfterPersons)?;
         // The first half commits first, and only when the second can. After an interruption in between, a
         // repetition of the batch writes the second half.
         let (second_ready, wait_for_second) = mpsc::channel();
@@ -37,6 +68,7 @@ impl WriteBatch<'_> {
                 events::append(conn, first_rows)?;
                 wait_for_second.recv().map_err(|_| Failed::HalfWritten)
             });
+            let first = first.and_then(|()| stop_in_test(Stop::BetweenHalves));
             if first.is_ok() {
                 // A second half that does not receive this has failed, and returns its error.
                 let _ = first_committed.send(());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const POSTGRES_EVERY: usize = 4;
 
 /// The points, as the service names them.
-pub const POINTS: [&str; 15] = [
+pub const POINTS: [&str; 16] = [
     "PassStaged",
     "PassBetweenCommits",
     "PassNumbered",
@@ -25,6 +25,7 @@ pub const POINTS: [&str; 15] = [
     "DeletionBetweenCommits",
     "DeletionWritten",
     "DeletionCommitted",
+    "RequestCommitted",
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -85,12 +85,14 @@ impl<'a> LivingProject<'a> {
 
     /// Makes a random change.
     pub fn change(&mut self, rng: &mut StdRng) {
-        match rng.random_range(0..20) {
+        match rng.random_range(0..22) {
             0..9 => self.capture(rng),
             9..11 => self.merge(rng),
             11..13 => self.delete_person(rng),
             13..16 => self.upload(rng),
             16..18 => self.edit_criteria(rng),
+            18 => self.create_once(),
+            19 => self.delete_once(rng),
             _ => self.remove_member(rng),
         }
     }
@@ -104,6 +106,8 @@ impl<'a> LivingProject<'a> {
                 self.capture(rng);
                 self.delete_person(rng);
             }
+            "RequestCommitted" if rng.random_bool(0.5) => self.create_once(),
+            "RequestCommitted" => self.delete_once(rng),
             _ => self.capture(rng),
         }
     }
@@ -116,6 +120,55 @@ impl<'a> LivingProject<'a> {
         self.events += 1;
         let bits = u128::from(self.prefix) << 64 | u128::from(self.events);
         format!("{:032x}", bits & !(0xf << 76) | 4 << 76)
+    }
+
+    /// Sends a POST with an `Idempotency-Key` until it is answered; `None` if it was carried out and its response is lost.
+    fn post_once(&self, path: &str, key: &str, body: &Value) -> Option<Value> {
+        let path = self.path(path);
+        let client = Client::builder().timeout(Duration::from_secs(30));
+        let client = client.build().unwrap();
+        self.site.repeat("a request with a key", |url| {
+            let request = client.post(format!("{url}{path}"));
+            let request = request.bearer_auth(&self.access.key);
+            let request = request.header("Idempotency-Key", key).json(body);
+            let response = request.send().ok()?;
+            let status = response.status().as_u16();
+            let answer: Value = response.json().ok()?;
+            match (status, answer["code"].as_str()) {
+                (200..300, _) => Some(Some(answer)),
+                (409, Some("response_not_stored")) => Some(None),
+                (409, Some("request_running")) | (429 | 500.., _) => None,
+                _ => panic!("{path}: {status} {answer}"),
+            }
+        })
+    }
+
+    /// Creates a cohort by a request with a key, which is sent once more.
+    fn create_once(&mut self) {
+        let key = self.uuid();
+        let body = json!({"name": key, "is_static": true});
+        let [first, retry] = [(); 2].map(|()| self.post_once("cohorts/", &key, &body));
+        assert_eq!(first, retry);
+        assert_eq!(self.get(&format!("cohorts/?search={key}"))["count"], 1);
+    }
+
+    /// Deletes persons by a request with a key, which is sent once more when the first one is there again.
+    fn delete_once(&mut self, rng: &mut StdRng) {
+        let key = self.uuid();
+        let person = self.person(rng);
+        let body = json!({"distinct_ids": [person, self.person(rng)]});
+        let event = json!({"event": "x", "distinct_id": person, "uuid": self.uuid()});
+        self.send(&[event]);
+        let found = |this: &Self| {
+            let found = this.get(&format!("persons/?distinct_id={person}"));
+            found["results"].as_array().unwrap().len()
+        };
+        let first = self.post_once("persons/bulk_delete/", &key, &body);
+        assert_eq!(found(self), 0, "{first:?}");
+        let event = json!({"event": "x", "distinct_id": person, "uuid": self.uuid()});
+        self.send(&[event]);
+        assert_eq!(self.post_once("persons/bulk_delete/", &key, &body), first);
+        assert_eq!(found(self), 1, "{first:?}");
     }
 
     /// Sends a few events. Some are almost an hour old, so that they leave the window soon.
