@@ -64,8 +64,6 @@ pub struct DefinitionHead {
     pub version: i64,
     /// Whether names are missing because there are too many.
     pub is_full: bool,
-    /// The names of the writes up to this sequence number are read from rows.
-    pub rows_through_seq: i64,
 }
 
 /// The head of a shard key.
@@ -82,6 +80,23 @@ pub fn head(conn: &mut Conn, shard_key: ShardKey) -> Result<DefinitionHead> {
     Ok(row.unwrap_or_default())
 }
 
+/// The head of a shard key, and its [`unfinished`] writes.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn head_and_unfinished(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+) -> Result<(DefinitionHead, Vec<i64>)> {
+    let row = definition_heads::table
+        .find(shard_key.0)
+        .select((DefinitionHead::as_select(), definition_heads::unfinished))
+        .first(conn)
+        .optional()?;
+    Ok(row.unwrap_or_default())
+}
+
 /// Locks the head until the transaction ends, and returns it.
 ///
 /// # Errors
@@ -89,13 +104,17 @@ pub fn head(conn: &mut Conn, shard_key: ShardKey) -> Result<DefinitionHead> {
 /// [`StoreError::ProjectGone`](crate::StoreError::ProjectGone) if the project is deleted; fails if the database fails.
 pub fn lock_head(conn: &mut Conn, shard_key: ShardKey) -> Result<DefinitionHead> {
     projects::hold(conn, shard_key.project())?;
+    lock_head_of_live_project(conn, shard_key)
+}
+
+/// As [`lock_head`], if the caller knows that the project is not deleted meanwhile.
+fn lock_head_of_live_project(conn: &mut Conn, shard_key: ShardKey) -> Result<DefinitionHead> {
     diesel::insert_into(definition_heads::table)
         .values((
             definition_heads::shard_key.eq(shard_key.0),
             definition_heads::through_seq.eq(0),
             definition_heads::version.eq(0),
             definition_heads::is_full.eq(false),
-            definition_heads::rows_through_seq.eq(0),
         ))
         .on_conflict_do_nothing()
         .execute(conn)?;
@@ -106,28 +125,71 @@ pub fn lock_head(conn: &mut Conn, shard_key: ShardKey) -> Result<DefinitionHead>
         .first(conn)?)
 }
 
-/// Notes that a write in two halves begins to write rows with this sequence number. If it is interrupted, the next write gets
-/// the same number, and does not know these rows. The caller has locked the log head.
+/// The sequence numbers of the writes in two halves that have begun, and are not known to be complete. If one was
+/// interrupted, a later write has the same number and does not know the rows of the first.
 ///
 /// # Errors
 ///
 /// Fails if the database fails.
-pub fn note_halves(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<()> {
-    diesel::insert_into(definition_heads::table)
-        .values((
-            definition_heads::shard_key.eq(shard_key.0),
-            definition_heads::through_seq.eq(0),
-            definition_heads::version.eq(0),
-            definition_heads::is_full.eq(false),
-            definition_heads::rows_through_seq.eq(seq),
-        ))
-        .on_conflict(definition_heads::shard_key)
-        .do_update()
-        .set(
-            definition_heads::rows_through_seq
-                .eq(diesel::upsert::excluded(definition_heads::rows_through_seq)),
-        )
+pub fn unfinished(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<i64>> {
+    let found = definition_heads::table
+        .find(shard_key.0)
+        .select(definition_heads::unfinished)
+        .first(conn)
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+fn set_unfinished(conn: &mut Conn, shard_key: ShardKey, unfinished: &[i64]) -> Result<()> {
+    diesel::update(definition_heads::table.find(shard_key.0))
+        .set(definition_heads::unfinished.eq(unfinished))
         .execute(conn)?;
+    Ok(())
+}
+
+/// Notes, in a commit of its own, that a write in two halves begins. The caller has locked the log head in another
+/// transaction, and waits: so this takes no lock that a writer holds who waits for the log head. Returns whether no earlier
+/// write with this number was interrupted.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn begin_halves(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<bool> {
+    transaction(conn, |conn| {
+        lock_head_of_live_project(conn, shard_key)?;
+        let mut seqs = unfinished(conn, shard_key)?;
+        let is_first = !seqs.contains(&seq);
+        if is_first {
+            seqs.push(seq);
+            set_unfinished(conn, shard_key, &seqs)?;
+        }
+        Ok(is_first)
+    })
+}
+
+/// Notes that a write in two halves is complete, in the transaction that moves the log head.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn finish_halves(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<()> {
+    lock_head_of_live_project(conn, shard_key)?;
+    let mut seqs = unfinished(conn, shard_key)?;
+    seqs.retain(|unfinished| *unfinished != seq);
+    set_unfinished(conn, shard_key, &seqs)
+}
+
+/// Forgets the unfinished writes up to a sequence number, whose rows were read. The caller has locked the head.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn forget_unfinished(conn: &mut Conn, shard_key: ShardKey, through: i64) -> Result<()> {
+    let seqs = unfinished(conn, shard_key)?;
+    let later: Vec<i64> = seqs.iter().copied().filter(|seq| *seq > through).collect();
+    if later.len() < seqs.len() {
+        set_unfinished(conn, shard_key, &later)?;
+    }
     Ok(())
 }
 

@@ -242,7 +242,7 @@ impl<'a> WriteBatch<'a> {
         // A distributed Postgres may show a half only seconds after its commit, if a node fails meanwhile. Other writers
         // would have raised the log head, and readers would not find the half.
         if attempt.in_halves && !distribution::is_possible(conn)? {
-            self.write_in_halves(seq, &changes, &rows)?;
+            self.write_in_halves(conn, seq, &changes, &rows)?;
         } else {
             self.write_persons(conn, seq, &changes)?;
             events::append(conn, &rows)?;

@@ -1,3 +1,3 @@
--- The names of the writes up to this sequence number are read from rows: a write in two halves had the number, and if it was
--- interrupted, another write has it too.
-alter table definition_heads add column rows_through_seq bigint not null default 0;
+-- The sequence numbers of writes in two halves that have begun, and are not known to be complete. If one was interrupted, a
+-- later write has the same number, so the names of both are read from rows.
+alter table definition_heads add column unfinished bigint[] not null default '{}';

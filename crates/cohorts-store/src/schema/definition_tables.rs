@@ -16,7 +16,7 @@ diesel::table! {
         through_seq -> Int8,
         version -> Int8,
         is_full -> Bool,
-        rows_through_seq -> Int8,
+        unfinished -> Array<Int8>,
     }
 }
 

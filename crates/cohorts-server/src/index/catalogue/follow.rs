@@ -45,6 +45,8 @@ struct Gathered {
     through: i64,
     /// Whether rows were read.
     has_read: bool,
+    /// The unfinished writes that were known. The names of those up to `through` are from rows.
+    unfinished: Vec<i64>,
 }
 
 impl CatalogueCache {
@@ -60,13 +62,14 @@ impl CatalogueCache {
         moves: HeadMoves,
     ) -> Result<Followed, Error> {
         let (shard_key, catalogue) = (project.shard_key(), self.of(project));
-        let head = definitions::head(conn, shard_key)?;
+        let (head, unfinished) = definitions::head_and_unfinished(conn, shard_key)?;
         let log_head = events::log_head(conn, shard_key)?;
         if catalogue.lock().names_of(head.version).is_none() {
             load(conn, project, &catalogue)?;
         }
         catalogue.lock().forget_through(head.through_seq);
-        let gathered = gather(conn, shard_key, &catalogue, head, log_head)?;
+        let span = (head.through_seq, log_head);
+        let gathered = gather(conn, shard_key, &catalogue, span, unfinished)?;
         let is_complete = gathered.through == log_head;
         let mut followed = Followed {
             through: head.through_seq,
@@ -97,36 +100,24 @@ impl CatalogueCache {
     }
 }
 
-/// The evidence of the writes beyond the head: from memory, or from rows.
+/// The evidence of the writes in a span of the log: from memory, or from rows.
 fn gather(
     conn: &mut Conn,
     shard_key: ShardKey,
     catalogue: &Mutex<Catalogue>,
-    head: DefinitionHead,
-    log_head: i64,
+    (after, log_head): (i64, i64),
+    unfinished: Vec<i64>,
 ) -> Result<Gathered, Error> {
     let start = Instant::now();
     let names = Arc::clone(&catalogue.lock().names);
     let mut gathered = Gathered {
         evidence: Evidence::default(),
-        through: head.through_seq,
+        through: after,
         has_read: false,
+        unfinished,
     };
     while gathered.through < log_head && start.elapsed() < CALL_LIMIT {
-        let mut unread = log_head.min(head.rows_through_seq);
-        if gathered.through >= unread {
-            unread = log_head;
-            let catalogue = catalogue.lock();
-            let waiting = catalogue.waiting.range(gathered.through + 1..=log_head);
-            for (seq, evidence) in waiting {
-                if *seq != gathered.through + 1 {
-                    unread = seq - 1;
-                    break;
-                }
-                gathered.evidence.extend(evidence.clone());
-                gathered.through = *seq;
-            }
-        }
+        let unread = gathered.take_waiting(&catalogue.lock(), log_head);
         if gathered.through < unread {
             let span = (gathered.through, unread);
             let end = scan::step_end(conn, shard_key, span, STEP_ROWS)?;
@@ -137,6 +128,31 @@ fn gather(
         }
     }
     Ok(gathered)
+}
+
+impl Gathered {
+    /// Takes the next evidence from memory. Returns the last write before further evidence, or `log_head`: the writes up to
+    /// it are read from rows.
+    fn take_waiting(&mut self, catalogue: &Catalogue, log_head: i64) -> i64 {
+        for (seq, evidence) in catalogue.waiting.range(self.through + 1..=log_head) {
+            // Rows of an interrupted write have the number too.
+            if self.unfinished.contains(seq) {
+                return *seq;
+            }
+            if *seq != self.through + 1 {
+                return seq - 1;
+            }
+            self.evidence.extend(evidence.clone());
+            self.through = *seq;
+        }
+        log_head
+    }
+
+    /// Whether a write whose evidence came from memory has an interrupted one with its number.
+    fn has_missed(&self, unfinished: &[i64]) -> bool {
+        let mut read = unfinished.iter().filter(|seq| **seq <= self.through);
+        read.any(|seq| !self.unfinished.contains(seq))
+    }
 }
 
 /// The evidence of the rows in a span of the log that `known` does not have.
@@ -163,7 +179,7 @@ fn store(
     project: ProjectId,
     catalogue: &Mutex<Catalogue>,
     before: DefinitionHead,
-    gathered: Gathered,
+    mut gathered: Gathered,
 ) -> Result<Option<DefinitionHead>, Error> {
     let (names, generation) = {
         let catalogue = catalogue.lock();
@@ -177,19 +193,23 @@ fn store(
         is_full: gathered.evidence.leaves_out,
         ..Additions::default()
     };
-    if !gathered.evidence.is_empty() {
-        additions = Arc::make_mut(&mut names).add(gathered.evidence);
+    let evidence = std::mem::take(&mut gathered.evidence);
+    if !evidence.is_empty() {
+        additions = Arc::make_mut(&mut names).add(evidence);
     }
     let head = DefinitionHead {
         through_seq: gathered.through,
         version: before.version + i64::from(!additions.changed.is_empty()),
         is_full: before.is_full || additions.is_full,
-        ..before
     };
     let is_stored = transaction(conn, |conn| {
         if definitions::lock_head(conn, shard_key)? != before {
             return Ok(false);
         }
+        if gathered.has_missed(&definitions::unfinished(conn, shard_key)?) {
+            return Ok(false);
+        }
+        definitions::forget_unfinished(conn, shard_key, gathered.through)?;
         definitions::write(conn, shard_key, &additions.changed)?;
         definitions::set_head(conn, shard_key, head)?;
         Ok::<_, Error>(true)

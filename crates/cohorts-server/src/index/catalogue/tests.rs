@@ -189,7 +189,9 @@ fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
                 }
                 7 => site.processes[process].caches.catalogue.0.lock().clear(),
                 8 | 9 => {
-                    let items: Vec<Item> = (0..9).map(|_| random_item(&mut numbers)).collect();
+                    let mut items: Vec<Item> = (0..9).map(|_| random_item(&mut numbers)).collect();
+                    // No other write has this name.
+                    items[0] = event(&format!("half {interrupted}"), "p1", "{}");
                     let stops = [Stop::AfterPersons, Stop::BetweenHalves];
                     let stop = stops[numbers.below(2) as usize];
                     interrupted += usize::from(site.interrupt(process, &items, stop));
@@ -224,6 +226,35 @@ fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
         assert!(site.names(0).person_properties().is_empty());
     }
     assert!(interrupted > 20, "{interrupted} writes were interrupted");
+}
+
+#[test]
+fn names_of_an_interrupted_write_are_read_with_the_next_one() {
+    let site = Site::new(1);
+    site.commit(0, &[event("first", "a", "{}")]);
+    site.settle(0);
+    let items: Vec<Item> = (0..4)
+        .map(|nth| event(&format!("half {nth}"), "a", "{}"))
+        .collect();
+    assert!(site.interrupt(0, &items, Stop::BetweenHalves));
+    let unfinished = || {
+        let conn = &mut site.processes[0].connection().unwrap();
+        let (_, seqs) = definitions::head_and_unfinished(conn, site.project.shard_key()).unwrap();
+        seqs.len()
+    };
+    assert_eq!(unfinished(), 1);
+    site.commit(0, &[event("next", "a", "{}")]);
+    assert!(site.follow(0, HeadMoves::Needed).is_complete);
+    assert_eq!(site.names(0), site.scanned());
+    assert_eq!(site.names(0).events().count(), 4);
+    assert_eq!(unfinished(), 0);
+    // A complete write in halves leaves no trace, and its names come from memory.
+    let store = &site.processes[0];
+    commit_in_halves(store, site.project, &items, &mut Vec::new()).unwrap();
+    assert_eq!(unfinished(), 0);
+    site.follow(0, HeadMoves::Needed);
+    assert_eq!(site.names(0), site.scanned());
+    assert_eq!(site.names(0).events().count(), 6);
 }
 
 #[test]

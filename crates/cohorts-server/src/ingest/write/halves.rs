@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use cohorts_store::events::{self, NewEvent};
-use cohorts_store::{definitions, transaction};
+use cohorts_store::{Conn, definitions, transaction};
 
 use super::{Failed, PersonChanges, WriteBatch};
 
@@ -38,10 +38,11 @@ fn stop_in_test(_place: Stop) -> Result<(), Failed> {
 }
 
 impl WriteBatch<'_> {
-    /// Writes the persons first and then the events, by two other connections. After an interruption the next attempt
-    /// finds the written events by their keys.
+    /// Writes the persons first and then the events, by two other connections; `conn` has locked the log head. After an
+    /// interruption the next attempt finds the written events by their keys, and the catalogue reads the rows of both.
     pub(super) fn write_in_halves(
         &self,
+        conn: &mut Conn,
         seq: i64,
         changes: &PersonChanges,
         rows: &[NewEvent<'_>],
@@ -49,7 +50,7 @@ impl WriteBatch<'_> {
         let (first_rows, second_rows) = rows.split_at(rows.len() / 2);
         let mut first = self.store.connection()?;
         let mut second = self.store.connection()?;
-        definitions::note_halves(&mut first, self.shard_key, seq)?;
+        let is_first = definitions::begin_halves(&mut first, self.shard_key, seq)?;
         transaction(&mut first, |conn| self.write_persons(conn, seq, changes))?;
         stop_in_test(Stop::AfterPersons)?;
         // The first half commits first, and only when the second can. After an interruption in between, a
@@ -80,6 +81,10 @@ impl WriteBatch<'_> {
                 Failed::Store(cause.into())
             })?;
             first.and(second)
-        })
+        })?;
+        if is_first {
+            definitions::finish_halves(conn, self.shard_key, seq)?;
+        }
+        Ok(())
     }
 }
