@@ -31,7 +31,7 @@ export function Trend({ load, count }: { load: Load; count: number | null }) {
       <td class="trend wide" ref={cell}>
         {known.length > 1 && <Line values={known} />}
       </td>
-      <td class="today wide number">
+      <td class="today wide">
         {today?.entered ? <span class="good">+{number(today.entered)}</span> : null} {today?.left ? <span class="bad">−{number(today.left)}</span> : null}
       </td>
     </>
