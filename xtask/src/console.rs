@@ -1,16 +1,18 @@
 //! Builds the console: installs its pinned packages, checks its types, and bundles `ui/` into `dist/`.
 //!
-//! With `--screenshots`, it takes the picture of the README from a demo. Only this task needs Node, and for the picture a
-//! Chromium. `cargo build` uses the committed `dist/`.
+//! With `--screenshots`, it takes the picture of the README from a demo. With `--measure`, it measures the waits of a reader.
+//! Only this task needs Node, and for the picture and the measurement a Chromium. `cargo build` uses the committed `dist/`.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 
-const USAGE: &str = "usage: cargo xtask console [--check | --screenshots]
+const USAGE: &str = "usage: cargo xtask console [--check | --screenshots | --measure]
 
 With --check, no file is written, and a difference between dist/ and the result is an error.
-With --screenshots, the picture of the README is taken from a new demo, with the Chromium in COHORTS_TEST_CHROMIUM or that of Debian.";
+With --screenshots, the picture of the README is taken from a new demo, with the Chromium in COHORTS_TEST_CHROMIUM or that of Debian.
+With --measure, the first view, the counts of the builder and the scrolling of members are measured in this Chromium, on the running
+service in COHORTS_URL with the personal key in COHORTS_KEY.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
         [] => build(&["build.mjs"]),
         ["--check"] => build(&["build.mjs", "--check"]),
         ["--screenshots"] => take_screenshots(),
+        ["--measure"] => measure(),
         _ => Err(USAGE.to_owned()),
     };
     match result {
@@ -59,6 +62,12 @@ fn run(folder: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
             "cannot run {program}: {error}. The console needs Node 20 or later with npm."
         )),
     }
+}
+
+fn measure() -> Result<(), String> {
+    let folder = folder();
+    install(&folder)?;
+    run(&folder, "node", &["measure.mjs"])
 }
 
 /// A demo, which ends when it is dropped.

@@ -91,8 +91,8 @@ function options(
       y: { range: (_, least, most) => range(least, most, series.some(({ isBar }) => isBar)) },
     },
     axes: [
-      { ...axis, size: 28, space: 72, values: (_, times, __, ___, step) => times.map((time) => moment(time, step)) },
-      { ...axis, size: room, values: (_, values) => values.map((value) => (Number.isInteger(value) ? number(value) : '')) },
+      { ...axis, size: 32, gap: 10, space: 72, values: (_, times, __, ___, step) => times.map((time) => moment(time, step)) },
+      { ...axis, size: room, values: (_, values) => values.map((value) => (Number.isInteger(value) ? withMinus(value) : '')) },
     ],
     series: [{}, ...series.map((one) => line(one, colour(one.colour), colour(`${one.colour}-soft`)))],
     hooks: { setCursor: [({ cursor }) => pointed(cursor.idx ?? undefined)] },
@@ -119,8 +119,10 @@ function moment(time: number, step: number): string {
 function range(least: number | null, most: number | null, hasBars: boolean): [number, number] {
   const [low, high] = [least ?? 0, most ?? 1];
   if (hasBars) return [Math.min(low, 0), Math.max(high, 1)];
-  const room = Math.max((high - low) * 0.15, 1);
+  const room = Math.max((high - low) * 0.15, high * 0.02, 1);
   return [Math.max(Math.floor(low - room), 0), Math.ceil(high + room)];
 }
 
-export const signed = (value: number | null) => (value === null ? '–' : value === 0 ? '0' : value > 0 ? `+${number(value)}` : number(value));
+const withMinus = (value: number) => number(value).replace('-', '−');
+
+export const signed = (value: number | null) => (value === null ? '–' : value > 0 ? `+${number(value)}` : withMinus(value));

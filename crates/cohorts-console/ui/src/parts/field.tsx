@@ -87,7 +87,7 @@ export function CopyButton({ text, words = 'Copy' }: { text: () => string; words
     }
   };
   return (
-    <button type="button" class="quiet" onClick={copy}>
+    <button type="button" onClick={copy}>
       <Icon name={isDone ? 'check' : 'copy'} />
       {isDone ? 'Copied' : words}
     </button>

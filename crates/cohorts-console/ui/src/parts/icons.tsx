@@ -13,7 +13,7 @@ const PATHS = {
   file: 'M4 2.5h5l3 3v8H4zM9 2.5v3h3',
   group: 'M5.5 3h-2v10h2m5-10h2v10h-2',
   list: 'M3 4.5h10M3 8h10m-10 3.5h6',
-  more: 'M3.5 8h.01M8 8h.01M12.5 8h.01',
+  more: 'M3.500 8h.2M8 8h.2M12.500 8h.2',
   person: 'M8 7.5a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5Zm-5 6c.5-2.700 2.300-4 5-4s4.500 1.300 5 4',
   query: 'm3 5 3 3-3 3m5 1h5',
   search: 'M7 11.500a4.500 4.500 0 1 0 0-9 4.500 4.500 0 0 0 0 9ZM10.500 10.500 14 14',
@@ -28,7 +28,7 @@ export type IconName = keyof typeof PATHS;
 export function Icon({ name }: { name: IconName }) {
   return (
     <svg class="icon" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">
-      <path d={PATHS[name]} fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" />
+      <path d={PATHS[name]} fill="none" stroke="currentColor" stroke-width={name === 'more' ? 2.2 : 1.5} stroke-linecap="round" stroke-linejoin="round" />
     </svg>
   );
 }

@@ -132,13 +132,14 @@ function Edit({ edit, revert }: { edit: ActivityEntry; revert: ((change: object)
       </p>
       {activity === 'updated' && changes.map((change) => (
         <dl class="change" key={change.field}>
+          {changes.length > 1 && <dt class="what">{fieldWords(change.field)}</dt>}
           <dt>before</dt>
           <dd>{valueWords(change.field, change.before as Json)}</dd>
           <dt>after</dt>
           <dd>{valueWords(change.field, change.after as Json)}</dd>
           {revert && change.field && REVERSIBLE.includes(change.field) && change.before !== null && change.before !== undefined && (
             <dd class="revert">
-              <button type="button" onClick={() => void revert({ [change.field as string]: change.before })}>
+              <button type="button" class="link" onClick={() => void revert({ [change.field as string]: change.before })}>
                 Go back to before
               </button>
             </dd>

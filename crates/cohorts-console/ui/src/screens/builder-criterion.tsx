@@ -224,7 +224,7 @@ function BehaviorEditor({ behavior, isStrict, change }: { behavior: Behavior; is
           <EventChoice event={behavior.next} label="Next event" isStrict={isStrict} change={(next) => change({ ...behavior, next })} />
           <span>within</span>
           <SpanEditor span={behavior.within} label="Time between the events" change={(within) => change({ ...behavior, within })} />
-          <span>, both</span>
+          <span class="comma">, both</span>
           <WindowEditor window={behavior.window} change={(window) => change({ ...behavior, window })} />
         </>
       );
@@ -245,7 +245,7 @@ function BehaviorEditor({ behavior, isStrict, change }: { behavior: Behavior; is
         <>
           <span>in the last</span>
           <SpanEditor span={behavior.outer} label="Time window" change={(outer) => change({ ...behavior, outer })} />
-          <span>{behavior.kind === 'stopped_performing_event' ? ', and not in the last' : ', and after a pause again in the last'}</span>
+          <span class="comma">{behavior.kind === 'stopped_performing_event' ? ', and not in the last' : ', and after a pause again in the last'}</span>
           <SpanEditor span={behavior.inner} label="Last part of the window" change={(inner) => change({ ...behavior, inner })} />
         </>
       );

@@ -7,6 +7,7 @@ import type { Criterion, Group, Node } from '../model/filter';
 import { sentence, text } from '../model/sentence';
 import { number } from '../parts/format';
 import { Icon } from '../parts/icons';
+import { Menu } from '../parts/menu';
 import { names } from '../state/catalogue';
 import type { Preview } from './builder-preview';
 import { CriterionEditor } from './builder-criterion';
@@ -113,51 +114,30 @@ function CriterionRow(properties: Properties & { criterion: Criterion }) {
 
 function NodeActions({ root, change, node, what }: Properties & { node: Node; what: 'criterion' | 'group' }) {
   const removed = what === 'group' ? 'The group is removed.' : 'The criterion is removed.';
-  const act = (next: Group, undo?: string) => (event: Event) => {
-    const menu = (event.currentTarget as HTMLElement).closest('details');
-    if (menu) menu.open = false;
-    change(next, undo);
-  };
   return (
     <span class="node-actions">
-      <details
-        class="menu"
-        onKeyDown={(event) => {
-          if (event.key === 'Escape') {
-            event.currentTarget.open = false;
-            event.currentTarget.querySelector('summary')?.focus();
-          }
-        }}
-        onFocusOut={(event) => {
-          if (!event.currentTarget.contains(event.relatedTarget as globalThis.Node | null)) event.currentTarget.open = false;
-        }}
-      >
-        <summary class="button quiet square" aria-label={`More for the ${what}`}>
-          <Icon name="more" />
-        </summary>
-        <div class="menu-items">
-          <button type="button" onClick={(event) => act(duplicate(root, node.id))(event)}>
-            Duplicate
+      <Menu isQuiet label={`More for the ${what}`} face={<Icon name="more" />}>
+        <button type="button" onClick={() => change(duplicate(root, node.id))}>
+          Duplicate
+        </button>
+        {!isGroup(node) && (
+          <button type="button" onClick={() => change(update(root, node.id, (former) => ({ ...former, negated: !former.negated })))}>
+            {node.negated ? 'Remove “not”' : 'Turn into “not”'}
           </button>
-          {!isGroup(node) && (
-            <button type="button" onClick={(event) => act(update(root, node.id, (former) => ({ ...former, negated: !former.negated })))(event)}>
-              {node.negated ? 'Remove “not”' : 'Turn into “not”'}
-            </button>
-          )}
-          {!isGroup(node) && (
-            <button type="button" onClick={(event) => act(wrap(root, node.id))(event)}>
-              Put into a group
-            </button>
-          )}
-          <button type="button" onClick={(event) => act(move(root, node.id, -1))(event)}>
-            Move up
+        )}
+        {!isGroup(node) && (
+          <button type="button" onClick={() => change(wrap(root, node.id))}>
+            Put into a group
           </button>
-          <button type="button" onClick={(event) => act(move(root, node.id, 1))(event)}>
-            Move down
-          </button>
-        </div>
-      </details>
-      <button type="button" class="quiet square" aria-label={`Remove the ${what}`} onClick={(event) => act(remove(root, node.id), removed)(event)}>
+        )}
+        <button type="button" onClick={() => change(move(root, node.id, -1))}>
+          Move up
+        </button>
+        <button type="button" onClick={() => change(move(root, node.id, 1))}>
+          Move down
+        </button>
+      </Menu>
+      <button type="button" class="quiet square" aria-label={`Remove the ${what}`} onClick={() => change(remove(root, node.id), removed)}>
         <Icon name="close" />
       </button>
     </span>

@@ -32,11 +32,15 @@ export function Result({ preview, note, none }: Properties) {
       {compared && (
         <dl class="compared">
           <div class="entering">
-            <dt>would enter</dt>
+            <dt>
+              <span class="wide">would </span>enter
+            </dt>
             <dd>{number(compared.entering)}</dd>
           </div>
           <div class="leaving">
-            <dt>would leave</dt>
+            <dt>
+              <span class="wide">would </span>leave
+            </dt>
             <dd>{number(compared.leaving)}</dd>
           </div>
           <div>

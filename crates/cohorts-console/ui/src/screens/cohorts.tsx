@@ -13,6 +13,7 @@ import { Time, number, plural } from '../parts/format';
 import { Icon } from '../parts/icons';
 import { LiveMark, useChanged, useNews } from '../parts/live';
 import { useLoad, usePolling } from '../parts/load';
+import { Menu } from '../parts/menu';
 import { Empty, Failure, Loading, Show, useTitle } from '../parts/state';
 import { Trend } from '../parts/trend';
 import { names } from '../state/catalogue';
@@ -166,7 +167,7 @@ function List({ all, kind, search, moves, reload }: { all: Cohort[]; kind: Kind;
             {heading('name', 'Name')}
             {heading('count', 'Persons', 'number')}
             <th class="wide">Two weeks</th>
-            <th class="wide">Today</th>
+            <th class="wide number">Today</th>
             {heading('last_calculation', 'As of', 'wide')}
             {heading('created_at', 'Created', 'wide')}
             <th>
@@ -295,47 +296,27 @@ export async function copyMembers(cohort: Cohort): Promise<void> {
 }
 
 function RowMenu({ cohort, remove }: { cohort: Cohort; remove: () => void }) {
-  const menu = useRef<HTMLDetailsElement>(null);
   const hasCriteria = !cohort.is_static && cohort.query === null;
-  const act = (action: () => void) => () => {
-    if (menu.current) menu.current.open = false;
-    action();
-  };
   return (
-    <details
-      class="menu"
-      ref={menu}
-      onKeyDown={(event) => {
-        if (event.key === 'Escape' && menu.current) {
-          menu.current.open = false;
-          menu.current.querySelector('summary')?.focus();
-        }
-      }}
-      onFocusOut={(event) => {
-        if (menu.current && !menu.current.contains(event.relatedTarget as Node | null)) menu.current.open = false;
-      }}
-    >
-      <summary class="button quiet square" aria-label={`Actions for ${cohort.name || 'Unnamed'}`}>
-        <Icon name="more" />
-      </summary>
-      <div class="menu-items">
-        {hasCriteria && <a href={href(`/cohorts/${cohort.id}/edit`)}>Edit criteria</a>}
-        {!cohort.is_static && cohort.query !== null && <a href={href(`/queries/${cohort.id}`)}>Edit query</a>}
-        {hasCriteria && (
-          <button type="button" onClick={act(() => copyToBuilder(cohort))}>
-            Copy criteria into a new cohort
-          </button>
-        )}
-        {!cohort.is_static && (
-          <button type="button" onClick={act(() => void copyMembers(cohort))}>
-            Copy members into a list
-          </button>
-        )}
-        <button type="button" class="danger" onClick={act(remove)}>
-          Delete …
+    <Menu isQuiet label={`Actions for ${cohort.name || 'Unnamed'}`} face={<Icon name="more" />}>
+      {hasCriteria && <a href={href(`/cohorts/${cohort.id}/edit`)}>Edit criteria</a>}
+      {!cohort.is_static && cohort.query !== null && <a href={href(`/queries/${cohort.id}`)}>Edit query</a>}
+      {hasCriteria && (
+        <button type="button" onClick={() => copyToBuilder(cohort)}>
+          Copy criteria into a new cohort
         </button>
-      </div>
-    </details>
+      )}
+      {cohort.is_static ? (
+        <a href={href('/lists/new', { into: String(cohort.id) })}>Upload a file</a>
+      ) : (
+        <button type="button" onClick={() => void copyMembers(cohort)}>
+          Copy members into a list
+        </button>
+      )}
+      <button type="button" class="danger" onClick={remove}>
+        Delete …
+      </button>
+    </Menu>
   );
 }
 

@@ -110,7 +110,7 @@ function Uploads({ cohort }: { cohort: Cohort }) {
               <p>No file was uploaded to this list.</p>
             </Empty>
           ) : (
-            <table>
+            <table class="uploads">
               <thead>
                 <tr>
                   <th>Uploaded</th>

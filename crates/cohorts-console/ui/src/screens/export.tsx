@@ -8,15 +8,14 @@ import { explain, isAbort } from '../api/error';
 import { notify } from '../parts/dialog';
 import { bytes } from '../parts/format';
 import { Icon } from '../parts/icons';
+import { Menu } from '../parts/menu';
 
 type Format = 'csv' | 'ndjson';
 
 export function Export({ path, query, name, total }: { path: string; query: Query; name: string; total: number }) {
   const [size, setSize] = useState<number>();
   const request = useRef<AbortController | undefined>(undefined);
-  const menu = useRef<HTMLDetailsElement>(null);
   const save = async (format: Format) => {
-    if (menu.current) menu.current.open = false;
     const controller = new AbortController();
     request.current = controller;
     setSize(0);
@@ -46,20 +45,22 @@ export function Export({ path, query, name, total }: { path: string; query: Quer
     );
   }
   return (
-    <details class="menu" ref={menu}>
-      <summary class="button" aria-disabled={total === 0}>
-        <Icon name="download" />
-        Export
-      </summary>
-      <div class="menu-items">
-        <button type="button" onClick={() => void save('csv')}>
-          CSV, for spreadsheets
-        </button>
-        <button type="button" onClick={() => void save('ndjson')}>
-          NDJSON, for programs
-        </button>
-      </div>
-    </details>
+    <Menu
+      isDisabled={total === 0}
+      face={
+        <>
+          <Icon name="download" />
+          Export
+        </>
+      }
+    >
+      <button type="button" onClick={() => void save('csv')}>
+        CSV, for spreadsheets
+      </button>
+      <button type="button" onClick={() => void save('ndjson')}>
+        NDJSON, for programs
+      </button>
+    </Menu>
   );
 }
 

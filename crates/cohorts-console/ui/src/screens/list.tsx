@@ -214,6 +214,7 @@ function DropZone({ take, file }: { take: (file: File | undefined) => void; file
         {file ? (
           <>
             <b>{file.name}</b> · {bytes(file.size)}
+            <small>Drop or choose another file</small>
           </>
         ) : (
           <>
@@ -325,7 +326,7 @@ function Outcome({ cohort, upload, chosen, again }: { cohort: Cohort; upload: Up
               As a file
             </button>
           </div>
-          <table>
+          <table class="problems">
             <thead>
               <tr>
                 <th class="number">Line</th>

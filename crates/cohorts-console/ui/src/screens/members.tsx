@@ -11,6 +11,7 @@ import { notify } from '../parts/dialog';
 import { SearchField } from '../parts/field';
 import { Time, persons } from '../parts/format';
 import { Icon } from '../parts/icons';
+import { Menu } from '../parts/menu';
 import { useLoad, useSettled } from '../parts/load';
 import { Empty, Failure, Loading } from '../parts/state';
 import { BigTable } from '../parts/table';
@@ -155,20 +156,23 @@ function ColumnChoice() {
   };
   if (names.length === 0) return null;
   return (
-    <details class="menu">
-      <summary class="button">
-        Columns
-        <Icon name="down" />
-      </summary>
-      <div class="menu-items left checks">
-        {names.map((name) => (
-          <label key={name}>
-            <input type="checkbox" checked={chosen.includes(name)} onChange={() => toggle(name)} />
-            {name}
-          </label>
-        ))}
-      </div>
-    </details>
+    <Menu
+      isLeft
+      isChoice
+      face={
+        <>
+          Columns
+          <Icon name="down" />
+        </>
+      }
+    >
+      {names.map((name) => (
+        <label key={name}>
+          <input type="checkbox" checked={chosen.includes(name)} onChange={() => toggle(name)} />
+          {name}
+        </label>
+      ))}
+    </Menu>
   );
 }
 

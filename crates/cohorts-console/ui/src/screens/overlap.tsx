@@ -59,7 +59,7 @@ function Chosen({ all }: { all: Cohort[] }) {
     );
   }
   return (
-    <div class="columns wide-first">
+    <div class="overlap">
       <section aria-label="Common members">{chosen.length < 2 ? <Hint all={all} /> : <Matrix chosen={chosen} />}</section>
       <Choice all={all} chosen={chosen} choose={choose} />
     </div>

@@ -97,7 +97,7 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
     area.current.setSelectionRange(place.from, place.to);
   };
   return (
-    <form class="screen narrow" onSubmit={save}>
+    <form class="screen builder" onSubmit={save}>
       <nav class="crumbs" aria-label="Path">
         <a href={href(id === undefined ? '/cohorts' : `/cohorts/${id}`)}>
           <Icon name="back" />
@@ -110,64 +110,78 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
           <p class="lead">The query selects persons. It is translated and never run as SQL.</p>
         </div>
       </header>
-      <Field label="Name" error={nameError}>
-        {(id) => <input id={id} value={draft.name} maxLength={MOST_NAME} placeholder="Such as: Bought three times" onInput={(event) => change({ name: event.currentTarget.value })} />}
-      </Field>
-      <Field label="Query" hint="A SELECT of persons from persons, events or cohort_people. UNION, INTERSECT and EXCEPT join several.">
-        {(id) => (
-          <QueryField id={id} text={draft.query} place={place} isInvalid={queryError !== undefined} area={area} change={(query) => change({ query })} />
-        )}
-      </Field>
-      <div role="status">
-        {queryError !== undefined && (
-          <div class="failure">
-            <Icon name="warning" />
-            <div>
-              <strong>The query cannot be used{place ? `: line ${place.line}, column ${place.column}` : ''}</strong>
-              <p>{queryError}</p>
-              {place && (
-                <button type="button" onClick={showPlace}>
-                  Show the place
-                </button>
-              )}
-            </div>
+      <div class="builder-body">
+        <div class="builder-main">
+          <Field label="Name" error={nameError}>
+            {(id) => <input id={id} value={draft.name} maxLength={MOST_NAME} placeholder="Such as: Bought three times" onInput={(event) => change({ name: event.currentTarget.value })} />}
+          </Field>
+          <Field label="Query" hint="A SELECT of persons from persons, events or cohort_people. UNION, INTERSECT and EXCEPT join several.">
+            {(id) => (
+              <QueryField id={id} text={draft.query} place={place} isInvalid={queryError !== undefined} area={area} change={(query) => change({ query })} />
+            )}
+          </Field>
+          <div role="status">{queryError !== undefined && <Mistake text={queryError} place={place} show={showPlace} />}</div>
+          <NamesMissing />
+          {id === undefined && (
+            <fieldset class="checks">
+              <legend>Members</legend>
+              <label>
+                <input type="radio" name="members" checked={draft.isDynamic} onChange={() => change({ isDynamic: true })} />
+                Follow the query: always the persons that it selects
+              </label>
+              <label>
+                <input type="radio" name="members" checked={!draft.isDynamic} onChange={() => change({ isDynamic: false })} />
+                Fill a list once, when it is saved
+              </label>
+            </fieldset>
+          )}
+          <Examples choose={(query) => change({ query })} />
+        </div>
+        <aside class="builder-side">
+          <Result preview={preview} note={queryNote(draft.query, queryError)} none="Look for the test that no person passes." />
+          {failure !== undefined && queryError === undefined && nameError === undefined && <Failure error={failure} />}
+          <div class="save">
+            <button type="submit" class="primary" disabled={isBusy || draft.query.trim() === ''}>
+              {isBusy ? 'Saving …' : id === undefined ? 'Save cohort' : 'Save changes'}
+            </button>
           </div>
+        </aside>
+      </div>
+    </form>
+  );
+}
+
+function Mistake({ text, place, show }: { text: string; place: ReturnType<typeof placeOf>; show: () => void }) {
+  return (
+    <div class="failure">
+      <Icon name="warning" />
+      <div>
+        <strong>The query cannot be used{place ? `: line ${place.line}, column ${place.column}` : ''}</strong>
+        <p>{text}</p>
+        {place && (
+          <button type="button" onClick={show}>
+            Show the place
+          </button>
         )}
       </div>
-      <NamesMissing />
-      {id === undefined && (
-        <fieldset class="checks">
-          <legend>Members</legend>
-          <label>
-            <input type="radio" name="members" checked={draft.isDynamic} onChange={() => change({ isDynamic: true })} />
-            Follow the query: always the persons that it selects
-          </label>
-          <label>
-            <input type="radio" name="members" checked={!draft.isDynamic} onChange={() => change({ isDynamic: false })} />
-            Fill a list once, when it is saved
-          </label>
-        </fieldset>
-      )}
-      <Result preview={preview} note={queryNote(draft.query, queryError)} none="Look for the test that no person passes." />
-      {failure !== undefined && queryError === undefined && nameError === undefined && <Failure error={failure} />}
-      <div class="toolbar">
-        <button type="submit" class="primary" disabled={isBusy || draft.query.trim() === ''}>
-          {isBusy ? 'Saving …' : id === undefined ? 'Save cohort' : 'Save changes'}
-        </button>
-      </div>
-      <section class="examples">
-        <h2>Examples</h2>
-        <ul class="choices">
-          {EXAMPLES.map(([words, text]) => (
-            <li key={words}>
-              <button type="button" onClick={() => change({ query: text })}>
-                <strong>{words}</strong>
-                <pre>{text}</pre>
-              </button>
-            </li>
-          ))}
-        </ul>
-      </section>
-    </form>
+    </div>
+  );
+}
+
+function Examples({ choose }: { choose: (query: string) => void }) {
+  return (
+    <section>
+      <h2>Examples</h2>
+      <ul class="choices">
+        {EXAMPLES.map(([words, text]) => (
+          <li key={words}>
+            <button type="button" onClick={() => choose(text)}>
+              <strong>{words}</strong>
+              <pre>{text}</pre>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }
