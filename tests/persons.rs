@@ -1,6 +1,7 @@
-//! Persons: reading, changing, deleting, merging.
+//! Persons: reading, their events, changing, deleting, merging.
 
 mod delete;
+mod events;
 mod look_ups;
 mod merge;
 mod narrow;

@@ -120,6 +120,10 @@ async fn names_and_values_of_the_catalogue_are_listed() {
     let property = &properties.expect("a page").results[0];
     assert_eq!((&*property.name, property.is_numerical), ("amount", true));
     assert_eq!(property.is_seen_on_filtered_events, Some(true));
+    let latest = client.events_list().project_id(&id).distinct_id("ann");
+    let latest = latest.event("paid").limit(5).send().await.expect("a page");
+    assert_eq!((&*latest.results[0].event, &latest.next), ("paid", &None));
+    assert_eq!(latest.results[0].properties["amount"], 5);
     let values = client.events_values_retrieve().project_id(&id);
     let values = values.key("amount").event_name("paid").send().await;
     let values = values.expect("values");

@@ -53,7 +53,7 @@ impl Discloses {
 
 /// The access matrix: the operations, and what each discloses. The `upload` of a changed cohort repeats ids that the caller
 /// has sent, so it discloses none. The parameter `cohort` of persons discloses members, so it also requires `cohort:read`: see `members_of_a_cohort_need_the_scope_of_cohorts`.
-const DISCLOSURES: [(&str, Discloses); 69] = [
+const DISCLOSURES: [(&str, Discloses); 70] = [
     ("cohorts_list", Definitions),
     ("cohorts_create", Definitions),
     ("cohorts_preview", Persons),
@@ -99,6 +99,7 @@ const DISCLOSURES: [(&str, Discloses); 69] = [
     ("persons_values_retrieve", Persons),
     ("event_definitions_list", EventNames),
     ("property_definitions_list", PropertyNames),
+    ("events_list", Persons),
     ("events_values_retrieve", Persons),
     ("persons_bulk_delete_create", Discloses::None),
     ("persons_cohorts_retrieve", Persons),

@@ -238,6 +238,8 @@ fn persons_of_another_project_are_unknown_in_bodies_and_queries() {
         "query": format!("select person_id from cohort_people where cohort_id = {}", theirs.cohorts[0])}});
     let refused = project.post("cohorts/preview/", preview);
     refused.is_error(400, "invalid_input", Some("query"));
-    let query = format!("persons/cohorts/?person_id={}", theirs.person);
-    assert_eq!(project.get(&query).status, 404);
+    for path in ["persons/cohorts/", "events/"] {
+        let query = format!("{path}?person_id={}", theirs.person);
+        assert_eq!(project.get(&query).status, 404);
+    }
 }

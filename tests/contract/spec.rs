@@ -49,7 +49,7 @@ impl Operation {
             .replace("{uuid}", UNKNOWN_PERSON)
             .replace("{upload_id}", "1");
         match self.id {
-            "persons_cohorts_retrieve" | "cohorts_explain_retrieve" => {
+            "persons_cohorts_retrieve" | "cohorts_explain_retrieve" | "events_list" => {
                 format!("{path}?person_id={UNKNOWN_PERSON}")
             }
             _ => path,

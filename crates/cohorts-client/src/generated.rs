@@ -5004,6 +5004,31 @@ pub mod types {
             Self::Array(value)
         }
     }
+    /// An event with its properties.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonEvent {
+        /// The distinct ID with which the event was sent.
+        pub distinct_id: ::std::string::String,
+        /// Name of the event.
+        pub event: ::std::string::String,
+        /// UUID of the event. Events with different names or distinct IDs can have the same.
+        pub id: ::uuid::Uuid,
+        /// The person of an event, as it is now.
+        pub person: PersonOfEvent,
+        /// Properties of the event.
+        pub properties: Properties,
+        /// Time of the event.
+        pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+    }
+    /// A page of events of a person.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonEventPage {
+        /// URL of the next page, without the key; null if there is none.
+        #[serde(deserialize_with = "::std::option::Option::deserialize")]
+        pub next: ::std::option::Option<::std::string::String>,
+        /// The events, the newest first.
+        pub results: ::std::vec::Vec<PersonEvent>,
+    }
     /// A criterion that compares a person property with a value.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
     pub struct PersonLeaf {
@@ -5937,6 +5962,16 @@ pub mod types {
     pub struct PersonNotDeleted {
         /// `id` of the person.
         pub person_uuid: ::uuid::Uuid,
+    }
+    /// The person of an event, as it is now.
+    #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+    pub struct PersonOfEvent {
+        /// One distinct ID of the person.
+        pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+        /// True if an event identified the person.
+        pub is_identified: bool,
+        /// The properties `email`, `name` and `username` of the person, if they are present.
+        pub properties: Properties,
     }
     /// A page of persons.
     #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
@@ -13339,6 +13374,47 @@ impl Client {
     pub fn property_definitions_list(&self) -> builder::PropertyDefinitionsList<'_> {
         builder::PropertyDefinitionsList::new(self)
     }
+    /// List the latest events of a person
+    ///
+    /// Returns the events of all distinct IDs of a person, and of the persons that were merged into it; the newest event comes first.
+    /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404. PostHog's API also lists events without a person; this service does not.
+    ///
+    /// **Pages.** `next` has a `cursor`: the position of the last event on the page. The pages contain every event that is present throughout exactly once, also if several events have the same time. They can contain events that arrive meanwhile.
+    /// A page ends before `limit` if its events have more than 4 MiB of properties; `next` leads to the other events.
+    ///
+    /// **Fields.** `elements` and `elements_chain` of PostHog's API are absent. Properties are as they were sent, and no time in the future is left out.
+    /// PostHog's parameters `action_id`, `properties`, `select` and `where`, an `offset`, and any other order give 400.
+    ///
+    ///
+    /// Sends a `GET` request to `/api/projects/{project_id}/events/`
+    ///
+    /// Arguments:
+    /// - `project_id`: ID of the project, or `@current` for the first project that the key can access.
+    /// - `after`: Returns only the events after this time.
+    /// - `before`: Returns only the events before this time.
+    /// - `cursor`: Extension of this service; not part of PostHog's API.
+    /// Returns only the events after this position in the list. Do not make a cursor; follow `next`.
+    ///
+    /// - `distinct_id`: A distinct ID of the person. Events of the other distinct IDs are listed too.
+    /// - `event`: Name of the events. Without it, the events of all names are listed.
+    /// - `limit`: Maximum number of events on a page. Values above 100 are reduced to 100, and `next` leads to the other events.
+    /// - `person_id`: `id` of the person.
+    /// ```text
+    /// let response = client.events_list()
+    ///     .project_id(project_id)
+    ///     .after(after)
+    ///     .before(before)
+    ///     .cursor(cursor)
+    ///     .distinct_id(distinct_id)
+    ///     .event(event)
+    ///     .limit(limit)
+    ///     .person_id(person_id)
+    ///     .send()
+    ///     .await;
+    /// ```
+    pub fn events_list(&self) -> builder::EventsList<'_> {
+        builder::EventsList::new(self)
+    }
     /// List the values of an event property
     ///
     /// Returns the 20 values that most events have, with the number of these events; values with the same number are sorted.
@@ -20721,6 +20797,224 @@ pub mod builder {
                 .build()?;
             let info = OperationInfo {
                 operation_id: "property_definitions_list",
+            };
+            client.pre(&mut request, &info).await?;
+            let result = client.exec(request, &info).await;
+            client.post(&result, &info).await?;
+            let response = result?;
+            match response.status().as_u16() {
+                200u16 => ResponseValue::from_response(response).await,
+                400u16..=499u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                500u16..=599u16 => {
+                    Err(
+                        Error::ErrorResponse(
+                            ResponseValue::from_response(response).await?,
+                        ),
+                    )
+                }
+                _ => Err(Error::UnexpectedResponse(response)),
+            }
+        }
+    }
+    /// Builder for [`Client::events_list`]
+    ///
+    /// [`Client::events_list`]: super::Client::events_list
+    #[derive(Debug, Clone)]
+    pub struct EventsList<'a> {
+        client: &'a super::Client,
+        project_id: Result<::std::string::String, String>,
+        after: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+        before: Result<Option<::chrono::DateTime<::chrono::offset::Utc>>, String>,
+        cursor: Result<Option<::std::string::String>, String>,
+        distinct_id: Result<Option<::std::string::String>, String>,
+        event: Result<Option<::std::string::String>, String>,
+        limit: Result<Option<i64>, String>,
+        person_id: Result<Option<::std::string::String>, String>,
+    }
+    impl<'a> EventsList<'a> {
+        /// Creates a call without parameters.
+        pub fn new(client: &'a super::Client) -> Self {
+            Self {
+                client: client,
+                project_id: Err("project_id was not initialized".to_string()),
+                after: Ok(None),
+                before: Ok(None),
+                cursor: Ok(None),
+                distinct_id: Ok(None),
+                event: Ok(None),
+                limit: Ok(None),
+                person_id: Ok(None),
+            }
+        }
+        /// Sets `project_id`. ID of the project, or `@current` for the first project that the key can access.
+        pub fn project_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.project_id = value
+                .try_into()
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for project_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `after`. Returns only the events after this time.
+        pub fn after<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.after = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for after failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `before`. Returns only the events before this time.
+        pub fn before<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::chrono::DateTime<::chrono::offset::Utc>>,
+        {
+            self.before = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: chrono :: DateTime < :: chrono :: offset :: Utc >` for before failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `cursor`. Extension of this service; not part of PostHog's API.
+        /// Returns only the events after this position in the list. Do not make a cursor; follow `next`.
+        pub fn cursor<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.cursor = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for cursor failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `distinct_id`. A distinct ID of the person. Events of the other distinct IDs are listed too.
+        pub fn distinct_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.distinct_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for distinct_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `event`. Name of the events. Without it, the events of all names are listed.
+        pub fn event<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.event = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for event failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sets `limit`. Maximum number of events on a page. Values above 100 are reduced to 100, and `next` leads to the other events.
+        pub fn limit<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<i64>,
+        {
+            self.limit = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| "conversion to `i64` for limit failed".to_string());
+            self
+        }
+        /// Sets `person_id`. `id` of the person.
+        pub fn person_id<V>(mut self, value: V) -> Self
+        where
+            V: std::convert::TryInto<::std::string::String>,
+        {
+            self.person_id = value
+                .try_into()
+                .map(Some)
+                .map_err(|_| {
+                    "conversion to `:: std :: string :: String` for person_id failed"
+                        .to_string()
+                });
+            self
+        }
+        /// Sends a `GET` request to `/api/projects/{project_id}/events/`
+        pub async fn send(
+            self,
+        ) -> Result<ResponseValue<types::PersonEventPage>, Error<types::Error>> {
+            let Self {
+                client,
+                project_id,
+                after,
+                before,
+                cursor,
+                distinct_id,
+                event,
+                limit,
+                person_id,
+            } = self;
+            let project_id = project_id.map_err(Error::InvalidRequest)?;
+            let after = after.map_err(Error::InvalidRequest)?;
+            let before = before.map_err(Error::InvalidRequest)?;
+            let cursor = cursor.map_err(Error::InvalidRequest)?;
+            let distinct_id = distinct_id.map_err(Error::InvalidRequest)?;
+            let event = event.map_err(Error::InvalidRequest)?;
+            let limit = limit.map_err(Error::InvalidRequest)?;
+            let person_id = person_id.map_err(Error::InvalidRequest)?;
+            let url = format!(
+                "{}/api/projects/{}/events/", client.baseurl, encode_path(& project_id
+                .to_string()),
+            );
+            let mut header_map = ::reqwest::header::HeaderMap::with_capacity(1usize);
+            header_map
+                .append(
+                    ::reqwest::header::HeaderName::from_static("api-version"),
+                    ::reqwest::header::HeaderValue::from_static(
+                        super::Client::api_version(),
+                    ),
+                );
+            #[allow(unused_mut)]
+            let mut request = client
+                .client
+                .get(url)
+                .header(
+                    ::reqwest::header::ACCEPT,
+                    ::reqwest::header::HeaderValue::from_static("application/json"),
+                )
+                .query(&progenitor_client::QueryParam::new("after", &after))
+                .query(&progenitor_client::QueryParam::new("before", &before))
+                .query(&progenitor_client::QueryParam::new("cursor", &cursor))
+                .query(&progenitor_client::QueryParam::new("distinct_id", &distinct_id))
+                .query(&progenitor_client::QueryParam::new("event", &event))
+                .query(&progenitor_client::QueryParam::new("limit", &limit))
+                .query(&progenitor_client::QueryParam::new("person_id", &person_id))
+                .headers(header_map)
+                .build()?;
+            let info = OperationInfo {
+                operation_id: "events_list",
             };
             client.pre(&mut request, &info).await?;
             let result = client.exec(request, &info).await;

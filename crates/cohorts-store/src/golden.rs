@@ -14,8 +14,8 @@ use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
     ProjectId, activity, changes, columns, definitions, distribution, events, health, hints,
-    history, idempotency, live, members, migrate, person_events, persons, purge, queue, scan,
-    segments,
+    history, idempotency, latest_events, live, members, migrate, person_events, persons, purge,
+    queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -93,6 +93,7 @@ fn families() -> Vec<Family> {
                 ("segments::CROWDED_DAYS", segments::CROWDED_DAYS),
                 ("events::HAS_FROM", events::HAS_FROM),
                 ("person_events::OF_PERSON", person_events::OF_PERSON),
+                ("latest_events::LATEST", latest_events::LATEST),
                 ("scan::EVENTS", scan::EVENTS),
                 ("scan::EVENTS_BETWEEN", scan::EVENTS_BETWEEN),
                 ("scan::WHOLE_EVENTS", scan::WHOLE_EVENTS),

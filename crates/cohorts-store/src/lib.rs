@@ -39,6 +39,7 @@ mod json;
 pub mod key_cache;
 pub mod keys;
 mod lanes;
+pub mod latest_events;
 pub mod live;
 pub mod members;
 mod migrate;

@@ -10,7 +10,7 @@ use diesel::sql_types::Text;
 
 use crate::persons::{ByOrdinals, PersonRows, ShownIds};
 use crate::testing::TestDatabase;
-use crate::{Conn, ProjectId, Store, changes, events, persons, scan};
+use crate::{Conn, ProjectId, Store, changes, events, latest_events, persons, scan};
 
 /// Rows of an analysed project, and of another one that was written later.
 const ROWS: &str = "\
@@ -79,7 +79,7 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
         sql(debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string());
     let shown_ids =
         sql(debug_query::<Pg, _>(&ByOrdinals::<ShownIds>::new(shard_key, &[])).to_string());
-    let cases: [(&str, &[&str], &[&str]); 13] = [
+    let cases: [(&str, &[&str], &[&str]); 14] = [
         (events::KNOWN, &[&key, uuids, numbers], &["events_pkey"]),
         (
             events::RANGES_WITH_EVENTS,
@@ -95,6 +95,21 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
             events::DELETE_OF_PERSONS,
             &[&key, "array[date '2026-01-01', date '2026-01-02']", numbers],
             &["events_by_day_and_person", "events_pkey"],
+        ),
+        (
+            latest_events::LATEST,
+            &[
+                &key,
+                "array[date '2026-01-02', date '2026-01-01']",
+                numbers,
+                "timestamptz '2025-01-01'",
+                "timestamptz '2027-01-01'",
+                "md5('7')::uuid",
+                "7",
+                "'e7'::text",
+                "101",
+            ],
+            &["events_by_day_and_person"],
         ),
         (persons::BY_UUID, &[&key, uuids], &["persons_by_uuid"]),
         (

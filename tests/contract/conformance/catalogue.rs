@@ -1,4 +1,4 @@
-//! The operations of the catalogue with each of their statuses.
+//! The operations of the catalogue and of events with each of their statuses.
 
 use reqwest::Method;
 use serde_json::json;
@@ -22,6 +22,11 @@ pub const ROWS: &[Row] = &[
     ("property_definitions_list", 404, |p| {
         in_unknown_project(p, Method::GET, "property_definitions/")
     }),
+    ("events_list", 200, |p| {
+        with_names(p, "events/?distinct_id=d1")
+    }),
+    ("events_list", 400, |p| p.get("events/")),
+    ("events_list", 404, |p| p.get("events/?distinct_id=d0")),
     ("events_values_retrieve", 200, |p| {
         with_names(p, "events/values/?key=amount&event_name=paid")
     }),

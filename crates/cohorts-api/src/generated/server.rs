@@ -415,6 +415,15 @@ pub const OPERATIONS: &[Operation] = &[
         statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
     },
     Operation {
+        id: "events_list",
+        tag: "persons",
+        method: "GET",
+        path: "/api/projects/{project_id}/events/",
+        scopes: &["person:read"],
+        parameter_scopes: &[],
+        statuses: &[200, 400, 401, 403, 404, 406, 429, 5],
+    },
+    Operation {
         id: "events_values_retrieve",
         tag: "catalogue",
         method: "GET",
@@ -1245,7 +1254,7 @@ pub trait ActionsApi: Api {
     ) -> impl Future<Output = Result<ActionsPartialUpdateResponse, Self::Error>>;
 }
 
-/// The persons of a project, and the cohorts that a person is a member of.
+/// The persons of a project, their events, and the cohorts that a person is a member of.
 pub trait PersonsApi: Api {
     /// List the persons of a project.
     ///
@@ -1399,6 +1408,27 @@ pub trait PersonsApi: Api {
         caller: Self::Caller,
         request: PersonsDeletePropertyCreateRequest,
     ) -> impl Future<Output = Result<PersonsDeletePropertyCreateResponse, Self::Error>>;
+    /// List the latest events of a person.
+    ///
+    /// Returns the events of all distinct IDs of a person, and of the persons that were merged into it; the newest event comes first.
+    /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404. PostHog's API also lists events without a person; this service does not.
+    ///
+    /// **Pages.** `next` has a `cursor`: the position of the last event on the page. The pages contain every event that is present throughout exactly once, also if several events have the same time. They can contain events that arrive meanwhile.
+    /// A page ends before `limit` if its events have more than 4 MiB of properties; `next` leads to the other events.
+    ///
+    /// **Fields.** `elements` and `elements_chain` of PostHog's API are absent. Properties are as they were sent, and no time in the future is left out.
+    /// PostHog's parameters `action_id`, `properties`, `select` and `where`, an `offset`, and any other order give 400.
+    ///
+    /// `GET /api/projects/{project_id}/events/`
+    ///
+    /// # Errors
+    ///
+    /// Fails with 400, 401, 403, 404, 406, 429 or a server error.
+    fn events_list(
+        &self,
+        caller: Self::Caller,
+        request: EventsListRequest,
+    ) -> impl Future<Output = Result<EventsListResponse, Self::Error>>;
 }
 
 /// The names of events and properties of a project, and their values, for those who write a filter.
@@ -5467,6 +5497,92 @@ impl PropertyDefinitionsListResponse {
     }
 }
 
+/// The path parameters of `events_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventsListPath {
+    /// ID of the project, or `@current` for the first project that the key can access.
+    pub project_id: String,
+}
+
+impl EventsListPath {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            project_id: path_text(request, "project_id"),
+        })
+    }
+}
+
+/// The query parameters of `events_list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventsListQuery {
+    /// `id` of the person.
+    pub person_id: Option<String>,
+    /// A distinct ID of the person. Events of the other distinct IDs are listed too.
+    pub distinct_id: Option<String>,
+    /// Name of the events. Without it, the events of all names are listed.
+    pub event: Option<String>,
+    /// Returns only the events after this time.
+    pub after: Option<::chrono::DateTime<::chrono::Utc>>,
+    /// Returns only the events before this time.
+    pub before: Option<::chrono::DateTime<::chrono::Utc>>,
+    /// Maximum number of events on a page. Values above 100 are reduced to 100, and `next` leads to the other events.
+    pub limit: i64,
+    /// Extension of this service; not part of PostHog's API.
+    /// Returns only the events after this position in the list. Do not make a cursor; follow `next`.
+    pub cursor: Option<String>,
+}
+
+impl EventsListQuery {
+    fn read(request: &HttpRequest) -> Result<Self, Rejection> {
+        let query = Query::from_request(request);
+        Ok(Self {
+            person_id: query.text("person_id")?,
+            distinct_id: query.text("distinct_id")?,
+            event: query.text("event")?,
+            after: query.instant("after")?,
+            before: query.instant("before")?,
+            limit: query.integer("limit", Some(1), None)?.unwrap_or(100),
+            cursor: query.text("cursor")?,
+        })
+    }
+}
+
+/// The request of `events_list`.
+#[derive(Debug, Clone)]
+pub struct EventsListRequest {
+    /// The parameters of the path.
+    pub path: EventsListPath,
+    /// The parameters of the query.
+    pub query: EventsListQuery,
+    /// The head of the request.
+    pub http: RequestHead,
+}
+
+impl EventsListRequest {
+    fn read(request: HttpRequest) -> Result<Self, Rejection> {
+        Ok(Self {
+            path: EventsListPath::read(&request)?,
+            query: EventsListQuery::read(&request)?,
+            http: RequestHead::new(request),
+        })
+    }
+}
+
+/// The responses of `events_list`, except errors with a body.
+#[derive(Debug)]
+pub enum EventsListResponse {
+    /// A page of events.
+    Status200(types::PersonEventPage),
+}
+
+impl EventsListResponse {
+    fn into_http(self) -> HttpResponse {
+        match self {
+            Self::Status200(body) => json_response(200, &body),
+        }
+    }
+}
+
 /// The path parameters of `events_values_retrieve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventsValuesRetrievePath {
@@ -8716,6 +8832,44 @@ where
             ),
         );
     let paths = [
+        "/api/projects/{project_id}/events/",
+        "/api/projects/{project_id}/events",
+    ];
+    let routes = [
+        web::get().to(route_events_list::<A>),
+        web::head().to(route_events_list::<A>),
+    ];
+    config
+        .service(
+            resource::<
+                A,
+            >(
+                paths,
+                "GET, HEAD, OPTIONS",
+                Some([
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "OPTIONS",
+                        path: "/api/projects/{project_id}/events/",
+                        scopes: &["person:read"],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                    &Operation {
+                        id: "",
+                        tag: "persons",
+                        method: "",
+                        path: "/api/projects/{project_id}/events/",
+                        scopes: &[],
+                        parameter_scopes: &[],
+                        statuses: &[0],
+                    },
+                ]),
+                routes,
+            ),
+        );
+    let paths = [
         "/api/projects/{project_id}/events/values/",
         "/api/projects/{project_id}/events/values",
     ];
@@ -10489,12 +10643,29 @@ async fn route_property_definitions_list<A: CatalogueApi>(
     documented(api, operation, respond().await)
 }
 
-async fn route_events_values_retrieve<A: CatalogueApi>(
+async fn route_events_list<A: PersonsApi>(
     api: web::Data<A>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let operation = &OPERATIONS[45];
+    let api = api.get_ref();
+    let respond = async || -> Result<HttpResponse, A::Error> {
+        let reject = |why| <A as Api>::reject(api, why);
+        accepts(&request, &["application/json"]).map_err(reject)?;
+        let (caller, _) = authorize(api, &request, payload, operation).await?;
+        let request = EventsListRequest::read(request).map_err(reject)?;
+        Ok(<A as PersonsApi>::events_list(api, caller, request).await?.into_http())
+    };
+    documented(api, operation, respond().await)
+}
+
+async fn route_events_values_retrieve<A: CatalogueApi>(
+    api: web::Data<A>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let operation = &OPERATIONS[46];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10515,7 +10686,7 @@ async fn route_webhooks_list<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[46];
+    let operation = &OPERATIONS[47];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10532,7 +10703,7 @@ async fn route_webhooks_create<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[47];
+    let operation = &OPERATIONS[48];
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
@@ -10565,7 +10736,7 @@ async fn route_webhooks_activity_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[48];
+    let operation = &OPERATIONS[49];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10586,7 +10757,7 @@ async fn route_webhooks_retrieve<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[49];
+    let operation = &OPERATIONS[50];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10607,7 +10778,7 @@ async fn route_webhooks_partial_update<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[50];
+    let operation = &OPERATIONS[51];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10631,7 +10802,7 @@ async fn route_webhooks_destroy<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[51];
+    let operation = &OPERATIONS[52];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10647,7 +10818,7 @@ async fn route_webhooks_deliveries<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[52];
+    let operation = &OPERATIONS[53];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10668,7 +10839,7 @@ async fn route_webhooks_test<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[53];
+    let operation = &OPERATIONS[54];
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
@@ -10695,7 +10866,7 @@ async fn route_webhooks_replay<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[54];
+    let operation = &OPERATIONS[55];
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
@@ -10728,7 +10899,7 @@ async fn route_webhooks_rotate_secret<A: WebhooksApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[55];
+    let operation = &OPERATIONS[56];
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api.get_ref(), why);
         accepts(&request, &["application/json"]).map_err(reject)?;
@@ -10755,7 +10926,7 @@ async fn route_projects_list<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[56];
+    let operation = &OPERATIONS[57];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10772,7 +10943,7 @@ async fn route_projects_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[57];
+    let operation = &OPERATIONS[58];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10793,7 +10964,7 @@ async fn route_users_retrieve<A: ProjectsApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[58];
+    let operation = &OPERATIONS[59];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10810,7 +10981,7 @@ async fn route_console_session_create<A: ConsoleApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[59];
+    let operation = &OPERATIONS[60];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10830,7 +11001,7 @@ async fn route_capture_batch<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[60];
+    let operation = &OPERATIONS[61];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10847,7 +11018,7 @@ async fn route_capture_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[61];
+    let operation = &OPERATIONS[62];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10864,7 +11035,7 @@ async fn route_capture_browser_event<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[62];
+    let operation = &OPERATIONS[63];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10881,7 +11052,7 @@ async fn route_capture_event_v0<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[63];
+    let operation = &OPERATIONS[64];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10898,7 +11069,7 @@ async fn route_capture_track<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[64];
+    let operation = &OPERATIONS[65];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10915,7 +11086,7 @@ async fn route_capture_analytics<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[65];
+    let operation = &OPERATIONS[66];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10932,7 +11103,7 @@ async fn route_flags<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[66];
+    let operation = &OPERATIONS[67];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10949,7 +11120,7 @@ async fn route_decide<A: CaptureApi>(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[67];
+    let operation = &OPERATIONS[68];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -10965,7 +11136,7 @@ async fn route_capture_config<A: CaptureApi>(
     api: web::Data<A>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let operation = &OPERATIONS[68];
+    let operation = &OPERATIONS[69];
     let api = api.get_ref();
     let respond = async || -> Result<HttpResponse, A::Error> {
         let reject = |why| <A as Api>::reject(api, why);
@@ -11048,7 +11219,7 @@ pub mod prelude {
             PersonsRetrieveRequest, PersonsRetrieveResponse, PersonsDestroyRequest,
             PersonsDestroyResponse, PersonsUpdatePropertyCreateRequest,
             PersonsUpdatePropertyCreateResponse, PersonsDeletePropertyCreateRequest,
-            PersonsDeletePropertyCreateResponse,
+            PersonsDeletePropertyCreateResponse, EventsListRequest, EventsListResponse,
         };
     }
     /// The trait of the tag `catalogue`, and the requests and responses of its operations.

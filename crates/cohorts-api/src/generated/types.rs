@@ -2417,6 +2417,33 @@ pub struct PersonCohorts {
     pub results: ::std::vec::Vec<PersonCohort>,
 }
 
+/// An event with its properties.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonEvent {
+    /// UUID of the event. Events with different names or distinct IDs can have the same.
+    pub id: ::uuid::Uuid,
+    /// The distinct ID with which the event was sent.
+    pub distinct_id: ::std::string::String,
+    /// Properties of the event.
+    pub properties: crate::RawJson,
+    /// Name of the event.
+    pub event: ::std::string::String,
+    /// Time of the event.
+    pub timestamp: ::chrono::DateTime<::chrono::offset::Utc>,
+    /// The person of an event, as it is now.
+    pub person: PersonOfEvent,
+}
+
+/// A page of events of a person.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonEventPage {
+    /// URL of the next page, without the key; null if there is none.
+    #[serde(deserialize_with = "::std::option::Option::deserialize")]
+    pub next: ::std::option::Option<::std::string::String>,
+    /// The events, the newest first.
+    pub results: ::std::vec::Vec<PersonEvent>,
+}
+
 /// The cohorts that a person is a member of.
 #[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
 pub struct PersonMemberships {
@@ -2435,6 +2462,17 @@ pub struct PersonMemberships {
 pub struct PersonNotDeleted {
     /// `id` of the person.
     pub person_uuid: ::uuid::Uuid,
+}
+
+/// The person of an event, as it is now.
+#[derive(::serde::Deserialize, ::serde::Serialize, Clone, Debug, PartialEq)]
+pub struct PersonOfEvent {
+    /// True if an event identified the person.
+    pub is_identified: bool,
+    /// One distinct ID of the person.
+    pub distinct_ids: ::std::vec::Vec<::std::string::String>,
+    /// The properties `email`, `name` and `username` of the person, if they are present.
+    pub properties: crate::RawJson,
 }
 
 /// A page of persons.

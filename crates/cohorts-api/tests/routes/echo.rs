@@ -201,6 +201,7 @@ impl PersonsApi for Echo {
         persons_retrieve(PersonsRetrieveRequest) -> PersonsRetrieveResponse,
         persons_destroy(PersonsDestroyRequest) -> PersonsDestroyResponse,
         persons_values_retrieve(PersonsValuesRetrieveRequest) -> PersonsValuesRetrieveResponse,
+        events_list(EventsListRequest) -> EventsListResponse,
         persons_bulk_delete_create(PersonsBulkDeleteCreateRequest) -> PersonsBulkDeleteCreateResponse,
         persons_update_property_create(PersonsUpdatePropertyCreateRequest) -> PersonsUpdatePropertyCreateResponse,
         persons_delete_property_create(PersonsDeletePropertyCreateRequest) -> PersonsDeletePropertyCreateResponse,

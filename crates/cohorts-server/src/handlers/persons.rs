@@ -1,16 +1,18 @@
-//! The persons resource, and the members of a cohort: one person, a page, or a file with all of them.
+//! The persons resource, and the members of a cohort: one person with its events, a page, or a
+//! file with all of them.
 
 use cohorts_api::types::{Done, PersonCohort, PersonCohorts, PersonValue};
 use cohorts_api::{
     CohortsPersonsCsvRequest, CohortsPersonsCsvResponse, CohortsPersonsNdjsonRequest,
     CohortsPersonsNdjsonResponse, CohortsPersonsRetrieveRequest, CohortsPersonsRetrieveResponse,
-    PersonsApi, PersonsBulkDeleteCreateRequest, PersonsBulkDeleteCreateResponse,
-    PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse, PersonsCsvRequest,
-    PersonsCsvResponse, PersonsDeletePropertyCreateRequest, PersonsDeletePropertyCreateResponse,
-    PersonsDestroyRequest, PersonsDestroyResponse, PersonsListRequest, PersonsListResponse,
-    PersonsNdjsonRequest, PersonsNdjsonResponse, PersonsRetrieveRequest, PersonsRetrieveResponse,
-    PersonsUpdatePropertyCreateRequest, PersonsUpdatePropertyCreateResponse,
-    PersonsValuesRetrieveRequest, PersonsValuesRetrieveResponse, RequestHead,
+    EventsListRequest, EventsListResponse, PersonsApi, PersonsBulkDeleteCreateRequest,
+    PersonsBulkDeleteCreateResponse, PersonsCohortsRetrieveRequest, PersonsCohortsRetrieveResponse,
+    PersonsCsvRequest, PersonsCsvResponse, PersonsDeletePropertyCreateRequest,
+    PersonsDeletePropertyCreateResponse, PersonsDestroyRequest, PersonsDestroyResponse,
+    PersonsListRequest, PersonsListResponse, PersonsNdjsonRequest, PersonsNdjsonResponse,
+    PersonsRetrieveRequest, PersonsRetrieveResponse, PersonsUpdatePropertyCreateRequest,
+    PersonsUpdatePropertyCreateResponse, PersonsValuesRetrieveRequest,
+    PersonsValuesRetrieveResponse, RequestHead,
 };
 use cohorts_store::members::{self, Membership};
 use cohorts_store::{CohortId, Conn, ProjectId, persons};
@@ -28,6 +30,7 @@ use crate::ingest;
 mod bulk_delete;
 mod cursor;
 mod delete;
+mod events;
 mod export;
 mod page;
 mod property;
@@ -38,6 +41,7 @@ mod table;
 mod unsupported;
 
 use bulk_delete::DoomedIds;
+use events::EventsQuery;
 use property::PropertyChange;
 use query::{PersonParameters, PersonQuery, PersonSource};
 
@@ -248,6 +252,19 @@ impl PersonsApi for Service {
         let values = values.into_iter();
         let values = values.map(|(name, count)| PersonValue { name, count });
         Ok(PersonsValuesRetrieveResponse::Status200(values.collect()))
+    }
+
+    async fn events_list(
+        &self,
+        caller: Caller,
+        request: EventsListRequest,
+    ) -> Result<EventsListResponse, Error> {
+        unsupported::refuse_event_selections(&request.http)?;
+        let project = caller.project.id();
+        let query = EventsQuery::new(project, request.query)?;
+        let rows = self.read(project, move |conn| query.read(conn)).await?;
+        let page = rows.present(&self.links(&request.http));
+        Ok(EventsListResponse::Status200(page))
     }
 
     async fn persons_update_property_create(

@@ -96,6 +96,18 @@ cross join lateral (select uuid, timestamp, event, properties
     offset 0) e
 where e.timestamp >= $4 and ($5 is null or e.event = any($5));
 
+-- latest_events::LATEST
+select e.uuid, e.identity, e.timestamp, e.event, e.distinct_id, e.properties
+from unnest($2) as d(day)
+cross join unnest($3) as o(ordinal)
+cross join lateral (select uuid, identity, timestamp, event, distinct_id, properties
+    from events
+    where shard_key = $1 and day = d.day and ordinal = o.ordinal
+    offset 0) e
+where e.timestamp >= $4 and (e.timestamp, e.uuid, e.identity) < ($5, $6, $7) and ($8 is null or e.event = $8)
+order by e.timestamp desc, e.uuid desc, e.identity desc
+limit $9;
+
 -- scan::EVENTS
 select ordinal, timestamp, event, array(select (properties -> key)::text
     from unnest($5) with ordinality as keys(key, nth)

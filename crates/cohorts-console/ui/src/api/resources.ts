@@ -4,7 +4,7 @@ import { api } from '../state/session';
 import { call, send } from './client';
 import type {
   ActivityPage, Calculation, CalculationPage, ChangePage, Cohort, CohortExplanation, CohortOverlap, CohortPreview, CohortSizes, ComparedPersons,
-  EventValue, PaginatedActionList, PaginatedCohortList, PaginatedEventDefinitionList, PaginatedPropertyDefinitionList, Person, PersonCohorts, PersonPage,
+  EventValue, PaginatedActionList, PaginatedCohortList, PaginatedEventDefinitionList, PaginatedPropertyDefinitionList, Person, PersonCohorts, PersonEventPage, PersonPage,
   PersonValue, Upload, UsedIn, Webhook, WebhookDelivery, WebhookDeliveryPage, WebhookPage,
 } from './types';
 
@@ -73,6 +73,8 @@ export const people = {
   get: (id: string, signal?: Signal) => call<Person>(api(`persons/${encodeURIComponent(id)}/`), { signal }),
   cohorts: (id: string, signal?: Signal) =>
     call<PersonCohorts>(api('persons/cohorts/'), { query: { person_id: id }, signal }),
+  events: (id: string, query: { limit: number; cursor?: string | undefined }, signal?: Signal) =>
+    call<PersonEventPage>(api('events/'), { query: { person_id: id, ...query }, signal }),
   values: (key: string, value: string, signal?: Signal) =>
     call<PersonValue[]>(api('persons/values/'), { query: { key, value }, signal, isRead: false }),
 };

@@ -5,6 +5,7 @@ import { session } from '../state/session';
 const numbers = new Intl.NumberFormat('en');
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const dates = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
+const exact = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
 const days = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium' });
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 
@@ -35,12 +36,19 @@ export function ago(time: string, now = Date.now()): string {
   return relative.format(Math.trunc(seconds / step[1]), step[0]);
 }
 
+interface TimeProps {
+  value: string | null | undefined;
+  isRelative?: boolean;
+  isDay?: boolean;
+  hasSeconds?: boolean;
+}
+
 /** A time in the zone of the reader; the zone of the project on hover. */
-export function Time({ value, isRelative = false, isDay = false }: { value: string | null | undefined; isRelative?: boolean; isDay?: boolean }) {
+export function Time({ value, isRelative = false, isDay = false, hasSeconds = false }: TimeProps) {
   if (!value) return <span class="faint">–</span>;
   const time = new Date(value);
   if (Number.isNaN(time.getTime())) return <span>{value}</span>;
-  const local = dates.format(time);
+  const local = (hasSeconds ? exact : dates).format(time);
   const text = isRelative ? ago(value) : isDay ? days.format(time) : local;
   return (
     <time dateTime={value} title={`${local}\n${inProjectZone(time)}`}>

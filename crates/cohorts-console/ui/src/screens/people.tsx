@@ -1,27 +1,26 @@
-// Persons: find them by an id, an e-mail address, a name or a property; and one person with properties and cohorts. What is
-// searched, and who is shown, stays behind `#`.
+// Persons: find them by an id, an e-mail address, a name or a property; and one person with properties, latest events and
+// cohorts. What is searched, and who is shown, stays behind `#`.
 
 import { useState } from 'preact/hooks';
 import { people } from '../api/resources';
 import type { PersonQuery } from '../api/resources';
 import { ApiError } from '../api/error';
 import type { Person } from '../api/types';
-import type { Json } from '../model/filter';
 import { CopyButton, SearchField, Select } from '../parts/field';
 import { Time, number, persons } from '../parts/format';
 import { Icon } from '../parts/icons';
 import { useLoad, useSettled } from '../parts/load';
+import { PropertyTable } from '../parts/properties';
 import { Empty, Failure, Loading, Show, useTitle } from '../parts/state';
 import { Suggest } from '../parts/suggest';
 import { catalogue } from '../state/catalogue';
 import { suggestPersonProperties, suggestPersonValues } from '../state/suggestions';
 import { href, place, setHidden } from '../state/router';
+import { LatestEvents } from './events';
 import { PersonTable } from './members';
 import { Why } from './why';
 
 const SETTLE = 200;
-/** The length of texts that scroll in their cell. */
-const LONG = 300;
 const WAYS = [
   { value: '', words: 'E-mail, name or id' },
   { value: 'distinct_id', words: 'Exact distinct id' },
@@ -150,32 +149,24 @@ function PersonDetails({ person }: { person: Person }) {
         </div>
       </header>
       <div class="columns wide-first">
-        <section>
-          <div class="toolbar">
-            <h2>Properties</h2>
-            <span class="grow" />
-            {properties.length > 8 && <SearchField value={filter} label="Filter properties" change={setFilter} />}
-          </div>
-          {properties.length === 0 ? (
-            <Empty title="No properties">
-              <p>No event has set a property of this person.</p>
-            </Empty>
-          ) : (
-            <table class="properties">
-              <tbody>
-                {shown.map(([key, value]) => (
-                  <tr key={key}>
-                    <th scope="row">{key}</th>
-                    <td>
-                      <PropertyValue value={value as Json} />
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          )}
-          {properties.length > 0 && shown.length === 0 && <p class="faint">No property contains “{filter}”.</p>}
-        </section>
+        <div>
+          <section>
+            <div class="toolbar">
+              <h2>Properties</h2>
+              <span class="grow" />
+              {properties.length > 8 && <SearchField value={filter} label="Filter properties" change={setFilter} />}
+            </div>
+            {properties.length === 0 ? (
+              <Empty title="No properties">
+                <p>No event has set a property of this person.</p>
+              </Empty>
+            ) : (
+              <PropertyTable rows={shown} />
+            )}
+            {properties.length > 0 && shown.length === 0 && <p class="faint">No property contains “{filter}”.</p>}
+          </section>
+          <LatestEvents person={person.id} />
+        </div>
         <div>
           <Memberships id={person.id} />
           <section>
@@ -193,21 +184,6 @@ function PersonDetails({ person }: { person: Person }) {
       </div>
     </>
   );
-}
-
-function PropertyValue({ value }: { value: Json }) {
-  if (value === null) return <span class="faint">null</span>;
-  if (value === '') return <span class="faint">(empty)</span>;
-  if (typeof value === 'object') return <pre class="code inline" tabIndex={0}>{JSON.stringify(value, null, 2)}</pre>;
-  const text = String(value);
-  if (text.length > LONG) {
-    return (
-      <span class="long" tabIndex={0}>
-        {text}
-      </span>
-    );
-  }
-  return <span class={typeof value === 'number' ? 'tabular' : ''}>{text}</span>;
 }
 
 function Memberships({ id }: { id: string }) {

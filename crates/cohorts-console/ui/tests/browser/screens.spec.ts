@@ -85,6 +85,8 @@ async function dropFile(page: Page) {
 async function openPerson(page: Page) {
   await page.locator('.big-row a').first().click();
   await expect(page.getByRole('heading', { name: 'Properties' })).toBeVisible();
+  await page.locator('.events summary').first().click();
+  await expect(page.locator('.events .properties').or(page.getByText('No properties')).first()).toBeVisible();
 }
 
 async function check(page: Page, name: string) {

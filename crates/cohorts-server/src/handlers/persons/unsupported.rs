@@ -10,47 +10,83 @@ use crate::error::Error;
 #[derive(Clone, Copy)]
 struct Unsupported {
     name: &'static str,
-    /// Whether the value `false` is the same as no parameter.
-    is_flag: bool,
+    /// The values that are the same as no parameter.
+    allowed: &'static [&'static str],
     remedy: &'static str,
 }
+
+const FALSE: &[&str] = &["0", "false"];
 
 /// Parameters that would select other persons.
 const SELECTIONS: [Unsupported; 7] = [
     Unsupported {
         name: "category",
-        is_flag: false,
+        allowed: &[],
         remedy: "Leave it out, and use the field `is_identified` of the persons.",
     },
     Unsupported {
         name: "filter_test_accounts",
-        is_flag: true,
+        allowed: FALSE,
         remedy: "Leave it out, and exclude test accounts with `properties`.",
     },
     Unsupported {
         name: "id",
-        is_flag: false,
+        allowed: &[],
         remedy: "Leave it out, and request each person as `persons/<id>/`.",
     },
     Unsupported {
         name: "is_identified",
-        is_flag: false,
+        allowed: &[],
         remedy: "Leave it out, and use the field `is_identified` of the persons.",
     },
     Unsupported {
         name: "key_identifier",
-        is_flag: false,
+        allowed: &[],
         remedy: "Use `email` or `distinct_id`.",
     },
     Unsupported {
         name: "updated_after",
-        is_flag: false,
+        allowed: &[],
         remedy: "Leave it out; the service does not list persons by the time of their change.",
     },
     Unsupported {
         name: "uuid",
-        is_flag: false,
+        allowed: &[],
         remedy: "Leave it out, and request each person as `persons/<uuid>/`.",
+    },
+];
+
+/// Parameters that would list other events, or events in another order.
+const EVENT_SELECTIONS: [Unsupported; 6] = [
+    Unsupported {
+        name: "action_id",
+        allowed: &[],
+        remedy: "Leave it out, and use `event`.",
+    },
+    Unsupported {
+        name: "offset",
+        allowed: &["0"],
+        remedy: "Leave it out, and follow `next`.",
+    },
+    Unsupported {
+        name: "orderBy",
+        allowed: &["-timestamp", r#"["-timestamp"]"#],
+        remedy: "Leave it out; the newest event comes first.",
+    },
+    Unsupported {
+        name: "properties",
+        allowed: &["[]"],
+        remedy: "Leave it out, and use `event`.",
+    },
+    Unsupported {
+        name: "select",
+        allowed: &[],
+        remedy: "Leave it out; events have all fields.",
+    },
+    Unsupported {
+        name: "where",
+        allowed: &[],
+        remedy: "Leave it out, and use `event`, `after` and `before`.",
     },
 ];
 
@@ -58,12 +94,12 @@ const SELECTIONS: [Unsupported; 7] = [
 const DELETIONS: [Unsupported; 2] = [
     Unsupported {
         name: "delete_recordings",
-        is_flag: true,
+        allowed: FALSE,
         remedy: "This service has no recordings; leave it out.",
     },
     Unsupported {
         name: "keep_person",
-        is_flag: true,
+        allowed: FALSE,
         remedy: "Leave it out to delete the person with all events.",
     },
 ];
@@ -72,7 +108,7 @@ const DELETIONS: [Unsupported; 2] = [
 const BULK_DELETIONS: [Unsupported; 3] = [
     Unsupported {
         name: "delete_events",
-        is_flag: true,
+        allowed: FALSE,
         remedy: "The events of a deleted person are always deleted; leave it out.",
     },
     DELETIONS[0],
@@ -82,6 +118,11 @@ const BULK_DELETIONS: [Unsupported; 3] = [
 /// Fails if the request of persons has a parameter that this service does not have.
 pub fn refuse_selections(head: &RequestHead) -> Result<(), Error> {
     refuse(head.query(), &SELECTIONS)
+}
+
+/// Fails if the request of events has a parameter that this service does not have.
+pub fn refuse_event_selections(head: &RequestHead) -> Result<(), Error> {
+    refuse(head.query(), &EVENT_SELECTIONS)
 }
 
 /// Fails if the deletion of a person has a parameter that this service does not have.
@@ -106,7 +147,7 @@ pub fn refuse_bulk_options<const N: usize>(options: [(&str, bool); N]) -> Result
 fn refuse(query: &str, unsupported: &[Unsupported]) -> Result<(), Error> {
     for (name, value) in parse(query.as_bytes()) {
         let known = unsupported.iter().find(|one| one.name == name);
-        if let Some(known) = known.filter(|one| !one.is_flag || !is_false(&value)) {
+        if let Some(known) = known.filter(|one| !one.allows(&value)) {
             return Err(known.error());
         }
     }
@@ -119,10 +160,11 @@ impl Unsupported {
         let detail = format!("This service does not have PostHog's parameter `{name}`. {remedy}");
         Error::field(name, detail)
     }
-}
 
-fn is_false(value: &str) -> bool {
-    value == "0" || value.eq_ignore_ascii_case("false")
+    fn allows(&self, value: &str) -> bool {
+        let is_same = |allowed: &&str| value.eq_ignore_ascii_case(allowed);
+        self.allowed.iter().any(is_same)
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +193,8 @@ mod tests {
         ] {
             assert!(refuse(query, &SELECTIONS).is_ok(), "{query}");
         }
+        let ordered = |order: &str| refuse(&format!("orderBy={order}"), &EVENT_SELECTIONS);
+        assert!(ordered("-timestamp").is_ok() && ordered("timestamp").is_err());
         assert!(refuse("keep_person", &DELETIONS).is_err());
         assert!(refuse("delete_events=true&keep_person=false", &DELETIONS).is_ok());
     }
