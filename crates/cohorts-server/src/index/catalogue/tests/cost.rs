@@ -69,7 +69,7 @@ fn text(next: &mut usize) -> String {
     let plan = ["free", "pro"][nth % 2];
     let properties = json!({"$browser": "Chrome", "$os": "Linux", "$lib": "web", "$screen_width": 1920 + nth % 7,
         "$current_url": format!("https://app.example.com/p/{}", nth % 400), "price": nth % 90, "$session_id": nth,
-        "is_trial": nth % 2 == 0, "$set": {"plan": plan, "seen_at": "2026-03-01T00:00:00Z"}});
+        "is_trial": nth.is_multiple_of(2), "$set": {"plan": plan, "seen_at": "2026-03-01T00:00:00Z"}});
     let event = json!({"event": format!("e{}", nth % 30), "distinct_id": format!("p{}", nth * 7_919 % 2_000),
         "properties": properties});
     event.to_string()
