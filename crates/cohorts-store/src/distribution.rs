@@ -1,7 +1,7 @@
 //! Citus: the person tables on several workers, by their shard key. The control tables stay on the coordinator.
 //!
 //! On plain Postgres, [`is_possible`] returns false, and nothing else here may be called. A statement in another module
-//! never depends on the distribution.
+//! never depends on the distribution, except [`crate::events::begin_single_write`].
 
 use std::fmt;
 use std::time::Duration;

@@ -1,12 +1,14 @@
 //! One attempt to commit a batch. All of it happens under the lock on the log head.
 
 pub mod halves;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cohorts_store::definitions::{self, CatalogueEntry};
-use cohorts_store::events::{self, EventKey, NewEvent};
-use cohorts_store::persons::{self, Owner};
+use cohorts_store::events::{self, BegunWrite, EventKey, NewEvent, SingleRead};
+use cohorts_store::persons::{self, Owner, Person};
 use cohorts_store::{
     Conn, Error, ProjectId, ShardKey, distribution, projects, tombstones, transaction,
 };
@@ -192,7 +194,7 @@ impl<'a> WriteBatch<'a> {
             projects::lock(conn, self.project)?;
         }
         // From here to the commit, no other writer changes events or persons of the project.
-        let seq = events::begin_write(conn, shard_key)?;
+        let BegunWrite { seq, read } = self.begin(conn, &cached)?;
         let mut written_events = attempt
             .records_events
             .then(|| Self::begin_record(conn, shard_key, seq))
@@ -202,7 +204,7 @@ impl<'a> WriteBatch<'a> {
         cache.remove_retired(shard_key, &mut cached);
         let owners = self.owners(conn, &cached)?;
         let mut batch_persons = BatchPersons::new(owners, free);
-        let mut items = self.new_items(conn, &mut batch_persons)?;
+        let mut items = self.new_items(conn, &mut batch_persons, read)?;
         batch_persons.set_exported(self.exported_persons(conn, &items)?);
         let fitting = self.load_persons(conn, &mut batch_persons, &items)?;
         let next = items.get(fitting).map(|entry| entry.position);
@@ -256,6 +258,18 @@ impl<'a> WriteBatch<'a> {
             written: written_events,
             new_events: positions,
         })
+    }
+
+    /// Locks the log head. On a distributed Postgres, the same statement reads the only item and its cached person.
+    fn begin(&self, conn: &mut Conn, cached: &[Option<u32>]) -> Result<BegunWrite, Error> {
+        if let [entry] = &self.items[..]
+            && let Some(ordinal) = cached[entry.id]
+            && self.store.is_distributed
+        {
+            return events::begin_single_write(conn, self.shard_key, entry.key, ordinal.into());
+        }
+        let seq = events::begin_write(conn, self.shard_key)?;
+        Ok(BegunWrite { seq, read: None })
     }
 
     /// The names of the added events and of the changed persons that `names` does not have.
@@ -379,7 +393,17 @@ impl<'a> WriteBatch<'a> {
         &self,
         conn: &mut Conn,
         batch_persons: &mut BatchPersons,
+        read: Option<SingleRead>,
     ) -> Result<Vec<BatchItem<'a>>, Error> {
+        if let ([entry], Some(read)) = (&self.items[..], read) {
+            // The cached ordinal may have been retired, and the item may change no person.
+            let is_needed =
+                |person: &Person| batch_persons.only_to_load(entry) == Some(person.ordinal);
+            if let Some(person) = read.person.filter(is_needed) {
+                batch_persons.load(person);
+            }
+            return Ok((!read.is_known).then_some(*entry).into_iter().collect());
+        }
         if let [entry] = &self.items[..]
             && let Some(ordinal) = batch_persons.only_to_load(entry)
             && let Some((is_known, person)) =
