@@ -58,3 +58,23 @@ test('a cohort is built, saved and deleted with the keyboard', async ({ page }) 
   await page.keyboard.press('Enter');
   await expect(page).toHaveURL(/\/cohorts$/);
 });
+
+test('a menu closes with Escape, with a press elsewhere and after an action, and stays open for choices', async ({ console: page }) => {
+  await page.goto('/cohorts/1');
+  const [button, email] = [page.locator('summary', { hasText: 'Columns' }), page.getByLabel('email', { exact: true })];
+  await button.click();
+  await page.getByText('email', { exact: true }).click();
+  await expect(email).toBeChecked();
+  await page.keyboard.press('Escape');
+  await expect(email).toBeHidden();
+  await expect(button).toBeFocused();
+  await button.click();
+  await page.getByRole('heading', { level: 1 }).click();
+  await expect(email).toBeHidden();
+  await page.goto('/cohorts');
+  const actions = page.getByLabel('Actions for Paying customers');
+  await actions.click();
+  await page.getByRole('button', { name: 'Delete …' }).click();
+  await page.getByRole('button', { name: 'Keep it' }).click();
+  await expect(actions).toBeFocused();
+});
