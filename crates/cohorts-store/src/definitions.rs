@@ -179,7 +179,7 @@ pub fn finish_halves(conn: &mut Conn, shard_key: ShardKey, seq: i64) -> Result<(
     set_unfinished(conn, shard_key, &seqs)
 }
 
-/// Forgets the unfinished writes up to a sequence number, whose rows were read. The caller has locked the head.
+/// Forgets the unfinished writes up to a sequence number, after their rows were read. The caller has locked the head.
 ///
 /// # Errors
 ///

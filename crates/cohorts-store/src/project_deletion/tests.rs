@@ -59,6 +59,7 @@ fn fill_person_tables(conn: &mut Conn, project: ProjectId) -> Vec<String> {
                     (_, "text") => "'x'".to_owned(),
                     (_, "uuid") => format!("'{}'", uuid::Uuid::nil()),
                     (_, "json" | "jsonb") => "'{}'".to_owned(),
+                    (_, "ARRAY") => "'{}'".to_owned(),
                     (_, "bytea") => r"'\x00'".to_owned(),
                     (_, "date" | "timestamp with time zone") => "now()".to_owned(),
                     (name, type_) => panic!("{table}.{name} has the type {type_}"),

@@ -148,7 +148,7 @@ impl Gathered {
         log_head
     }
 
-    /// Whether a write whose evidence came from memory has an interrupted one with its number.
+    /// Whether the evidence of a write came from memory although an interrupted write has its number.
     fn has_missed(&self, unfinished: &[i64]) -> bool {
         let mut read = unfinished.iter().filter(|seq| **seq <= self.through);
         read.any(|seq| !self.unfinished.contains(seq))

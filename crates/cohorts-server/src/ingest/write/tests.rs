@@ -1,4 +1,4 @@
-//! Writes of one event on a distributed Postgres, whose first statement also reads.
+//! Writes of one event on a distributed Postgres: their first statement also reads.
 
 use std::thread;
 
