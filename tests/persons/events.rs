@@ -36,6 +36,7 @@ fn pages(project: &Project, query: &str) -> (Vec<String>, Vec<usize>) {
     let mut page = page(project, query);
     loop {
         sizes.push(rows(&page).len());
+        assert!(sizes.len() < 50, "the pages do not end: {ids:?}");
         ids.extend(texts(&page, "id"));
         if page["next"].is_null() {
             return (ids, sizes);
@@ -61,7 +62,7 @@ fn events_are_listed_newest_first_by_both_selectors() {
     let times = texts(&by_id, "timestamp");
     assert_eq!(
         times[2..],
-        ["2026-03-01T23:59:59.500000Z", "2019-07-04T23:59:59.999999Z"]
+        ["2026-03-01T23:59:59.500Z", "2019-07-04T23:59:59.999999Z"]
     );
     let ann = project.person("ann");
     assert_eq!(page(&project, &format!("person_id={ann}")), by_id);

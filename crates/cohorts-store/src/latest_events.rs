@@ -19,7 +19,7 @@ use crate::{Conn, JsonText, Result, ShardKey};
 const FIRST_LOOK_UPS: usize = 32;
 /// The most pairs of a statement.
 const MAX_LOOK_UPS: usize = 4_096;
-/// Each statement looks up so many times the pairs of the statement before it.
+/// The pairs of a statement, divided by those of the statement before it.
 const GROWTH: usize = 4;
 
 /// OFFSET 0 makes each pair of a day and an ordinal a look-up in the index.

@@ -109,7 +109,10 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
                 "'e7'::text",
                 "101",
             ],
-            &["events_by_day_and_person"],
+            &[
+                "events_by_day_and_person",
+                "AND (day = d.day) AND (ordinal = o.ordinal)",
+            ],
         ),
         (persons::BY_UUID, &[&key, uuids], &["persons_by_uuid"]),
         (

@@ -77,7 +77,7 @@ impl EventsQuery {
             let person = tx.try_with_conn(|conn| self.person.row(conn, shard_key))?;
             let mut reader = LatestReader::new(self.scan(&tx, &person)?);
             let person = shown(&tx, &person)?;
-            let mut page = Page::new(self.limit, size(&person.properties));
+            let mut page = DraftPage::new(self.limit, size(&person.properties));
             // One event more tells whether there is another page.
             while tx
                 .with_conn(|conn| {
@@ -112,7 +112,7 @@ impl EventsQuery {
 }
 
 /// A page that is being read.
-struct Page {
+struct DraftPage {
     limit: usize,
     rows: Vec<LatestEvent>,
     bytes: usize,
@@ -121,7 +121,7 @@ struct Page {
     has_more: bool,
 }
 
-impl Page {
+impl DraftPage {
     fn new(limit: usize, person_bytes: usize) -> Self {
         Self {
             limit,
@@ -250,18 +250,18 @@ mod tests {
 
     #[test]
     fn a_page_ends_at_its_limit_of_events_or_of_bytes() {
-        let mut page = Page::new(2, 10);
+        let mut page = DraftPage::new(2, 10);
         assert!(page.add(event(1)).is_continue() && page.add(event(1)).is_continue());
         assert_eq!(page.next(), None);
         assert!(page.add(event(1)).is_break());
         assert_eq!((page.rows.len(), page.next()), (2, Some(position(0))));
         // The first event is on the page, whatever its size.
-        let mut page = Page::new(9, 10);
+        let mut page = DraftPage::new(9, 10);
         assert!(page.add(event(MAX_PAGE_BYTES)).is_continue());
         assert!(page.add(event(1)).is_break());
         assert_eq!((page.rows.len(), page.next()), (1, Some(position(0))));
         // The person counts with each event.
-        let mut page = Page::new(9, MAX_PAGE_BYTES / 2);
+        let mut page = DraftPage::new(9, MAX_PAGE_BYTES / 2);
         assert!(page.add(event(0)).is_continue() && page.add(event(0)).is_continue());
         assert!(page.add(event(0)).is_break());
     }
