@@ -17,7 +17,7 @@ const LETTERS = 'example';
 const DIGITS = '123456789';
 /** The longest wait for one answer. */
 const LONGEST = 60_000;
-/** The whole table in so many milliseconds. */
+/** The milliseconds in which the whole table is scrolled. */
 const SCROLL = 10_000;
 /** Turns of a mouse wheel, and the pixels of each. */
 const [TURNS, TURN] = [100, 360];

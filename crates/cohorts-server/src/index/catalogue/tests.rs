@@ -12,7 +12,7 @@ use super::follow::read_rows;
 use super::{CatalogueNames, Evidence, HeadMoves, Rechecked};
 use crate::index::IndexedStore;
 use crate::index::tests::Numbers;
-use crate::ingest::halves::{STOP, Stop};
+use crate::ingest::halves::{STOP, WriteStop};
 use crate::ingest::{Arrival, Item, commit, commit_in_halves};
 
 /// A project that several processes write.
@@ -38,7 +38,7 @@ impl Site {
     }
 
     /// Ends a write of a process between its commits. Returns whether it had two halves.
-    fn interrupt(&self, process: usize, items: &[Item], stop: Stop) -> bool {
+    fn interrupt(&self, process: usize, items: &[Item], stop: WriteStop) -> bool {
         STOP.set(Some(stop));
         let store = &self.processes[process];
         let result = commit_in_halves(store, self.project, items, &mut Vec::new());
@@ -192,7 +192,7 @@ fn catalogue_equals_a_scan_of_the_rows_after_random_histories() {
                     let mut items: Vec<Item> = (0..9).map(|_| random_item(&mut numbers)).collect();
                     // No other write has this name.
                     items[0] = event(&format!("half {interrupted}"), "p1", "{}");
-                    let stops = [Stop::AfterPersons, Stop::BetweenHalves];
+                    let stops = [WriteStop::AfterPersons, WriteStop::BetweenHalves];
                     let stop = stops[numbers.below(2) as usize];
                     interrupted += usize::from(site.interrupt(process, &items, stop));
                     match numbers.below(3) {
@@ -236,7 +236,7 @@ fn names_of_an_interrupted_write_are_read_with_the_next_one() {
     let items: Vec<Item> = (0..4)
         .map(|nth| event(&format!("half {nth}"), "a", "{}"))
         .collect();
-    assert!(site.interrupt(0, &items, Stop::BetweenHalves));
+    assert!(site.interrupt(0, &items, WriteStop::BetweenHalves));
     let unfinished = || {
         let conn = &mut site.processes[0].connection().unwrap();
         let (_, seqs) = definitions::head_and_unfinished(conn, site.project.shard_key()).unwrap();

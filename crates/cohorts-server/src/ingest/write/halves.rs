@@ -10,7 +10,7 @@ use super::{Failed, PersonChanges, WriteBatch};
 
 /// A place at which a test ends a write, as the end of the process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum WriteStop {
     /// The persons are committed, and no event.
     AfterPersons,
     /// The persons and the first half of the events are committed.
@@ -20,11 +20,11 @@ pub enum Stop {
 #[cfg(test)]
 thread_local! {
     /// Where the next writes of this thread end.
-    pub static STOP: std::cell::Cell<Option<Stop>> = const { std::cell::Cell::new(None) };
+    pub static STOP: std::cell::Cell<Option<WriteStop>> = const { std::cell::Cell::new(None) };
 }
 
 #[cfg(test)]
-fn stop_in_test(place: Stop) -> Result<(), Failed> {
+fn stop_in_test(place: WriteStop) -> Result<(), Failed> {
     if STOP.get() == Some(place) {
         let cause = anyhow::anyhow!("the write is interrupted");
         return Err(Failed::Store(cause.into()));
@@ -33,7 +33,7 @@ fn stop_in_test(place: Stop) -> Result<(), Failed> {
 }
 
 #[cfg(not(test))]
-fn stop_in_test(_place: Stop) -> Result<(), Failed> {
+fn stop_in_test(_place: WriteStop) -> Result<(), Failed> {
     Ok(())
 }
 
@@ -52,7 +52,7 @@ impl WriteBatch<'_> {
         let mut second = self.store.connection()?;
         let is_first = definitions::begin_halves(&mut first, self.shard_key, seq)?;
         transaction(&mut first, |conn| self.write_persons(conn, seq, changes))?;
-        stop_in_test(Stop::AfterPersons)?;
+        stop_in_test(WriteStop::AfterPersons)?;
         // The first half commits first, and only when the second can. After an interruption in between, a
         // repetition of the batch writes the second half.
         let (second_ready, wait_for_second) = mpsc::channel();
@@ -69,7 +69,7 @@ impl WriteBatch<'_> {
                 events::append(conn, first_rows)?;
                 wait_for_second.recv().map_err(|_| Failed::HalfWritten)
             });
-            let first = first.and_then(|()| stop_in_test(Stop::BetweenHalves));
+            let first = first.and_then(|()| stop_in_test(WriteStop::BetweenHalves));
             if first.is_ok() {
                 // A second half that does not receive this has failed, and returns its error.
                 let _ = first_committed.send(());
