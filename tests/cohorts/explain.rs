@@ -79,6 +79,17 @@ fn explanation_names_what_each_criterion_found() {
 }
 
 #[test]
+fn explanation_counts_all_events_and_names_ten() {
+    let project = Project::new();
+    let event = |_| json!({"event": "paid", "distinct_id": "ana"});
+    project.capture((0..12).map(event).collect());
+    let cohort = project.cohort(json!({"filters": only(did("paid", 7))}));
+    let found = &explain(&project, cohort, "ana")["criteria"][0]["found"];
+    assert_eq!(found["count"], 12);
+    assert_eq!(found["events"].as_array().expect("events").len(), 10);
+}
+
+#[test]
 fn explanation_is_by_the_id_of_the_person_too_and_follows_merges() {
     let project = with_ana();
     let cohort = project.cohort(json!({"filters": only(did("paid", 7))}));

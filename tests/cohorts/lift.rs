@@ -114,6 +114,30 @@ fn a_property_has_at_most_twenty_values() {
 }
 
 #[test]
+fn a_comparison_has_at_most_a_hundred_events() {
+    let project = Project::new();
+    let event = |nth: i64| json!({"event": format!("e{nth:03}"), "distinct_id": "a"});
+    project.capture((0..105).map(event).collect());
+    project.persons([("b", json!({}))]);
+    let compared = compared(&project, list(&project, &["a"]), json!({}));
+    // The event of the properties of the other person is one more.
+    assert!(compared["event_names"].as_i64() >= Some(105), "{compared}");
+    assert_eq!(compared["events"].as_array().expect("events").len(), 100);
+}
+
+#[test]
+fn properties_that_only_members_have_are_compared() {
+    let project = Project::new();
+    project.persons([
+        ("a", json!({"rare": "x"})),
+        ("b", json!({"city": 1})),
+        ("c", json!({"city": 2})),
+    ]);
+    let compared = compared(&project, list(&project, &["a"]), json!({}));
+    assert_eq!(compared["properties"][0]["key"], "rare", "{compared}");
+}
+
+#[test]
 fn nothing_is_more_common_than_among_no_persons() {
     let (project, pros) = with_plans();
     let none = project.cohort(json!({"is_static": true}));

@@ -111,6 +111,24 @@ fn memberships_are_those_of_each_person() {
     }
 }
 
+/// The members of more than 64 cohorts are not in memory for look-ups.
+#[test]
+fn memberships_of_many_cohorts_are_complete() {
+    let project = with_persons();
+    let mut ids: Vec<i64> = (0..70).map(|_| static_of(&project, &["a"])).collect();
+    ids.push(static_of(&project, &["a", "b"]));
+    let of = |body: Value| {
+        let results = memberships(&project, body);
+        let cohorts = results.as_array().unwrap().iter();
+        let cohorts = cohorts.map(|entry| entry["cohort_ids"].clone());
+        cohorts.collect::<Vec<_>>()
+    };
+    let all = json!({"distinct_ids": ["a", "b", "c"]});
+    assert_eq!(of(all), [json!(ids), json!([ids[70]]), json!([])]);
+    let some = json!({"distinct_ids": ["a"], "cohort_ids": [ids[70], ids[3]]});
+    assert_eq!(of(some), [json!([ids[3], ids[70]])]);
+}
+
 #[test]
 fn limits_and_unknown_cohorts_are_refused() {
     let project = with_persons();
@@ -136,6 +154,11 @@ fn limits_and_unknown_cohorts_are_refused() {
         let refused = project.post(PATH, body);
         refused.is_error(400, "invalid_input", Some(attr));
     }
+    let many = project.post(
+        PATH,
+        json!({"distinct_ids": [], "cohort_ids": numbers(101)}),
+    );
+    assert!(many.text.contains("At most 100 cohorts"), "{}", many.text);
     let most = memberships(&project, json!({"distinct_ids": ids(1_000)}));
     assert_eq!(most.as_array().unwrap().len(), 1_000);
     assert_eq!(
