@@ -92,6 +92,32 @@ fn a_request_is_not_carried_out_again_if_the_process_was_killed_after_its_commit
     assert_eq!(fixture.cohorts(&service), 1);
 }
 
+#[test]
+fn a_retry_deletes_the_persons_that_an_interrupted_deletion_has_left() {
+    let fixture = Fixture::new();
+    let mut service = fixture.start();
+    // The service deletes 50 persons at once.
+    let ids: Vec<String> = (0..60).map(|nth| format!("p{nth}")).collect();
+    let batch: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({"event": "x", "distinct_id": id}))
+        .collect();
+    assert!(sent(&service.url, &fixture.access, &json!(batch)));
+    let body = json!({"distinct_ids": ids});
+    let delete = |service: &Service| fixture.post(service, "persons/bulk_delete/", &body);
+    let order = fixture.kill_points.path().join("order");
+    fs::write(order, "DeletionCommitted service").unwrap();
+    assert_eq!(delete(&service), None);
+    until("the service is killed", || service.has_ended());
+    let service = fixture.start();
+    fixture.execute("update idempotency_keys set lease_until = now()");
+    assert_eq!(persons(&fixture, &service).len(), 10);
+    let (status, deleted) = delete(&service).unwrap();
+    assert_eq!((status, &deleted["persons_deleted"]), (202, &json!(10)));
+    assert!(persons(&fixture, &service).is_empty());
+    assert_eq!(delete(&service), Some((202, deleted)));
+}
+
 /// The distinct ids of all persons of a project.
 fn persons(fixture: &Fixture, service: &Service) -> Vec<String> {
     let list = well(&service.url, &fixture.access, Method::GET, "persons/", None);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use cohorts_api::types::{PersonNotDeleted, PersonsDeleted, PersonsToDelete};
 use cohorts_engine::stored_name;
+use cohorts_store::idempotency::RequestAttempt;
 use cohorts_store::{Conn, ShardKey, persons};
 use uuid::Uuid;
 
@@ -78,7 +79,8 @@ impl DoomedIds {
 }
 
 impl Service {
-    /// Deletes the persons with these ids. Each part has a connection and transactions of its own.
+    /// Deletes the persons with these ids. Each part has a connection and transactions of its own. The last one marks the
+    /// `Idempotency-Key`, so a retry after an interruption deletes the rest.
     pub(super) async fn delete_persons(
         &self,
         caller: Caller,
@@ -94,8 +96,11 @@ impl Service {
             recordings_queued_for_deletion: false,
             deletion_errors: Vec::new(),
         };
-        for part in doomed.chunks(PERSONS_AT_ONCE) {
-            match self.delete_part(caller.clone(), part.to_vec()).await {
+        let mut parts = doomed.chunks(PERSONS_AT_ONCE).peekable();
+        while let Some(part) = parts.next() {
+            let attempt = once::current().filter(|_| parts.peek().is_none());
+            let deleted = self.delete_part(caller.clone(), part.to_vec(), attempt);
+            match deleted.await {
                 Ok(deleted) => response.persons_deleted += deleted as i64,
                 // The request had no effect yet.
                 Err(cause) if response.persons_deleted == 0 => return Err(cause),
@@ -111,9 +116,13 @@ impl Service {
         Ok(response)
     }
 
-    async fn delete_part(&self, caller: Caller, part: Vec<DoomedPerson>) -> Result<usize, Error> {
+    async fn delete_part(
+        &self,
+        caller: Caller,
+        part: Vec<DoomedPerson>,
+        attempt: Option<RequestAttempt>,
+    ) -> Result<usize, Error> {
         let project = caller.project.id();
-        let attempt = once::current();
         let delete = move |conn: &mut Conn| {
             ingest::retried(Error::is_transient, || {
                 delete::delete_all(conn, &caller, &part, attempt.as_ref())
