@@ -269,6 +269,7 @@ fn invalid_parameters_of_events_are_errors() {
     project.capture(json!([event("paid", "ann", NOON)]));
     let ann = project.person("ann");
     let both = format!("distinct_id=ann&person_id={ann}");
+    let before_dates = format!("distinct_id=ann&cursor=fd0f7cc1411fa000{}", "f".repeat(48));
     for (query, attr) in [
         ("", "person_id"),
         ("event=paid", "person_id"),
@@ -281,6 +282,7 @@ fn invalid_parameters_of_events_are_errors() {
         ("distinct_id=ann&after=-7d", "after"),
         ("distinct_id=ann&cursor=x", "cursor"),
         ("distinct_id=ann&cursor=00", "cursor"),
+        (before_dates.as_str(), "cursor"),
         ("distinct_id=ann&offset=10", "offset"),
         ("distinct_id=ann&properties=[{}]", "properties"),
         ("distinct_id=ann&orderBy=timestamp", "orderBy"),

@@ -13165,7 +13165,8 @@ impl Client {
     /// Deletes each person as the deletion of one person does: with all distinct IDs, events and memberships.
     /// IDs that belong to no person are ignored. The persons are deleted when the response arrives.
     /// The options `delete_events`, `delete_recordings` and `keep_person` give 400 in the body and in the query, unless their value is `false`.
-    /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated.
+    /// If the service fails after it has deleted some persons, the response lists the others in `deletion_errors`, and the request can be repeated, with another `Idempotency-Key`.
+    /// If the service stops before it has deleted all of them, a retry with the same key deletes the rest.
     ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/persons/bulk_delete/`
@@ -13380,9 +13381,9 @@ impl Client {
     /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404. PostHog's API also lists events without a person; this service does not.
     ///
     /// **Pages.** `next` has a `cursor`: the position of the last event on the page. The pages contain every event that is present throughout exactly once, also if several events have the same time. They can contain events that arrive meanwhile.
-    /// A page ends before `limit` if its events have more than 4 MiB of properties; `next` leads to the other events.
+    /// A page ends before `limit` if its events have more than 4 MiB of properties, or if the search takes longer than a second: then it can be empty. `next` leads to the other events, and is null on the last page.
     ///
-    /// **Fields.** `elements` and `elements_chain` of PostHog's API are absent. Properties are as they were sent, and no time in the future is left out.
+    /// **Fields.** `elements` and `elements_chain` of PostHog's API are absent. Properties are as they were sent, and events in the future are listed.
     /// PostHog's parameters `action_id`, `properties`, `select` and `where`, an `offset`, and any other order give 400.
     ///
     ///

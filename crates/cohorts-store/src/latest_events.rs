@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use diesel::dsl;
 use diesel::pg::PgRowByRowLoadingMode;
 use diesel::prelude::*;
@@ -117,6 +117,12 @@ impl LatestReader {
             look_ups: FIRST_LOOK_UPS,
             scan,
         }
+    }
+
+    /// The position that the reader has reached after a whole day: no event of the scan before it was read.
+    pub fn position(&self) -> EventPosition {
+        let next = self.through.succ_opt().unwrap_or(NaiveDate::MAX);
+        EventPosition::at(next.and_time(NaiveTime::MIN).and_utc())
     }
 
     /// Calls `each` with the newest of the further events, at most `limit` of them, from the next days. Breaks if `each`
@@ -312,6 +318,16 @@ mod tests {
         let end = EventPosition::at(DateTime::<Utc>::MAX_UTC);
         let (numbers, statements) = read(conn, scan(NEVER, end, None), 3);
         assert_eq!((numbers, statements), (vec![1_999, 1_998, 1_997], 1));
+        // A scan before the position of a reader goes on after the days that were read.
+        let mut reader = LatestReader::new(scan(NEVER, end, None));
+        let mut count = 0;
+        let step = reader.read_days(conn, ProjectId(1).shard_key(), 99, |_| {
+            count += 1;
+            ControlFlow::Continue(())
+        });
+        assert!(step.unwrap().is_continue());
+        assert_eq!(count, 9);
+        assert_eq!(read(conn, scan(NEVER, reader.position(), None), 9).0, [0]);
         // 16, 64, 256, 1,024 and 2,048 days.
         let (numbers, statements) = read(conn, scan(NEVER, end, None), 10);
         assert_eq!((numbers[9], statements), (0, 5));

@@ -24,7 +24,7 @@ export function LatestEvents({ person }: { person: string }) {
       <h2 id="latest-events">Latest events</h2>
       <Show loaded={loaded} what="the events">
         {(first) =>
-          first.results.length === 0 ? (
+          first.results.length === 0 && first.next === null ? (
             <Empty title="No events">
               <p>The person has no events. They appear here when an SDK or an import sends them.</p>
             </Empty>

@@ -4,10 +4,10 @@
 //! neither lost nor repeated.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use cohorts_api::types::{PersonEvent, PersonEventPage, PersonOfEvent};
 use cohorts_api::{EventsListQuery, RawJson};
 use cohorts_engine::stored_name;
@@ -25,10 +25,14 @@ use crate::index::read::{Limits, ReadTx};
 
 /// The time for one page.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// After this time, a page ends with the day that was read last.
+const SEARCH_LIMIT: Duration = Duration::from_secs(1);
 /// The most events on a page. An event has up to 1 MiB.
 const MAX_LIMIT: i64 = 100;
 /// The most bytes of properties on a page with several events.
 const MAX_PAGE_BYTES: usize = 4 << 20;
+/// The years of events. Postgres has no date before 4713 BC.
+const YEARS: RangeInclusive<i32> = 0..=9_999;
 /// The properties of a person that come with each event, as in PostHog's API.
 const SHOWN_PROPERTIES: [&str; 3] = ["email", "name", "username"];
 
@@ -43,7 +47,7 @@ pub struct EventsQuery {
 }
 
 /// The events of a page, and the position after which the next page begins.
-pub struct EventRows {
+pub struct EventsPage {
     person: PersonOfEvent,
     rows: Vec<LatestEvent>,
     next: Option<EventPosition>,
@@ -67,9 +71,10 @@ impl EventsQuery {
     }
 
     /// Reads the page in one transaction.
-    pub fn read(&self, conn: &mut Conn) -> Result<EventRows, Error> {
+    pub fn read(&self, conn: &mut Conn) -> Result<EventsPage, Error> {
+        let start = Instant::now();
         let limits = Limits {
-            deadline: Instant::now() + TIME_LIMIT,
+            deadline: start + TIME_LIMIT,
             memory: u64::MAX,
         };
         ReadTx::run(conn, self.project, limits, |tx| {
@@ -85,8 +90,13 @@ impl EventsQuery {
                     reader.read_days(conn, shard_key, limit, |event| page.add(event))
                 })?
                 .is_continue()
-            {}
-            Ok(EventRows {
+            {
+                if start.elapsed() >= SEARCH_LIMIT {
+                    page.interrupted_at = Some(reader.position());
+                    break;
+                }
+            }
+            Ok(EventsPage {
                 person,
                 next: page.next(),
                 rows: page.rows,
@@ -119,6 +129,8 @@ struct DraftPage {
     /// The bytes that the person takes in each event.
     person_bytes: usize,
     has_more: bool,
+    /// The position that an interrupted search has reached.
+    interrupted_at: Option<EventPosition>,
 }
 
 impl DraftPage {
@@ -129,6 +141,7 @@ impl DraftPage {
             bytes: 0,
             person_bytes,
             has_more: false,
+            interrupted_at: None,
         }
     }
 
@@ -146,11 +159,11 @@ impl DraftPage {
 
     fn next(&self) -> Option<EventPosition> {
         let last = self.rows.last().filter(|_| self.has_more);
-        last.map(LatestEvent::position)
+        last.map(LatestEvent::position).or(self.interrupted_at)
     }
 }
 
-impl EventRows {
+impl EventsPage {
     pub fn present(self, links: &Links) -> PersonEventPage {
         let person = self.person;
         let event = |row: LatestEvent| PersonEvent {
@@ -204,6 +217,7 @@ fn parse_cursor(text: &str) -> Result<EventPosition, Error> {
     let (uuid, identity) = rest.split_first_chunk().ok_or_else(invalid)?;
     let identity = identity.first_chunk().ok_or_else(invalid)?;
     let time = DateTime::from_timestamp_micros(i64::from_be_bytes(*time));
+    let time = time.filter(|time| YEARS.contains(&time.year()));
     Ok(EventPosition {
         timestamp: time.ok_or_else(invalid)?,
         uuid: Uuid::from_bytes(*uuid),
@@ -243,7 +257,9 @@ mod tests {
             assert_eq!(parse_cursor(&cursor(position)).unwrap(), position);
         }
         let latest = "7fffffffffffffff".repeat(4);
-        for text in ["x", "00", &latest, &"é".repeat(32)] {
+        // 4714 BC.
+        let before_dates = format!("fd0f7cc1411fa000{}", "f".repeat(48));
+        for text in ["x", "00", &latest, &before_dates, &"é".repeat(32)] {
             assert!(parse_cursor(text).is_err(), "{text}");
         }
     }
@@ -260,6 +276,10 @@ mod tests {
         assert!(page.add(event(MAX_PAGE_BYTES)).is_continue());
         assert!(page.add(event(1)).is_break());
         assert_eq!((page.rows.len(), page.next()), (1, Some(position(0))));
+        // An interrupted search goes on after the last day that was read.
+        let mut page = DraftPage::new(9, 10);
+        page.interrupted_at = Some(position(7));
+        assert_eq!(page.next(), Some(position(7)));
         // The person counts with each event.
         let mut page = DraftPage::new(9, MAX_PAGE_BYTES / 2);
         assert!(page.add(event(0)).is_continue() && page.add(event(0)).is_continue());
