@@ -132,12 +132,12 @@ fn lock_head_of_live_project(conn: &mut Conn, shard_key: ShardKey) -> Result<Def
 ///
 /// Fails if the database fails.
 pub fn unfinished(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<i64>> {
-    let found = definition_heads::table
+    let seqs = definition_heads::table
         .find(shard_key.0)
         .select(definition_heads::unfinished)
         .first(conn)
         .optional()?;
-    Ok(found.unwrap_or_default())
+    Ok(seqs.unwrap_or_default())
 }
 
 fn set_unfinished(conn: &mut Conn, shard_key: ShardKey, unfinished: &[i64]) -> Result<()> {
@@ -148,8 +148,8 @@ fn set_unfinished(conn: &mut Conn, shard_key: ShardKey, unfinished: &[i64]) -> R
 }
 
 /// Notes, in a commit of its own, that a write in two halves begins. The caller has locked the log head in another
-/// transaction, and waits: so this takes no lock that a writer holds who waits for the log head. Returns whether no earlier
-/// write with this number was interrupted.
+/// transaction, and waits: this must not take a lock that a writer may hold while it waits for the log head. Returns
+/// whether no earlier write with this number was interrupted.
 ///
 /// # Errors
 ///
@@ -426,4 +426,31 @@ pub fn drop_all(conn: &mut Conn, shard_key: ShardKey) -> Result<()> {
         diesel::delete(definition_heads::table.find(shard_key.0)).execute(conn)?;
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ProjectId;
+    use crate::testing::TestDatabase;
+
+    #[test]
+    fn unfinished_writes_are_noted_once_and_forgotten_up_to_a_number() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let conn = &mut *store.connection().unwrap();
+        let key = ProjectId(1).shard_key();
+        assert!(begin_halves(conn, key, 5).unwrap());
+        assert!(!begin_halves(conn, key, 5).unwrap());
+        for seq in [7, 9] {
+            assert!(begin_halves(conn, key, seq).unwrap());
+        }
+        finish_halves(conn, key, 7).unwrap();
+        assert_eq!(unfinished(conn, key).unwrap(), [5, 9]);
+        forget_unfinished(conn, key, 8).unwrap();
+        assert_eq!(
+            head_and_unfinished(conn, key).unwrap(),
+            (DefinitionHead::default(), vec![9])
+        );
+    }
 }

@@ -227,3 +227,30 @@ fn store(
     }
     Ok(Some(head))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_write_that_was_not_known_is_missed_up_to_the_end_only() {
+        let gathered = Gathered {
+            evidence: Evidence::default(),
+            through: 5,
+            has_read: true,
+            unfinished: vec![3],
+        };
+        for (unfinished, has_missed) in [
+            (vec![], false),
+            (vec![3], false),
+            (vec![3, 5], true),
+            (vec![3, 6], false),
+        ] {
+            assert_eq!(
+                gathered.has_missed(&unfinished),
+                has_missed,
+                "{unfinished:?}"
+            );
+        }
+    }
+}

@@ -15,7 +15,8 @@ const CHECKS_AT_ONCE: i64 = 1_000;
 /// The first events or persons that are read for a check. Each further read takes four times as many, up to [`MAX_ROWS`].
 const FIRST_ROWS: i64 = 100;
 const MAX_ROWS: i64 = 20_000;
-/// With fewer writes since the rows were read, the rest is read under the lock on the head.
+/// With fewer writes since the rows were read, and few rows, the rest is read under the lock on the head. An import waits for
+/// this lock.
 const FEW_WRITES: i64 = 200;
 
 /// What is left after a call.
@@ -104,11 +105,12 @@ impl Recheck {
     fn catch_up(&mut self, conn: &mut Conn) -> Result<(), Error> {
         loop {
             let head = definitions::head(conn, self.shard_key)?;
-            if head.through_seq - self.through < FEW_WRITES {
-                return Ok(());
-            }
             let span = (self.through, head.through_seq);
             let end = scan::step_end(conn, self.shard_key, span, STEP_ROWS)?;
+            let is_one_step = end >= head.through_seq;
+            if is_one_step && head.through_seq - self.through < FEW_WRITES {
+                return Ok(());
+            }
             self.add_writes(conn, end)?;
         }
     }

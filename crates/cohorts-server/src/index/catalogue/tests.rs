@@ -169,8 +169,8 @@ fn random_item(numbers: &mut Numbers) -> Item {
     item(&text)
 }
 
-/// Items of a write that will be interrupted: with names that other writes lack, and
-/// without the only value of another name. A catalogue of tests has room for few such names.
+/// Items of a write that will be interrupted: with names that other writes lack, and without the only value of another name.
+/// The test catalogue has room for few names.
 fn interrupted_items(site: &Site, process: usize, nth: usize, numbers: &mut Numbers) -> Vec<Item> {
     let id = format!("p{}", numbers.below(12));
     let set = format!(r#"{{"$set": {{"gone{nth}": 1}}}}"#);
