@@ -76,6 +76,13 @@ fn explanation_names_what_each_criterion_found() {
         (&json!(false), &json!(true), &Value::Null)
     );
     assert_eq!(ben["criteria"][0]["found"], json!({"value": null}));
+    // She is still among the stored members.
+    project.persons([("ana", json!({"plan": "free"}))]);
+    let ana = explain(&project, cohort, "ana");
+    assert_eq!(
+        (&ana["member"], &ana["published"], &ana["since"]),
+        (&json!(false), &json!(false), &Value::Null)
+    );
 }
 
 #[test]

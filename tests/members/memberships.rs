@@ -64,6 +64,9 @@ fn results_are_in_the_order_of_the_request() {
         ),
         json!([entry("b", &[list])])
     );
+    // An id is stored without the spaces around it.
+    let spaced = memberships(&project, json!({"distinct_ids": [" b\u{a0}"]}));
+    assert_eq!(spaced[0]["person_id"], json!(project.person("b")));
     let ids = json!([project.person("b"), "no uuid", UNKNOWN_PERSON]);
     let unknown = json!({"distinct_id": null, "person_id": null, "cohort_ids": []});
     let by_uuid =

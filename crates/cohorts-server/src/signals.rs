@@ -33,12 +33,16 @@ pub struct Signals {
 impl Signals {
     /// Signals a committed write of a project by this process.
     pub fn written(&self, project: ProjectId) {
-        self.written_elsewhere(project);
+        self.wake(project);
         self.hints.add(project);
     }
 
     /// Signals a write of a project by another process.
     pub fn written_elsewhere(&self, project: ProjectId) {
+        self.wake(project);
+    }
+
+    fn wake(&self, project: ProjectId) {
         self.writes.notify(project);
         self.names.add(project);
         self.looks.soon();

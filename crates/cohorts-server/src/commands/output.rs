@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// Prints a text and a line end, in one write, so that a reader of the first line only closes the pipe after it.
+/// Prints a text and a line end. It is one write, so a reader that closes the pipe after the first line causes no error.
 ///
 /// # Errors
 ///

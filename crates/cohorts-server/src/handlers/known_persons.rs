@@ -1,9 +1,8 @@
 //! The ordinals of persons that were looked up, so that the next look-up of a person needs no statement.
 //!
-//! The ordinal of an id changes only in a write that retires an ordinal: a merge or a deletion. So an ordinal is kept for
-//! the last such write that was known when it was read, and is found until a later one is known. That is as long as
-//! [`KnownMembers`] are current: until this process has signalled the write, and at most a second after one of another
-//! process.
+//! The ordinal of an id changes only in a write that retires an ordinal: a merge or a deletion. An entry is valid for one
+//! `retired_at`: a look-up uses it only with [`KnownMembers`] that have the same one. A merge or a deletion by this process
+//! is seen at once, and one by another process within a second. It ends all entries of the project.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! The persons resource, and the members of a cohort: one person with its events, a page, or a
-//! file with all of them.
+//! The persons resource, and the members of a cohort: one person with its events, a page, or a file with all of them.
 
 use cohorts_api::types::{Done, PersonCohort, PersonCohorts, PersonValue};
 use cohorts_api::{
@@ -138,8 +137,8 @@ impl Service {
         if let Some(ordinal) = self.known_persons.get(project, members, &person) {
             return Ok(ordinal);
         }
-        let asked = person.clone();
-        let find = move |conn: &mut Conn| asked.ordinal(conn, project.shard_key());
+        let id = person.clone();
+        let find = move |conn: &mut Conn| id.ordinal(conn, project.shard_key());
         let ordinal = self.read(project, find).await?;
         self.known_persons.keep(project, members, person, ordinal);
         Ok(ordinal)
