@@ -132,12 +132,7 @@ fn lock_head_of_live_project(conn: &mut Conn, shard_key: ShardKey) -> Result<Def
 ///
 /// Fails if the database fails.
 pub fn unfinished(conn: &mut Conn, shard_key: ShardKey) -> Result<Vec<i64>> {
-    let seqs = definition_heads::table
-        .find(shard_key.0)
-        .select(definition_heads::unfinished)
-        .first(conn)
-        .optional()?;
-    Ok(seqs.unwrap_or_default())
+    Ok(head_and_unfinished(conn, shard_key)?.1)
 }
 
 fn set_unfinished(conn: &mut Conn, shard_key: ShardKey, unfinished: &[i64]) -> Result<()> {
