@@ -1,6 +1,6 @@
 // The JSON of the criteria, editable next to the sentences, and a request for the command line.
 
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { FilterError, read, write } from '../model/filter';
 import type { Group, Json } from '../model/filter';
 import { CopyButton } from '../parts/field';
@@ -11,7 +11,7 @@ export function JsonEditor({ root, change }: { root: Group; change: (root: Group
   const [text, setText] = useState(json);
   const [problem, setProblem] = useState<string>();
   const own = useRef(json);
-  useEffect(() => {
+  useLayoutEffect(() => {
     // The sentences changed, and not this text.
     if (json !== own.current) {
       own.current = json;

@@ -16,7 +16,7 @@ test('a wrong key is refused in words, and the key stays out of the address and 
   const stored = await page.evaluate(() => [JSON.stringify(localStorage), document.cookie, location.href, JSON.stringify(history.state)].join());
   expect(stored).not.toContain(KEY);
   await page.getByRole('button', { name: 'Sign out' }).click();
-  expect(await page.evaluate(() => JSON.stringify(sessionStorage))).not.toContain(KEY);
+  await expect.poll(() => page.evaluate(() => JSON.stringify(sessionStorage))).not.toContain(KEY);
 });
 
 test('a key that is revoked leads to the sign-in, and the place is kept', async ({ console: page, expected }) => {

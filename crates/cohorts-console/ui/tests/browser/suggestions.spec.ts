@@ -68,7 +68,7 @@ test('a query has names and values at the caret, a count, and errors at their pl
   await expect(page.locator('.mistake')).toHaveText('evnt');
   await expect(page.getByTestId('total')).toHaveText('–');
   await page.getByRole('button', { name: 'Show the place' }).click();
-  expect(await query.evaluate((area: HTMLTextAreaElement) => area.value.slice(area.selectionStart, area.selectionEnd))).toBe('evnt');
+  await expect.poll(() => query.evaluate((area: HTMLTextAreaElement) => area.value.slice(area.selectionStart, area.selectionEnd))).toBe('evnt');
   const [mark, field] = [await page.locator('.mistake').boundingBox(), await query.boundingBox()];
   expect(mark && field && mark.y > field.y && mark.y + mark.height < field.y + field.height).toBe(true);
   await page.keyboard.type('event');
