@@ -37,18 +37,33 @@ fn cohorts(project: &Project, person: &str) -> Result<Vec<i64>, u16> {
 
 #[test]
 fn look_ups_follow_each_merge() {
-    let (project, [a, b]) = with_lists(["a", "b"]);
-    let [first, second] = ["a", "b"].map(|id| format!("person_id={}", project.person(id)));
+    let (project, [a, b, c]) = with_lists(["a", "b", "c"]);
+    let [first, second, third] =
+        ["a", "b", "c"].map(|id| format!("person_id={}", project.person(id)));
     assert_eq!(cohorts(&project, "distinct_id=a"), Ok(vec![a]));
     assert_eq!(cohorts(&project, "distinct_id=b"), Ok(vec![b]));
     assert_eq!(cohorts(&project, &second), Ok(vec![b]));
-    project.capture(json!([
-        {"event": "$create_alias", "distinct_id": "a", "properties": {"alias": "b"}}
-    ]));
+    let merge = |into: &str, from: &str| {
+        project.capture(json!([
+            {"event": "$merge_dangerously", "distinct_id": into, "properties": {"alias": from}}
+        ]));
+    };
+    merge("a", "b");
     for person in ["distinct_id=a", "distinct_id=b", first.as_str()] {
         assert_eq!(cohorts(&project, person), Ok(vec![a, b]), "{person}");
     }
     assert_eq!(cohorts(&project, &second), Err(404));
+    assert_eq!(cohorts(&project, &third), Ok(vec![c]));
+    // The survivor of the first merge is merged too.
+    merge("c", "a");
+    for person in ["distinct_id=a", "distinct_id=b", "distinct_id=c"] {
+        assert_eq!(cohorts(&project, person), Ok(vec![a, b, c]), "{person}");
+    }
+    let gone = [first, second, third].map(|person| cohorts(&project, &person).err());
+    assert_eq!(
+        gone.iter().filter(|status| **status == Some(404)).count(),
+        2
+    );
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub mod ranking;
 pub mod read;
 pub mod references;
 pub mod registry;
+mod retirements;
 pub mod segments;
 pub mod snapshot;
 pub mod stop;

@@ -253,6 +253,31 @@ pub fn last_seq(conn: &mut Conn, shard_key: ShardKey) -> Result<Option<i64>> {
         .get_result(conn)?)
 }
 
+/// The first `limit` tombstones with a sequence number above `after`, in its order: the sequence number, the ordinal, and
+/// the ordinal of the survivor of a merge.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn first_since(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(i64, i64, Option<i64>)>> {
+    Ok(tombstones::table
+        .filter(tombstones::shard_key.eq(shard_key.0))
+        .filter(tombstones::seq.gt(after))
+        .order(tombstones::seq)
+        .limit(limit)
+        .select((
+            tombstones::seq,
+            tombstones::ordinal,
+            tombstones::merged_into,
+        ))
+        .load(conn)?)
+}
+
 /// The row of a retired ordinal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetiredPerson {

@@ -1,8 +1,8 @@
 //! The ordinals of persons that were looked up, so that the next look-up of a person needs no statement.
 //!
-//! The ordinal of an id changes only in a write that retires an ordinal: a merge or a deletion. An entry is valid for one
-//! `retired_at`: a look-up uses it only with [`KnownMembers`] that have the same one. A merge or a deletion by this process
-//! is seen at once, and one by another process within a second. It ends all entries of the project.
+//! The ordinal of an id changes only in a write that retires an ordinal: a merge or a deletion. An entry is used as long as
+//! [`KnownMembers`] have seen no such write that concerns its ordinal. A merge or a deletion by this process is seen at once,
+//! and one by another process within a second.
 
 use std::sync::Arc;
 
@@ -18,15 +18,21 @@ const BUDGET: u64 = 32 << 20;
 /// The memory of an ordinal besides its id, in bytes, about.
 const ENTRY: u64 = 150;
 
-/// An id of a person, and the write of the project that last retired an ordinal.
-type PersonKey = (ProjectId, Option<i64>, PersonId);
+type PersonKey = (ProjectId, PersonId);
+
+/// The ordinal that a person had after a write of the log.
+#[derive(Clone, Copy)]
+struct KnownOrdinal {
+    ordinal: u32,
+    seq: i64,
+}
 
 /// Weighs ordinals by the bytes of their ids.
 #[derive(Clone)]
 struct ByIdBytes;
 
-impl Weighter<PersonKey, u32> for ByIdBytes {
-    fn weight(&self, (_, _, person): &PersonKey, _: &u32) -> u64 {
+impl Weighter<PersonKey, KnownOrdinal> for ByIdBytes {
+    fn weight(&self, (_, person): &PersonKey, _: &KnownOrdinal) -> u64 {
         match person {
             PersonId::Uuid(_) => ENTRY,
             PersonId::DistinctId(id) => ENTRY + id.len() as u64,
@@ -36,7 +42,7 @@ impl Weighter<PersonKey, u32> for ByIdBytes {
 
 /// The ordinals of the persons of all projects that were looked up. Clones share them.
 #[derive(Clone)]
-pub struct KnownPersons(Arc<Cache<PersonKey, u32, ByIdBytes>>);
+pub struct KnownPersons(Arc<Cache<PersonKey, KnownOrdinal, ByIdBytes>>);
 
 impl Default for KnownPersons {
     fn default() -> Self {
@@ -46,19 +52,21 @@ impl Default for KnownPersons {
 }
 
 impl KnownPersons {
-    /// The ordinal of a person of `project`, if it was kept with members of the same last retirement.
+    /// The ordinal of a person of `project`, if it was kept and no merge or deletion that `members` have seen concerns it.
     pub fn get(
         &self,
         project: ProjectId,
         members: &KnownMembers,
         person: &PersonId,
     ) -> Option<u32> {
-        self.0.get(&(project, members.retired_at, person.clone()))
+        let KnownOrdinal { ordinal, seq } = self.0.get(&(project, person.clone()))?;
+        (members.retirements.is_same(ordinal, seq)).then_some(ordinal)
     }
 
     /// Keeps the ordinal of a person, which was read after `members`.
     pub fn keep(&self, project: ProjectId, members: &KnownMembers, person: PersonId, ordinal: u32) {
-        self.0
-            .insert((project, members.retired_at, person), ordinal);
+        let seq = members.retirements.last;
+        let known = KnownOrdinal { ordinal, seq };
+        self.0.insert((project, person), known);
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cohorts_store::members::{self, Membership, PublishedCohort};
-use cohorts_store::{Conn, Error, ProjectId, tombstones};
+use cohorts_store::{Conn, Error, ProjectId};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use roaring::RoaringBitmap;
 
 use super::IndexedStore;
+use super::retirements::Retirements;
 
 /// How long the cohorts are used after they were read.
 const LIFETIME: Duration = Duration::from_secs(1);
@@ -26,8 +27,8 @@ const ENTRY: u64 = 200;
 
 /// The cohorts of a project, and the members of each.
 pub struct KnownMembers {
-    /// The sequence number of the last write that retired an ordinal of the project; `None` without one.
-    pub retired_at: Option<i64>,
+    /// The merges and deletions that these members have seen.
+    pub retirements: Retirements,
     cohorts: Vec<PublishedCohort>,
     members: Vec<Arc<RoaringBitmap>>,
 }
@@ -63,7 +64,7 @@ impl Weighter<ProjectId, CachedMembers> for ByMemberBytes {
     fn weight(&self, _: &ProjectId, cached: &CachedMembers) -> u64 {
         let sizes = cached.members.members.iter();
         let sizes = sizes.map(|members| ENTRY + members.serialized_size() as u64);
-        sizes.sum::<u64>().max(1)
+        sizes.sum::<u64>() + cached.members.retirements.bytes() + 1
     }
 }
 
@@ -103,8 +104,16 @@ impl IndexedStore {
         }
         let members = &self.caches.members;
         let members = members.get(conn, project.shard_key(), &cohorts)?;
+        let former = self.caches.look_ups.0.get(&project);
+        let retirements = match former {
+            Some(former) => former
+                .members
+                .retirements
+                .later(conn, project.shard_key())?,
+            None => Retirements::default().later(conn, project.shard_key())?,
+        };
         let members = Arc::new(KnownMembers {
-            retired_at: tombstones::last_seq(conn, project.shard_key())?,
+            retirements,
             cohorts,
             members,
         });
