@@ -215,6 +215,24 @@ fn explanation_refuses_unknown_persons_and_unclear_requests() {
     refused.is_error(400, "invalid_input", Some("filters"));
 }
 
+/// Whatever the person: the cohort that cannot be calculated is the second criterion, and the first one decides already.
+#[test]
+fn explanation_refuses_a_cohort_that_refers_to_one_that_cannot_be_calculated() {
+    let project = with_ana();
+    let inner = project.cohort(json!({"filters": only(person("plan", "sounds_like", "pro"))}));
+    let filters = any_of(json!([pro(), in_cohort(inner)]));
+    let body = json!({"filters": filters, "distinct_id": "ana"});
+    let unsaved = project.post("cohorts/explain/", body);
+    unsaved.is_error(400, "invalid_input", Some("filters"));
+    let cohort = project.cohort(json!({"filters": filters}));
+    let saved = project.get(&format!("cohorts/{cohort}/explain/?distinct_id=ana"));
+    saved.is_error(400, "invalid_input", Some("filters"));
+    let of_preview = project.post("cohorts/preview/", json!({"filters": filters}));
+    for explained in [&unsaved, &saved] {
+        assert_eq!(explained.json()["detail"], of_preview.json()["detail"]);
+    }
+}
+
 #[test]
 fn explanation_ignores_events_that_retention_deletes() {
     let project = with_ana();
