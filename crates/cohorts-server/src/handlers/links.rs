@@ -63,10 +63,11 @@ impl Links {
         let mut parts: Vec<String> = Vec::new();
         let mut rest = values.to_vec();
         for part in self.query.split('&').filter(|part| !part.is_empty()) {
-            let name = part.split('=').next().unwrap_or_default();
-            if !values.iter().any(|(key, _)| *key == name) {
+            // A name can be encoded.
+            let is_named = |key: &str| parse(part.as_bytes()).any(|(name, _)| name == key);
+            if !values.iter().any(|(key, _)| is_named(key)) {
                 parts.push(part.to_owned());
-            } else if let Some(at) = rest.iter().position(|(key, _)| *key == name) {
+            } else if let Some(at) = rest.iter().position(|(key, _)| is_named(key)) {
                 let (key, value) = rest.remove(at);
                 parts.push(format!("{key}={value}"));
             }
@@ -122,6 +123,14 @@ mod tests {
         assert_eq!(
             links.with(&[("offset", "6".to_owned()), ("limit", "2".to_owned())]),
             "http://h/p/?type=static&offset=6&search=a+b~*&limit=2"
+        );
+        let links = Links {
+            base: "http://h/p/".to_owned(),
+            query: "curso%72=1&%6Cimit&a=curso%72".to_owned(),
+        };
+        assert_eq!(
+            links.with(&[("cursor", "2".to_owned()), ("limit", "3".to_owned())]),
+            "http://h/p/?cursor=2&limit=3&a=curso%72"
         );
     }
 }
