@@ -3254,6 +3254,7 @@ pub mod types {
         /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
         /// - `too_complex`: The body has so many values that they exceed the memory of a request.
         /// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
+        /// - `too_many_events`: An explanation reads more than 100,000 events of the person, or more than 64 MiB of their properties; use shorter time windows.
         /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
         /// - `parse_error`: The body cannot be decoded.
         ///
@@ -3316,6 +3317,7 @@ pub mod types {
     /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
     /// - `too_complex`: The body has so many values that they exceed the memory of a request.
     /// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
+    /// - `too_many_events`: An explanation reads more than 100,000 events of the person, or more than 64 MiB of their properties; use shorter time windows.
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
     /// - `parse_error`: The body cannot be decoded.
     ///
@@ -3409,6 +3411,9 @@ pub mod types {
         /// The value `too_many_values`.
         #[serde(rename = "too_many_values")]
         TooManyValues,
+        /// The value `too_many_events`.
+        #[serde(rename = "too_many_events")]
+        TooManyEvents,
         /// The value `This field is required.`.
         #[serde(rename = "This field is required.")]
         ThisFieldIsRequired,
@@ -3514,6 +3519,7 @@ pub mod types {
                 Self::UnknownField => "unknown_field",
                 Self::TooComplex => "too_complex",
                 Self::TooManyValues => "too_many_values",
+                Self::TooManyEvents => "too_many_events",
                 Self::ThisFieldIsRequired => "This field is required.",
                 Self::ParseError => "parse_error",
                 Self::NotAuthenticated => "not_authenticated",
@@ -3569,6 +3575,7 @@ pub mod types {
                 "unknown_field" => Self::UnknownField,
                 "too_complex" => Self::TooComplex,
                 "too_many_values" => Self::TooManyValues,
+                "too_many_events" => Self::TooManyEvents,
                 "This field is required." => Self::ThisFieldIsRequired,
                 "parse_error" => Self::ParseError,
                 "not_authenticated" => Self::NotAuthenticated,
@@ -12105,6 +12112,8 @@ impl Client {
     /// `as_of` replaces "now" in all time windows and relative dates.
     /// The body needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
     ///
+    /// The service reads the rows of this person only. If the criteria read more than 100,000 events of the person, or more than 64 MiB of their properties, the response is 400 with the code `too_many_events`; use shorter time windows.
+    ///
     ///
     /// Sends a `POST` request to `/api/projects/{project_id}/cohorts/explain/`
     ///
@@ -12388,7 +12397,7 @@ impl Client {
     /// A static cohort has no criteria, and `found` tells when and why the person was added.
     /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
     ///
-    /// The service reads the rows of this person only. A person with too many events for the explanation gives 503 with the code `capacity`; use a shorter time window.
+    /// The service reads the rows of this person only. If the criteria read more than 100,000 events of the person, or more than 64 MiB of their properties, the response is 400 with the code `too_many_events`; use shorter time windows.
     ///
     ///
     /// Sends a `GET` request to `/api/projects/{project_id}/cohorts/{id}/explain/`

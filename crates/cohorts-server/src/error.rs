@@ -469,6 +469,11 @@ impl From<IndexError> for Error {
             IndexError::TimedOut => Self::TimedOut,
             IndexError::Loading(progress) => Self::Loading(progress),
             IndexError::OverBudget => Self::OverBudget,
+            IndexError::TooManyEvents => Self::Validation {
+                attr: None,
+                code: "too_many_events",
+                detail: cause.to_string(),
+            },
             IndexError::ProjectNotFound => Self::ProjectNotFound,
             IndexError::Stopped => Self::Superseded,
             IndexError::Uncalculable(error) => Self::whole(error.detail),
@@ -556,6 +561,16 @@ mod tests {
             assert_eq!(status, 503);
             assert!(text.contains(code) && text.contains(detail), "{text}");
         }
+    }
+
+    #[test]
+    fn too_many_events_of_a_person_are_an_error_of_the_request() {
+        let response = Error::from(IndexError::TooManyEvents).error_response();
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
+        let (status, text) = body(&IndexError::TooManyEvents.into());
+        assert_eq!(status, 400);
+        let expected = r#"{"type":"validation_error","code":"too_many_events","detail":"The criteria read more than 100000 events of this person, or more than 64 MiB of their properties; use shorter time windows.","attr":null}"#;
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -63,6 +63,13 @@ pub enum IndexError {
     /// A block takes more memory than the limit of the caller.
     #[error("The calculation exceeds its memory limit; narrow the request.")]
     OverBudget,
+    /// An explanation reads more events of one person, or of their properties, than the limits.
+    #[error(
+        "The criteria read more than {} events of this person, or more than {} MiB of their properties; use shorter time windows.",
+        person::MAX_EVENTS,
+        person::MAX_BYTES >> 20
+    )]
+    TooManyEvents,
     #[error("Project not found.")]
     ProjectNotFound,
     /// Another thread has stopped the reader.

@@ -35,6 +35,7 @@ mod origin;
 mod path_compat;
 mod pauses;
 mod peer;
+mod priority;
 mod rate_limit;
 mod shares;
 mod signals;

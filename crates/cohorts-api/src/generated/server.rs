@@ -717,6 +717,8 @@ pub trait CohortsApi: Api {
     /// `as_of` replaces "now" in all time windows and relative dates.
     /// The body needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
     ///
+    /// The service reads the rows of this person only. If the criteria read more than 100,000 events of the person, or more than 64 MiB of their properties, the response is 400 with the code `too_many_events`; use shorter time windows.
+    ///
     /// `POST /api/projects/{project_id}/cohorts/explain/`
     ///
     /// # Errors
@@ -834,7 +836,7 @@ pub trait CohortsApi: Api {
     /// A static cohort has no criteria, and `found` tells when and why the person was added.
     /// The request needs `person_id` or `distinct_id`, and not both. An unknown person gives 404.
     ///
-    /// The service reads the rows of this person only. A person with too many events for the explanation gives 503 with the code `capacity`; use a shorter time window.
+    /// The service reads the rows of this person only. If the criteria read more than 100,000 events of the person, or more than 64 MiB of their properties, the response is 400 with the code `too_many_events`; use shorter time windows.
     ///
     /// `GET /api/projects/{project_id}/cohorts/{id}/explain/`
     ///

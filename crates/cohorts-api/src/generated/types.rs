@@ -1662,6 +1662,7 @@ pub struct Error {
     /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
     /// - `too_complex`: The body has so many values that they exceed the memory of a request.
     /// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
+    /// - `too_many_events`: An explanation reads more than 100,000 events of the person, or more than 64 MiB of their properties; use shorter time windows.
     /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
     /// - `parse_error`: The body cannot be decoded.
     ///
@@ -1725,6 +1726,7 @@ pub struct Error {
 /// - `unknown_field`: A field has a name near that of a known field, which is probably meant.
 /// - `too_complex`: The body has so many values that they exceed the memory of a request.
 /// - `too_many_values`: The property has too many values to list all; send the beginning of a value.
+/// - `too_many_events`: An explanation reads more than 100,000 events of the person, or more than 64 MiB of their properties; use shorter time windows.
 /// - `This field is required.`: `key` or `value` of a property to set is absent. This code is PostHog's.
 /// - `parse_error`: The body cannot be decoded.
 ///
@@ -1818,6 +1820,9 @@ pub enum ErrorCode {
     /// The value `too_many_values`.
     #[serde(rename = "too_many_values")]
     TooManyValues,
+    /// The value `too_many_events`.
+    #[serde(rename = "too_many_events")]
+    TooManyEvents,
     /// The value `This field is required.`.
     #[serde(rename = "This field is required.")]
     ThisFieldIsRequired,
@@ -1924,6 +1929,7 @@ impl ErrorCode {
             Self::UnknownField => "unknown_field",
             Self::TooComplex => "too_complex",
             Self::TooManyValues => "too_many_values",
+            Self::TooManyEvents => "too_many_events",
             Self::ThisFieldIsRequired => "This field is required.",
             Self::ParseError => "parse_error",
             Self::NotAuthenticated => "not_authenticated",
@@ -1981,6 +1987,7 @@ impl ::std::convert::From<&str> for ErrorCode {
             "unknown_field" => Self::UnknownField,
             "too_complex" => Self::TooComplex,
             "too_many_values" => Self::TooManyValues,
+            "too_many_events" => Self::TooManyEvents,
             "This field is required." => Self::ThisFieldIsRequired,
             "parse_error" => Self::ParseError,
             "not_authenticated" => Self::NotAuthenticated,

@@ -22,9 +22,9 @@ use super::read::ReadTx;
 use super::{IndexError, IndexResult};
 
 /// The most events of a person that an explanation reads.
-const MAX_EVENTS: usize = 100_000;
+pub const MAX_EVENTS: usize = 100_000;
 /// The most bytes of their properties.
-const MAX_BYTES: usize = 64 << 20;
+pub const MAX_BYTES: usize = 64 << 20;
 
 /// Reads the rows of one person in a transaction.
 pub struct OnePersonReader<'a> {
@@ -143,7 +143,7 @@ impl PersonRows for OnePersonReader<'_> {
                     .map(String::len)
                     .sum::<usize>();
                 if events.len() == MAX_EVENTS || bytes > MAX_BYTES {
-                    return Err(IndexError::OverBudget);
+                    return Err(IndexError::TooManyEvents);
                 }
                 events.push(PersonEvent {
                     uuid: event.uuid.as_u128(),

@@ -5,6 +5,7 @@ mod catch_up;
 mod columns;
 mod lift;
 mod memory;
+mod person;
 mod properties;
 mod ranking;
 mod segments;

@@ -1,11 +1,15 @@
 //! An index catches up with any number of writes in steps, and is not built again.
 
+use std::thread;
 use std::time::Instant;
+
+use diesel::connection::SimpleConnection;
 
 use super::*;
 use crate::index::advance::advance;
 use crate::index::project::{ProjectIndex, STEP_ROWS};
 use crate::index::read::{Limits, ReadTx};
+use crate::priority;
 
 /// Writes of about eight steps: new persons, changed properties, merges, and one write of more than a step.
 fn burst(fixture: &Fixture) {
@@ -84,4 +88,70 @@ fn a_start_reads_any_number_of_rows_after_the_segments() {
     let after_start = IndexCache::default();
     let start = fixture.persons_of_x(&after_start);
     assert_eq!(start, *expected.last().unwrap());
+}
+
+/// Waits until `is_done`.
+fn wait_until(mut is_done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_done() {
+        assert!(Instant::now() < deadline, "it takes too long");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[derive(QueryableByName)]
+struct Waiting {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    is_waiting: bool,
+}
+
+#[test]
+fn a_thread_with_a_low_priority_advances_an_index_without_its_lock() {
+    let fixture = &Fixture::with_events(2_000, 100);
+    let cache = &IndexCache::default();
+    assert_eq!(fixture.persons_of_x(cache).len(), 100);
+    let before = cache.all().remove(0).1.seq;
+    fixture.commit(&[item("x", 200, "")]);
+    thread::scope(|scope| {
+        let conn = &mut *fixture.conn();
+        conn.batch_execute("begin; lock table events, persons, distinct_ids, tombstones")
+            .unwrap();
+        let question = scope.spawn(|| {
+            priority::lower();
+            fixture.persons_of_x(cache)
+        });
+        let is_waiting = "select exists (select from pg_locks where not granted) as is_waiting";
+        wait_until(|| {
+            let rows: Vec<Waiting> = diesel::sql_query(is_waiting)
+                .load(&mut *fixture.conn())
+                .unwrap();
+            rows[0].is_waiting
+        });
+        // A pass finds the index as it was, and need not wait.
+        assert_eq!(cache.newest_if_free(fixture.project).unwrap().seq, before);
+        conn.batch_execute("rollback").unwrap();
+        assert_eq!(question.join().unwrap().len(), 101);
+    });
+    assert!(cache.all().remove(0).1.seq > before);
+    assert_eq!(
+        (cache.builds(), fixture.persons_of_x(cache).len()),
+        (1, 101)
+    );
+}
+
+#[test]
+fn a_thread_with_a_low_priority_builds_an_index_and_keeps_a_newer_one() {
+    let fixture = &Fixture::with_events(2_000, 100);
+    let cache = &IndexCache::default();
+    let ask = || {
+        priority::lower();
+        fixture.persons_of_x(cache).len()
+    };
+    assert_eq!(thread::scope(|scope| scope.spawn(ask).join().unwrap()), 100);
+    fixture.commit(&[item("x", 200, "")]);
+    assert_eq!(fixture.persons_of_x(cache).len(), 101);
+    let newest = cache.all().remove(0).1;
+    assert_eq!(thread::scope(|scope| scope.spawn(ask).join().unwrap()), 101);
+    assert!(std::sync::Arc::ptr_eq(&newest, &cache.all().remove(0).1));
+    assert_eq!(cache.builds(), 1);
 }
