@@ -75,7 +75,7 @@ test('a file becomes a list, with the rows to correct', async ({ console: page, 
   expect(content).toMatch(/^who,address,problem\r\nNone,unknown@example\.org,/);
   await page.getByRole('link', { name: 'Show the list' }).click();
   await expect(page.getByRole('heading', { name: 'Invited' })).toBeVisible();
-  await expect(page.getByText('2 persons').first()).toBeVisible();
+  await expect(page.getByText('2 members').first()).toBeVisible();
 });
 
 test('persons are added and removed by hand', async ({ console: page, api }) => {

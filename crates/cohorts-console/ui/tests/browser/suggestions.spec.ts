@@ -20,6 +20,10 @@ test('the builder suggests events, their properties with types, and values, one 
   await page.goto('/cohorts/new');
   await page.getByRole('button', { name: 'Event', exact: true }).click();
   const event = page.getByRole('combobox', { name: 'Event' });
+  await event.focus();
+  // Names of the project come before those with `$`.
+  await expect(option(page, /./).first()).not.toHaveText(/^\$/);
+  await expect(option(page, /./).last()).toHaveText(/^\$|action$/);
   await event.pressSequentially('purch');
   await expect(option(page, /^purchase$/)).toBeVisible();
   await event.press('ArrowDown');
