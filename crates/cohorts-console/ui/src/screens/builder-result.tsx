@@ -16,9 +16,10 @@ interface Properties {
 }
 
 /** The words for a filter. */
-export function filterNote({ nodeError }: Preview, isEmpty: boolean): string | undefined {
+export function filterNote({ nodeError, count, error, isPending }: Preview, isEmpty: boolean): string | undefined {
   if (isEmpty) return 'Add a criterion to see who matches.';
-  return nodeError ? 'Correct the criterion that is marked.' : undefined;
+  if (nodeError) return 'Correct the criterion that is marked.';
+  return count === undefined && error === undefined && !isPending ? 'Complete a criterion to see who matches.' : undefined;
 }
 
 export function Result({ preview, note, partial, none }: Properties) {

@@ -183,7 +183,7 @@ function Builder({ start, project, draftId, discard }: Properties) {
           <JsonEditor root={root} change={change} />
         </div>
         <aside class="builder-side">
-          <Result preview={preview} note={filterNote(preview, root.nodes.length === 0)} partial={partialWords(incomplete.length)} none={`Look for the criterion with ${persons(0)}.`} />
+          <Result preview={preview} note={filterNote(preview, root.nodes.length === 0)} partial={preview.count === undefined ? undefined : partialWords(incomplete.length)} none={`Look for the criterion with ${persons(0)}.`} />
           {isOther && <Failure error={failure} retry={() => void save()} />}
           <div class="save">
             <button type="button" class="primary" disabled={isBusy || (cohort !== undefined && !isChanged)} onClick={() => void save()}>

@@ -190,5 +190,5 @@ function Share({ part, whole }: { part: number; whole: number }) {
 function liftWords(lift: number | null): string {
   if (lift === null) return 'only inside';
   if (lift === 0) return 'only outside';
-  return `× ${lift < 0.01 ? '< 0.01' : lift < 10 ? lift.toFixed(lift < 1 ? 2 : 1) : number(Math.round(lift))}`;
+  return `×\u00a0${lift < 0.01 ? '< 0.01' : lift < 10 ? lift.toFixed(lift < 1 ? 2 : 1) : number(Math.round(lift))}`;
 }

@@ -193,15 +193,15 @@ export function PersonTable({ cohort, label, total, version, revision, load, fai
   const chosen = shownColumns();
   const columns = useMemo(() => {
     const list: Column<Person>[] = [
-      { key: 'name', title: 'Person', width: 260, grow: 2, cell: (person) => <PersonLink person={person} cohort={cohort} /> },
+      { key: 'name', title: 'Person', width: 260, grow: 3, cell: (person) => <PersonLink person={person} cohort={cohort} /> },
       ...chosen.map((name) => ({
         key: `p ${name}`,
         title: name,
-        width: 96,
+        width: 88,
         grow: 1,
         cell: (person: Person) => <Value value={person.properties[name] as Json | undefined} />,
       })),
-      { key: 'created', title: 'First seen', width: 165, grow: 0, cell: (person) => <Time value={person.created_at} /> },
+      { key: 'created', title: 'First seen', width: 124, grow: 0, cell: (person) => <Time value={person.created_at} isDay /> },
     ];
     if (remove) {
       list.push({
@@ -224,7 +224,12 @@ export function PersonTable({ cohort, label, total, version, revision, load, fai
 /** A link to a person. From a cohort, it opens why the person is a member, and leads back there. */
 export function PersonLink({ person, cohort }: { person: Person; cohort?: number | undefined }) {
   const from: Record<string, string> = cohort === undefined ? {} : { from: String(cohort), why: String(cohort) };
-  return <a href={href('/people', { id: person.id, ...from })}>{person.name || person.distinct_ids[0] || person.id}</a>;
+  const name = person.name || person.distinct_ids[0] || person.id;
+  return (
+    <a href={href('/people', { id: person.id, ...from })} title={name}>
+      {name}
+    </a>
+  );
 }
 
 export function Value({ value }: { value: Json | undefined }) {
