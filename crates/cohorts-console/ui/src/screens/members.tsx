@@ -193,7 +193,7 @@ export function PersonTable({ cohort, label, total, version, revision, load, fai
   const chosen = shownColumns();
   const columns = useMemo(() => {
     const list: Column<Person>[] = [
-      { key: 'name', title: 'Person', width: 260, grow: 3, cell: (person) => <PersonLink person={person} cohort={cohort} /> },
+      { key: 'name', title: 'Person', width: 300, grow: 4, cell: (person) => <PersonLink person={person} cohort={cohort} /> },
       ...chosen.map((name) => ({
         key: `p ${name}`,
         title: name,
