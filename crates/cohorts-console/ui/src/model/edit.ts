@@ -1,7 +1,7 @@
 // Edits of a tree. Each returns a new tree, and shares all nodes that the edit does not concern.
 
-import { criterion, group, isGroup } from './filter';
-import type { Behavior, BehaviorKind, Criterion, EventRef, Group, Join, Node, Span, Test, Window } from './filter';
+import { criterion, group, isEver, isGroup } from './filter';
+import type { Behavior, BehaviorKind, Count, Criterion, EventRef, Group, Join, Node, Span, Test, Window } from './filter';
 
 /** Replaces the node with this id by zero or more nodes. */
 function replace(root: Group, id: number, replacement: (node: Node) => Node[]): Group {
@@ -94,6 +94,8 @@ export function* criteria(root: Group): Generator<Criterion> {
 // New parts of sentences
 
 const DAYS_30: Span = { amount: 30, unit: 'day' };
+/** What `performed_event` means, which has no number. */
+const ONCE: Count = { operator: 'gte', amount: 1 };
 const NO_EVENT: EventRef = { type: 'events', key: '' };
 
 export const newProperty = (): Test => ({ kind: 'property', key: '', operator: 'exact', value: '' });
@@ -110,7 +112,7 @@ export const newEvent = (): Test => ({
 export function newBehavior(kind: BehaviorKind, former?: Behavior): Behavior {
   const window = formerWindow(former);
   const span = window.kind === 'last' ? { amount: window.amount, unit: window.unit } : DAYS_30;
-  const count = former && 'count' in former ? former.count : { operator: 'gte', amount: 3 };
+  const count = former && 'count' in former ? former.count : ONCE;
   switch (kind) {
     case 'performed_event':
     case 'performed_event_first_time':
@@ -128,6 +130,28 @@ export function newBehavior(kind: BehaviorKind, former?: Behavior): Behavior {
     }
   }
 }
+
+/** How often an event occurred, as far as the sentence of the behavior has a number for it. */
+export function countOf(behavior: Behavior): Count | undefined {
+  if (behavior.kind === 'performed_event') return ONCE;
+  return 'count' in behavior ? behavior.count : undefined;
+}
+
+/**
+ * The behavior with another number of times. "At least 1 time" becomes `performed_event`, but not below a "not": its
+ * sentence has no number, so the field would disappear during typing.
+ */
+export function withCount(behavior: Behavior, count: Count, isNegated: boolean): Behavior {
+  if (behavior.kind !== 'performed_event' && behavior.kind !== 'performed_event_multiple') {
+    return 'count' in behavior ? { ...behavior, count } : behavior;
+  }
+  const { window } = behavior;
+  const isOnce = count.operator === ONCE.operator && count.amount === ONCE.amount;
+  return isOnce && !isNegated ? { kind: 'performed_event', window } : { kind: 'performed_event_multiple', count, window };
+}
+
+/** Whether a negated criterion reads "never did": it has no event at all. */
+export const isNever = (behavior: Behavior, isNegated: boolean) => isNegated && behavior.kind === 'performed_event' && isEver(behavior.window);
 
 function formerWindow(former: Behavior | undefined): Window {
   if (former && 'window' in former) return former.window;

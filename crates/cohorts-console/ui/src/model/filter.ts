@@ -22,8 +22,11 @@ export interface Span {
   unit: string;
 }
 
-/** A part of the past, by its length or by dates. */
+/** A part of the past, by its length or by dates. The first date `all` means all the past. */
 export type Window = ({ kind: 'last' } & Span) | { kind: 'dates'; from: string; to: string };
+
+export const EVER: Window = { kind: 'dates', from: 'all', to: '' };
+export const isEver = (window: Window) => window.kind === 'dates' && window.from === 'all' && window.to === '';
 
 export interface PropertyTest {
   key: string;

@@ -1,7 +1,8 @@
 // A criterion as words, for screens that only show it. A part with `strong` is a name or a value of the data.
 
 import { COUNT_OPERATORS, OPERATORS, spell, takesNoValue, takesTwoNumbers, wordsOf } from './words';
-import { isGroup } from './filter';
+import { isNever } from './edit';
+import { isEver, isGroup } from './filter';
 import type { Behavior, Criterion, EventRef, Group, Json, Node, PropertyTest, Window } from './filter';
 
 export interface Part {
@@ -73,7 +74,8 @@ export function show(value: Json | undefined): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-function eventName({ type, key }: EventRef, names: Names): string {
+/** The name of an event or an action. */
+export function eventName({ type, key }: EventRef, names: Names): string {
   if (key === '') return '…';
   return type === 'events' ? key : (names.action(key) ?? `action ${key}`);
 }
@@ -83,7 +85,7 @@ function behaved(behavior: Behavior, event: string, negated: boolean, names: Nam
   const not = negated ? [word('not:')] : [];
   switch (behavior.kind) {
     case 'performed_event':
-      return [did, data(event), ...during(behavior.window)];
+      return isNever(behavior, negated) ? [word('never did'), data(event)] : [did, data(event), ...during(behavior.window)];
     case 'performed_event_multiple': {
       const { operator, amount } = behavior.count;
       return [...not, word('did'), data(event), word(wordsOf(COUNT_OPERATORS, operator)), data(times(amount)), ...during(behavior.window)];
@@ -111,7 +113,9 @@ function behaved(behavior: Behavior, event: string, negated: boolean, names: Nam
 
 const times = (amount: number | null) => (amount === 1 ? '1 time' : `${amount ?? '…'} times`);
 
-function during(window: Window): Part[] {
+/** The words of a window after a verb. */
+export function during(window: Window): Part[] {
+  if (isEver(window)) return [word('at any time')];
   if (window.kind === 'last') return [word('in the last'), data(spell(window.amount, window.unit))];
   const to = window.to === '' ? [] : [word('to'), data(window.to)];
   return [word('from'), data(window.from || '…'), ...to];

@@ -59,10 +59,6 @@ export const COUNT_OPERATORS = choices([
   ['exact', 'exactly'],
 ]);
 
-/** How often an event occurred, with the choice that needs no number. */
-export const ONCE = 'once';
-export const OFTEN = [{ value: ONCE, words: 'once or more' }, ...COUNT_OPERATORS];
-
 export const UNITS = choices([
   ['hour', 'hours'],
   ['day', 'days'],

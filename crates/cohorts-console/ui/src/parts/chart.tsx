@@ -125,4 +125,4 @@ function range(least: number | null, most: number | null, hasBars: boolean): [nu
 
 const withMinus = (value: number) => number(value).replace('-', '−');
 
-export const signed = (value: number | null) => (value === null ? '–' : value > 0 ? `+${number(value)}` : withMinus(value));
+export const signed = (value: number | null) => (value === null ? '–' : value === 0 ? '0' : value > 0 ? `+${number(value)}` : withMinus(value));

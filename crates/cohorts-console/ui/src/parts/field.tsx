@@ -6,7 +6,7 @@ import type { Choice } from '../model/words';
 import { href } from '../state/router';
 import { Icon } from './icons';
 
-export function Field({ label, hint, error, children }: { label: string; hint?: string; error?: string | undefined; children: (id: string) => ComponentChildren }) {
+export function Field({ label, hint, error, children }: { label: string; hint?: string | undefined; error?: string | undefined; children: (id: string) => ComponentChildren }) {
   const id = useId();
   return (
     <div class="field">
@@ -47,6 +47,7 @@ export function NumberField({ value, label, change, isInvalid }: { value: number
       aria-label={label}
       aria-invalid={isInvalid || value === null || value < 1 ? 'true' : undefined}
       value={value ?? ''}
+      onFocus={(event) => event.currentTarget.select()}
       onInput={(event) => {
         const { value: text } = event.currentTarget;
         const amount = Number(text);

@@ -36,6 +36,18 @@ export function ago(time: string, now = Date.now()): string {
   return relative.format(Math.trunc(seconds / step[1]), step[0]);
 }
 
+/** Whether a time is on this day in the zone of the project, as the service counts days. */
+export function isToday(time: string, now = new Date()): boolean {
+  const zone = session.value?.project.timezone ?? 'UTC';
+  const day = (value: Date) => value.toLocaleDateString('en', { timeZone: zone });
+  try {
+    return day(new Date(time)) === day(now);
+  } catch {
+    // The browser does not know the zone.
+    return false;
+  }
+}
+
 interface TimeProps {
   value: string | null | undefined;
   isRelative?: boolean;

@@ -3,14 +3,21 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { CohortSize } from '../api/types';
 import { isAbort } from '../api/error';
-import { number, persons } from './format';
+import { isToday, number, plural } from './format';
 
 const [WIDTH, HEIGHT, INSET] = [96, 24, 2];
 
 type Load = (signal: AbortSignal) => Promise<CohortSize[]>;
 
-/** Cells of a table: the line and today's changes. `count` is the size of now; the numbers are loaded again when it changes. */
-export function Trend({ load, count }: { load: Load; count: number | null }) {
+interface Properties {
+  load: Load;
+  /** The size of now. The numbers are loaded again when it changes. */
+  count: number | null;
+  created: string | null;
+}
+
+/** Cells of a table: the line and today's changes. On its first day, all members of a cohort entered, so that is "new". */
+export function Trend({ load, count, created }: Properties) {
   const cell = useRef<HTMLTableCellElement>(null);
   const [sizes, setSizes] = useState<CohortSize[]>();
   const isVisible = useVisible(cell);
@@ -32,7 +39,13 @@ export function Trend({ load, count }: { load: Load; count: number | null }) {
         {known.length > 1 && <Line values={known} />}
       </td>
       <td class="today wide">
-        {today?.entered ? <span class="good">+{number(today.entered)}</span> : null} {today?.left ? <span class="bad">−{number(today.left)}</span> : null}
+        {created !== null && isToday(created) ? (
+          <span class="faint">new</span>
+        ) : (
+          <>
+            {today?.entered ? <span class="good">+{number(today.entered)}</span> : null} {today?.left ? <span class="bad">−{number(today.left)}</span> : null}
+          </>
+        )}
       </td>
     </>
   );
@@ -43,7 +56,7 @@ function Line({ values }: { values: number[] }) {
   const x = (at: number) => INSET + (at * (WIDTH - 2 * INSET)) / (values.length - 1);
   const y = (value: number) => (most === least ? HEIGHT / 2 : HEIGHT - INSET - ((value - least) * (HEIGHT - 2 * INSET)) / (most - least));
   const points = values.map((value, at) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join(' ');
-  const label = `Size in ${values.length} days: from ${number(values[0])} to ${persons(values.at(-1) ?? 0)}`;
+  const label = `Size in ${values.length} days: from ${number(values[0])} to ${plural(values.at(-1) ?? 0, 'member')}`;
   return (
     <svg class="line" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} width={WIDTH} height={HEIGHT} role="img" aria-label={label}>
       <title>{label}</title>

@@ -8,7 +8,7 @@ import { read } from '../model/filter';
 import type { Json } from '../model/filter';
 import { show, summary } from '../model/sentence';
 import { notify } from '../parts/dialog';
-import { Time, persons } from '../parts/format';
+import { Time, plural } from '../parts/format';
 import { useLoad } from '../parts/load';
 import { Empty, Failure, Show } from '../parts/state';
 import { names } from '../state/catalogue';
@@ -183,7 +183,7 @@ function Run({ calculation }: { calculation: Calculation }) {
   }
   return (
     <p class="entry">
-      Calculated{duration}: {persons(count ?? 0)}
+      Calculated{duration}: {plural(count ?? 0, 'member')}
     </p>
   );
 }

@@ -1,10 +1,10 @@
 // One criterion as a sentence of controls.
 
 import { useEffect, useState } from 'preact/hooks';
-import { newBehavior } from '../model/edit';
-import { isBehaviorKind } from '../model/filter';
+import { countOf, isNever, newBehavior, withCount } from '../model/edit';
+import { EVER, isBehaviorKind, isEver } from '../model/filter';
 import type { Behavior, Count, Criterion, EventRef, Json, JsonObject, PropertyTest, Span, Test, Window } from '../model/filter';
-import { BEHAVIORS, COUNT_OPERATORS, OFTEN, ONCE, OPERATORS, TIME_OPERATORS, UNITS, takesNoValue, takesTwoNumbers } from '../model/words';
+import { BEHAVIORS, COUNT_OPERATORS, OPERATORS, TIME_OPERATORS, UNITS, takesNoValue, takesTwoNumbers } from '../model/words';
 import type { Choice } from '../model/words';
 import { NumberField, Select } from '../parts/field';
 import { Icon } from '../parts/icons';
@@ -135,33 +135,49 @@ interface EventProperties {
 }
 
 const NOT = 'not performed_event';
-const VERBS: Choice[] = [{ value: 'performed_event', words: 'did' }, { value: NOT, words: 'did not do' }, ...BEHAVIORS.slice(1)];
+const NEVER = 'never performed_event';
+const VERBS: Choice[] = [
+  { value: 'performed_event', words: 'did' },
+  { value: NOT, words: 'did not do' },
+  { value: NEVER, words: 'never did' },
+  ...BEHAVIORS.slice(1),
+];
+
+function verbOf(behavior: Behavior, negated: boolean): string {
+  if (behavior.kind === 'performed_event_multiple') return 'performed_event';
+  if (behavior.kind !== 'performed_event' || !negated) return behavior.kind;
+  return isNever(behavior, negated) ? NEVER : NOT;
+}
+
+/** The behavior of a verb, with the parts of the former one that it has too. */
+function behaviorOf(verb: string, former: Behavior): Behavior | undefined {
+  if (verb === NEVER) return { kind: 'performed_event', window: EVER };
+  // All the past is what "never" means, so another verb begins with a length of time.
+  const hadEver = 'window' in former && isEver(former.window);
+  if (verb === NOT) return newBehavior('performed_event', hadEver ? undefined : former);
+  return isBehaviorKind(verb) ? newBehavior(verb, former) : undefined;
+}
 
 function EventEditor({ test, negated, isStrict, change }: EventProperties) {
   const { event, where, behavior } = test;
   const set = (next: Partial<typeof test>) => change({ ...test, ...next }, negated);
   // An action can have several events.
   const name = event.type === 'events' ? event.key : '';
-  const isPlain = behavior.kind === 'performed_event' || behavior.kind === 'performed_event_multiple';
-  const verb = behavior.kind === 'performed_event' && negated ? NOT : isPlain ? 'performed_event' : behavior.kind;
+  const verb = verbOf(behavior, negated);
+  const isNot = verb === NOT || verb === NEVER;
   const choose = (value: string) => {
-    const kind = value === NOT ? 'performed_event' : value;
-    if (!isBehaviorKind(kind)) return;
-    const isNegatedElsewhere = negated && verb !== NOT && kind !== 'performed_event';
-    change({ ...test, behavior: newBehavior(kind, behavior) }, value === NOT || isNegatedElsewhere);
+    const next = behaviorOf(value, verb === NEVER ? newBehavior('performed_event') : behavior);
+    if (!next) return;
+    const isNegatedElsewhere = negated && !isNot && value !== 'performed_event';
+    change({ ...test, behavior: next }, value === NOT || value === NEVER || isNegatedElsewhere);
   };
-  const setOften = (operator: string) => {
-    const next = newBehavior(operator === ONCE ? 'performed_event' : 'performed_event_multiple', behavior);
-    set({ behavior: 'count' in next ? { ...next, count: { ...next.count, operator } } : next });
-  };
+  const count = isNot ? undefined : countOf(behavior);
   return (
     <>
       <Select label="What they did" value={verb} choices={VERBS} change={choose} />
       <EventChoice event={event} label="Event" isStrict={isStrict} change={(next) => set({ event: next })} />
-      {isPlain && verb !== NOT && (
-        <Select label="How often" value={'count' in behavior ? behavior.count.operator : ONCE} choices={OFTEN} change={setOften} />
-      )}
-      <BehaviorEditor behavior={behavior} isStrict={isStrict} change={(next) => set({ behavior: next })} />
+      {count && <CountEditor count={count} change={(next) => set({ behavior: withCount(behavior, next, negated) })} />}
+      {verb !== NEVER && <BehaviorEditor behavior={behavior} isStrict={isStrict} windows={verb === NOT ? WINDOWS_OF_NOT : WINDOWS} change={(next) => set({ behavior: next })} />}
       {where.map((part, at) => (
         <span class="where" key={at}>
           <span>{at === 0 ? 'where' : 'and'}</span>
@@ -205,18 +221,13 @@ function EventChoice({ event, label, isStrict, change }: { event: EventRef; labe
   );
 }
 
-function BehaviorEditor({ behavior, isStrict, change }: { behavior: Behavior; isStrict: boolean; change: (behavior: Behavior) => void }) {
+/** The parts of a behavior after the event and the number of times. */
+function BehaviorEditor({ behavior, isStrict, windows, change }: { behavior: Behavior; isStrict: boolean; windows: Choice[]; change: (behavior: Behavior) => void }) {
   switch (behavior.kind) {
     case 'performed_event':
     case 'performed_event_first_time':
-      return <WindowEditor window={behavior.window} change={(window) => change({ ...behavior, window })} />;
     case 'performed_event_multiple':
-      return (
-        <>
-          <TimesEditor count={behavior.count} change={(count) => change({ ...behavior, count })} />
-          <WindowEditor window={behavior.window} change={(window) => change({ ...behavior, window })} />
-        </>
-      );
+      return <WindowEditor window={behavior.window} windows={windows} change={(window) => change({ ...behavior, window })} />;
     case 'performed_event_sequence':
       return (
         <>
@@ -225,13 +236,12 @@ function BehaviorEditor({ behavior, isStrict, change }: { behavior: Behavior; is
           <span>within</span>
           <SpanEditor span={behavior.within} label="Time between the events" change={(within) => change({ ...behavior, within })} />
           <span class="comma">, both</span>
-          <WindowEditor window={behavior.window} change={(window) => change({ ...behavior, window })} />
+          <WindowEditor window={behavior.window} windows={windows} change={(window) => change({ ...behavior, window })} />
         </>
       );
     case 'performed_event_regularly':
       return (
         <>
-          <CountEditor count={behavior.count} change={(count) => change({ ...behavior, count })} />
           <span>in each of at least</span>
           <NumberField label="Periods that must hold" value={behavior.minimum} change={(minimum) => change({ ...behavior, minimum })} />
           <span>of the last</span>
@@ -252,20 +262,12 @@ function BehaviorEditor({ behavior, isStrict, change }: { behavior: Behavior; is
   }
 }
 
-function TimesEditor({ count, change }: { count: Count; change: (count: Count) => void }) {
-  return (
-    <span class="nowrap">
-      <NumberField label="Number of times" value={count.amount} change={(amount) => change({ ...count, amount })} />
-      <span>{count.amount === 1 ? 'time' : 'times'}</span>
-    </span>
-  );
-}
-
 function CountEditor({ count, change }: { count: Count; change: (count: Count) => void }) {
   return (
     <span class="nowrap">
       <Select label="Comparison of the number" value={count.operator} choices={COUNT_OPERATORS} change={(operator) => change({ ...count, operator })} />
-      <TimesEditor count={count} change={change} />
+      <NumberField label="Number of times" value={count.amount} change={(amount) => change({ ...count, amount })} />
+      <span>{count.amount === 1 ? 'time' : 'times'}</span>
     </span>
   );
 }
@@ -281,18 +283,25 @@ function SpanEditor({ span, label, change }: { span: Span; label: string; change
 }
 
 const WINDOWS: Choice[] = [
+  { value: 'ever', words: 'at any time' },
   { value: 'last', words: 'in the last' },
   { value: 'dates', words: 'from' },
 ];
+/** "Did not do … at any time" is "never did". */
+const WINDOWS_OF_NOT = WINDOWS.slice(1);
+const NEW_WINDOWS: Record<string, Window> = {
+  ever: EVER,
+  last: { kind: 'last', amount: 30, unit: 'day' },
+  dates: { kind: 'dates', from: '', to: '' },
+};
 
-function WindowEditor({ window, change }: { window: Window; change: (window: Window) => void }) {
-  const choose = (kind: string) => change(kind === 'dates' ? { kind: 'dates', from: '', to: '' } : { kind: 'last', amount: 30, unit: 'day' });
+function WindowEditor({ window, windows, change }: { window: Window; windows: Choice[]; change: (window: Window) => void }) {
+  const kind = isEver(window) ? 'ever' : window.kind;
   return (
     <span class="nowrap">
-      <Select label="Kind of time window" value={window.kind} choices={WINDOWS} change={choose} />
-      {window.kind === 'last' ? (
-        <SpanEditor span={window} label="Time window" change={(span) => change({ ...window, ...span })} />
-      ) : (
+      <Select label="Kind of time window" value={kind} choices={windows} change={(next) => change(NEW_WINDOWS[next] ?? window)} />
+      {window.kind === 'last' && <SpanEditor span={window} label="Time window" change={(span) => change({ ...window, ...span })} />}
+      {window.kind === 'dates' && kind === 'dates' && (
         <>
           <input class="date" aria-label="First date" placeholder="2026-01-31 or -30d" size={16} value={window.from} onInput={(event) => change({ ...window, from: event.currentTarget.value })} />
           <span>to</span>

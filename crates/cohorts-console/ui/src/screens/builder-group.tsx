@@ -38,6 +38,7 @@ export function GroupEditor(properties: Properties) {
           </select>
         </label>
         {!isRoot && <NodeActions {...properties} node={group} what="group" />}
+        {isRoot && preview.counts.size > 0 && <small class="faint legend">Each number: persons who match that criterion alone</small>}
       </header>
       {error && (
         <p class="problem" role="alert">

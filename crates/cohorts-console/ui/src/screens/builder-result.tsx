@@ -1,34 +1,37 @@
 // The result of the draft: how many persons, who enters and leaves, and some of them.
 
-import { number, plural } from '../parts/format';
+import { number } from '../parts/format';
 import { Failure } from '../parts/state';
 import { PersonLink } from './members';
 import type { Preview } from './builder-preview';
 
 interface Properties {
   preview: Preview;
-  /** What to do, or what the number leaves out; otherwise the duration is shown. */
+  /** What to do; otherwise the duration is shown. */
   note: string | undefined;
+  /** Why the number is not final. */
+  partial?: string | undefined;
   /** What to do if no person matches. */
   none: string;
 }
 
 /** The words for a filter. */
-export function filterNote({ nodeError }: Preview, isEmpty: boolean, incomplete: number): string | undefined {
+export function filterNote({ nodeError, count, error, isPending }: Preview, isEmpty: boolean): string | undefined {
   if (isEmpty) return 'Add a criterion to see who matches.';
   if (nodeError) return 'Correct the criterion that is marked.';
-  return incomplete === 0 ? undefined : `without ${plural(incomplete, 'incomplete criterion').replace('criterions', 'criteria')}`;
+  return count === undefined && error === undefined && !isPending ? 'Complete a criterion to see who matches.' : undefined;
 }
 
-export function Result({ preview, note, none }: Properties) {
+export function Result({ preview, note, partial, none }: Properties) {
   const { count, sample, compared, error, isPending, milliseconds } = preview;
   return (
     <section class="panel result" aria-label="Result">
       <h2>Persons who match</h2>
-      <p class={isPending ? 'total pending' : 'total'} role="status" aria-live="polite" data-testid="total">
+      <p class={`total${isPending ? ' pending' : ''}${partial ? ' partial' : ''}`} role="status" aria-live="polite" data-testid="total">
         {count === undefined ? '–' : number(count)}
       </p>
-      <p class="faint">{note ?? (milliseconds === undefined ? ' ' : `counted in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`)}</p>
+      {partial && <p class="not-final">{partial}</p>}
+      {(note !== undefined || !partial) && <p class="faint">{note ?? (milliseconds === undefined ? ' ' : `counted in ${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`)}</p>}
       {compared && (
         <dl class="compared">
           <div class="entering">

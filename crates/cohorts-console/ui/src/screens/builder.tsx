@@ -23,7 +23,8 @@ import { JsonEditor } from './builder-json';
 import { GroupEditor } from './builder-group';
 import { usePreview } from './builder-preview';
 import { Result, filterNote } from './builder-result';
-import { MOST_DESCRIPTION, MOST_NAME } from './details';
+import { MOST_DESCRIPTION, MOST_NAME, NAME_MISSING } from './details';
+import { SaveProblems } from './save-problems';
 import { NamesMissing } from './names-missing';
 
 /** What the user typed. `filters` comes from a copy of a cohort, and `root` from this screen. */
@@ -40,6 +41,12 @@ interface Start {
   description: string;
   root: Group;
   isDraft: boolean;
+}
+
+/** Why the count is not that of the cohort. */
+function partialWords(incomplete: number): string | undefined {
+  if (incomplete === 0) return undefined;
+  return `Not final: ${incomplete === 1 ? '1 criterion is' : `${incomplete} criteria are`} incomplete.`;
 }
 
 const emptyRoot = () => group('AND', []);
@@ -118,8 +125,9 @@ function Builder({ start, project, draftId, discard }: Properties) {
   };
   const incomplete = [...criteria(root)].filter((criterion) => problem(criterion) !== undefined);
 
+  const isNameless = name.trim() === '';
   const save = async () => {
-    if (incomplete.length > 0) {
+    if (incomplete.length > 0 || isNameless) {
       setStrict(true);
       requestAnimationFrame(() => screen.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus());
       return;
@@ -139,7 +147,7 @@ function Builder({ start, project, draftId, discard }: Properties) {
       setBusy(false);
     }
   };
-  const nameError = failure instanceof ApiError && failure.attr === 'name' ? failure.detail : undefined;
+  const nameError = isStrict && isNameless ? NAME_MISSING : failure instanceof ApiError && failure.attr === 'name' ? failure.detail : undefined;
   const descriptionError = failure instanceof ApiError && failure.attr === 'description' ? failure.detail : undefined;
   const isOther = failure !== undefined && !nameError && !descriptionError;
   return (
@@ -162,7 +170,7 @@ function Builder({ start, project, draftId, discard }: Properties) {
         <div class="builder-main">
           <div class="names">
             <Field label="Name" error={nameError}>
-              {(id) => <input id={id} value={name} maxLength={MOST_NAME} placeholder="Such as: Paying, active last month" onInput={(event) => setName(event.currentTarget.value)} />}
+              {(id) => <input id={id} aria-required="true" aria-invalid={nameError === undefined ? undefined : 'true'} value={name} maxLength={MOST_NAME} placeholder="Such as: Paying, active last month" onInput={(event) => setName(event.currentTarget.value)} />}
             </Field>
             <Field label="Description" error={descriptionError}>
               {(id) => <input id={id} value={description} maxLength={MOST_DESCRIPTION} placeholder="Optional" onInput={(event) => setDescription(event.currentTarget.value)} />}
@@ -175,17 +183,13 @@ function Builder({ start, project, draftId, discard }: Properties) {
           <JsonEditor root={root} change={change} />
         </div>
         <aside class="builder-side">
-          <Result preview={preview} note={filterNote(preview, root.nodes.length === 0, incomplete.length)} none={`Look for the criterion with ${persons(0)}.`} />
+          <Result preview={preview} note={filterNote(preview, root.nodes.length === 0)} partial={preview.count === undefined ? undefined : partialWords(incomplete.length)} none={`Look for the criterion with ${persons(0)}.`} />
           {isOther && <Failure error={failure} retry={() => void save()} />}
           <div class="save">
             <button type="button" class="primary" disabled={isBusy || (cohort !== undefined && !isChanged)} onClick={() => void save()}>
               {isBusy ? 'Saving …' : cohort ? 'Save changes' : 'Save cohort'}
             </button>
-            {isStrict && incomplete.length > 0 && (
-              <small class="problem" role="alert">
-                {incomplete.length === 1 ? 'One criterion is not complete.' : `${incomplete.length} criteria are not complete.`}
-              </small>
-            )}
+            <SaveProblems isNameless={isNameless} incomplete={incomplete.length} isStrict={isStrict} />
           </div>
         </aside>
       </div>

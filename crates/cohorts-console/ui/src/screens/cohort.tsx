@@ -5,7 +5,7 @@ import { cohorts } from '../api/resources';
 import { ApiError } from '../api/error';
 import type { Cohort } from '../api/types';
 import { Tabs } from '../parts/field';
-import { Time, number, persons } from '../parts/format';
+import { Time, number, plural } from '../parts/format';
 import { Icon } from '../parts/icons';
 import { Announcements, LiveMark, useChanged } from '../parts/live';
 import { useLoad, usePolling } from '../parts/load';
@@ -163,7 +163,7 @@ function Facts({ cohort }: { cohort: Cohort }) {
           <dt>
             Size <LiveMark />
           </dt>
-          <dd class="size" title={count === null ? '' : persons(count)}>
+          <dd class="size" title={count === null ? '' : plural(count, 'member')}>
             <span key={count} class={count === first.current ? '' : 'flash'} data-testid="size">
               {number(count)}
             </span>

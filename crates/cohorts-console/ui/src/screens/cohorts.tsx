@@ -21,6 +21,7 @@ import { go, href, place, setHidden } from '../state/router';
 import { saveDraft } from '../state/draft';
 import { session } from '../state/session';
 import { trend } from '../state/trends';
+import { queryText } from './criteria';
 import { DeleteDialog } from './delete';
 
 type Kind = 'all' | 'dynamic' | 'static' | 'failing' | 'deleted';
@@ -165,7 +166,7 @@ function List({ all, kind, search, moves, reload }: { all: Cohort[]; kind: Kind;
         <thead>
           <tr>
             {heading('name', 'Name')}
-            {heading('count', 'Persons', 'number')}
+            {heading('count', 'Members', 'number')}
             <th class="wide">Two weeks</th>
             <th class="wide number">Today</th>
             {heading('last_calculation', 'As of', 'wide')}
@@ -216,7 +217,7 @@ function NoCohorts() {
 
 export function describe(cohort: Cohort): string {
   if (cohort.description) return cohort.description;
-  if (cohort.query) return cohort.is_static ? 'A list, filled by a query' : 'The persons of a query';
+  if (cohort.query) return `${cohort.is_static ? 'Filled once by the query' : 'Follows the query'}: ${queryText(cohort).replace(/\s+/g, ' ').trim()}`;
   try {
     const text = summary(read(cohort.filters as Json), names);
     return text || (cohort.is_static ? 'A list of persons' : 'No criteria yet: it has no members');
@@ -258,7 +259,7 @@ function Row({ cohort, moved, remove }: { cohort: Cohort; moved: { entered: numb
           </span>
         )}
       </td>
-      <Trend load={(signal) => trend(session.peek()?.project.id ?? 0, cohort.id, signal)} count={cohort.count} />
+      <Trend load={(signal) => trend(session.peek()?.project.id ?? 0, cohort.id, signal)} count={cohort.count} created={cohort.created_at} />
       <td class="wide">
         <Time value={cohort.is_static ? null : cohort.last_calculation} isRelative />
       </td>

@@ -40,7 +40,7 @@ function Result({ result, outside }: { result: ComparedPersons; outside: string 
   return (
     <>
       <p class="faint">
-        {persons(result.inside)} inside: the members. {number(result.outside)} outside: {outside}. The largest differences come first.
+        {plural(result.inside, 'member')} inside. {number(result.outside)} outside: {outside}. The largest differences come first.
       </p>
       {properties.length === 0 && events.length === 0 && <p>No property and no event is more or less common among the members.</p>}
       {properties.length > 0 && <Properties list={properties} size={size} />}
@@ -190,5 +190,5 @@ function Share({ part, whole }: { part: number; whole: number }) {
 function liftWords(lift: number | null): string {
   if (lift === null) return 'only inside';
   if (lift === 0) return 'only outside';
-  return `× ${lift < 0.01 ? '< 0.01' : lift < 10 ? lift.toFixed(lift < 1 ? 2 : 1) : number(Math.round(lift))}`;
+  return `×\u00a0${lift < 0.01 ? '< 0.01' : lift < 10 ? lift.toFixed(lift < 1 ? 2 : 1) : number(Math.round(lift))}`;
 }

@@ -14,7 +14,7 @@ import { names } from '../state/catalogue';
 import { href } from '../state/router';
 
 export function CriteriaTab({ cohort }: { cohort: Cohort }) {
-  if (cohort.query) return <QuerySource cohort={cohort} query={cohort.query as { query?: unknown }} />;
+  if (cohort.query) return <QuerySource cohort={cohort} />;
   if (cohort.is_static) return <Uploads cohort={cohort} />;
   return <Filter cohort={cohort} />;
 }
@@ -81,8 +81,14 @@ function Filter({ cohort }: { cohort: Cohort }) {
   );
 }
 
-function QuerySource({ cohort, query }: { cohort: Cohort; query: { query?: unknown } }) {
-  const text = typeof query.query === 'string' ? query.query : JSON.stringify(query, null, 2);
+/** The text of the query of a cohort, or its JSON if it has none. */
+export function queryText({ query }: Cohort): string {
+  const { query: text } = (query ?? {}) as { query?: unknown };
+  return typeof text === 'string' ? text : JSON.stringify(query, null, 2);
+}
+
+function QuerySource({ cohort }: { cohort: Cohort }) {
+  const text = queryText(cohort);
   return (
     <section>
       <p>{cohort.is_static ? 'This query filled the list once, when it was saved.' : 'The members are always the persons that this query selects.'}</p>

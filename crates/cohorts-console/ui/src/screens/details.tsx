@@ -9,6 +9,7 @@ import { Failure } from '../parts/state';
 
 export const MOST_NAME = 400;
 export const MOST_DESCRIPTION = 1_000;
+export const NAME_MISSING = 'Enter a name.';
 
 export function EditDetails({ cohort, close, saved }: { cohort: Cohort; close: () => void; saved: (cohort: Cohort) => void }) {
   const [name, setName] = useState(cohort.name ?? '');

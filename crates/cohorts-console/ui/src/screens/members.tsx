@@ -9,7 +9,7 @@ import { show } from '../model/sentence';
 import type { Json } from '../model/filter';
 import { notify } from '../parts/dialog';
 import { SearchField } from '../parts/field';
-import { Time, persons } from '../parts/format';
+import { Time, plural } from '../parts/format';
 import { Icon } from '../parts/icons';
 import { Menu } from '../parts/menu';
 import { useLoad, useSettled } from '../parts/load';
@@ -73,10 +73,11 @@ export function MembersTab({ cohort, moves, reload }: { cohort: Cohort; moves: n
       {total.data !== undefined && total.data > 0 && (
         <>
           <p class="faint" role="status">
-            {persons(total.data)}
+            {plural(total.data, 'member')}
             {search && ` with “${search}”`}
           </p>
           <PersonTable
+            cohort={cohort.id}
             label={`Members of ${cohort.name || 'the cohort'}`}
             total={total.data}
             version={version}
@@ -177,6 +178,8 @@ function ColumnChoice() {
 }
 
 interface TableProperties {
+  /** The cohort of the members; absent for all persons. */
+  cohort?: number;
   label: string;
   total: number;
   version: string;
@@ -186,19 +189,19 @@ interface TableProperties {
   remove?: ((person: Person) => void) | undefined;
 }
 
-export function PersonTable({ label, total, version, revision, load, failed, remove }: TableProperties) {
+export function PersonTable({ cohort, label, total, version, revision, load, failed, remove }: TableProperties) {
   const chosen = shownColumns();
   const columns = useMemo(() => {
     const list: Column<Person>[] = [
-      { key: 'name', title: 'Person', width: 220, grow: 2, cell: (person) => <PersonLink person={person} /> },
+      { key: 'name', title: 'Person', width: 300, grow: 4, cell: (person) => <PersonLink person={person} cohort={cohort} /> },
       ...chosen.map((name) => ({
         key: `p ${name}`,
         title: name,
-        width: 110,
+        width: 88,
         grow: 1,
         cell: (person: Person) => <Value value={person.properties[name] as Json | undefined} />,
       })),
-      { key: 'created', title: 'First seen', width: 165, grow: 0, cell: (person) => <Time value={person.created_at} /> },
+      { key: 'created', title: 'First seen', width: 124, grow: 0, cell: (person) => <Time value={person.created_at} isDay /> },
     ];
     if (remove) {
       list.push({
@@ -214,12 +217,19 @@ export function PersonTable({ label, total, version, revision, load, failed, rem
       });
     }
     return list;
-  }, [chosen.join('\n'), remove !== undefined]);
+  }, [chosen.join('\n'), remove !== undefined, cohort]);
   return <BigTable label={label} columns={columns} total={total} version={version} revision={revision} load={load} rowKey={(person) => person.id} failed={failed} />;
 }
 
-export function PersonLink({ person }: { person: Person }) {
-  return <a href={href('/people', { id: person.id })}>{person.name || person.distinct_ids[0] || person.id}</a>;
+/** A link to a person. From a cohort, it opens why the person is a member, and leads back there. */
+export function PersonLink({ person, cohort }: { person: Person; cohort?: number | undefined }) {
+  const from: Record<string, string> = cohort === undefined ? {} : { from: String(cohort), why: String(cohort) };
+  const name = person.name || person.distinct_ids[0] || person.id;
+  return (
+    <a href={href('/people', { id: person.id, ...from })} title={name}>
+      {name}
+    </a>
+  );
 }
 
 export function Value({ value }: { value: Json | undefined }) {

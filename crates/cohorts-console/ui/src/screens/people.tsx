@@ -13,7 +13,7 @@ import { useLoad, useSettled } from '../parts/load';
 import { PropertyTable } from '../parts/properties';
 import { Empty, Failure, Loading, Show, useTitle } from '../parts/state';
 import { Suggest } from '../parts/suggest';
-import { catalogue } from '../state/catalogue';
+import { catalogue, cohortName } from '../state/catalogue';
 import { suggestPersonProperties, suggestPersonValues } from '../state/suggestions';
 import { href, place, setHidden } from '../state/router';
 import { LatestEvents } from './events';
@@ -105,6 +105,7 @@ function Search() {
 function PersonScreen({ id }: { id: string }) {
   const loaded = useLoad((signal) => people.get(id, signal), [id]);
   useTitle('Person');
+  const from = Number(place.value.hidden.get('from')) || undefined;
   if (loaded.error instanceof ApiError && (loaded.error.status === 404 || loaded.error.status === 400)) {
     return (
       <Empty isPage title="There is no such person">
@@ -118,9 +119,9 @@ function PersonScreen({ id }: { id: string }) {
   return (
     <div class="screen">
       <nav class="crumbs" aria-label="Path">
-        <a href={href('/people')}>
+        <a href={href(from === undefined ? '/people' : `/cohorts/${from}`)}>
           <Icon name="back" />
-          People
+          {from === undefined ? 'People' : (cohortName(from) ?? 'Cohort')}
         </a>
       </nav>
       <Show loaded={loaded} what="the person">

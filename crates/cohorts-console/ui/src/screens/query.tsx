@@ -16,9 +16,10 @@ import { loadCatalogue } from '../state/catalogue';
 import { go, href } from '../state/router';
 import { session } from '../state/session';
 import { Result } from './builder-result';
-import { MOST_NAME } from './details';
+import { MOST_NAME, NAME_MISSING } from './details';
 import { NamesMissing } from './names-missing';
 import { QueryField } from './query-field';
+import { SaveProblems } from './save-problems';
 import { queryProblem, useQueryPreview } from './query-preview';
 
 const EXAMPLES: [string, string][] = [
@@ -62,6 +63,9 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
   const [draft, setDraft] = useState<Draft>(() => loadDraft<Draft>(project, draftId) ?? start);
   const [failure, setFailure] = useState<unknown>();
   const [isBusy, setBusy] = useState(false);
+  const [isStrict, setStrict] = useState(false);
+  const isNameless = draft.name.trim() === '';
+  const nameField = useRef<HTMLInputElement>(null);
   const area = useRef<HTMLTextAreaElement>(null);
   useLayoutEffect(() => {
     if (JSON.stringify(draft) !== JSON.stringify(start)) saveDraft(project, draftId, draft);
@@ -72,11 +76,16 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
   };
   const preview = useQueryPreview(draft.query, id === undefined || !draft.isDynamic ? undefined : id);
   const queryError = queryProblem(failure) ?? preview.problem;
-  const nameError = failure instanceof ApiError && failure.attr === 'name' ? failure.detail : undefined;
+  const nameError = isStrict && isNameless ? NAME_MISSING : failure instanceof ApiError && failure.attr === 'name' ? failure.detail : undefined;
   const place = queryError === undefined ? undefined : placeOf(queryError, draft.query);
 
   const save = async (event: Event) => {
     event.preventDefault();
+    if (isNameless) {
+      setStrict(true);
+      nameField.current?.focus();
+      return;
+    }
     setBusy(true);
     try {
       const query = { kind: 'HogQLQuery', query: draft.query };
@@ -113,7 +122,7 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
       <div class="builder-body">
         <div class="builder-main">
           <Field label="Name" error={nameError}>
-            {(id) => <input id={id} value={draft.name} maxLength={MOST_NAME} placeholder="Such as: Bought three times" onInput={(event) => change({ name: event.currentTarget.value })} />}
+            {(id) => <input ref={nameField} id={id} aria-required="true" aria-invalid={nameError === undefined ? undefined : 'true'} value={draft.name} maxLength={MOST_NAME} placeholder="Such as: Bought three times" onInput={(event) => change({ name: event.currentTarget.value })} />}
           </Field>
           <Field label="Query" hint="A SELECT of persons from persons, events or cohort_people. UNION, INTERSECT and EXCEPT join several.">
             {(id) => (
@@ -144,6 +153,7 @@ function Editor({ start, id }: { start: Draft; id: number | undefined }) {
             <button type="submit" class="primary" disabled={isBusy || draft.query.trim() === ''}>
               {isBusy ? 'Saving …' : id === undefined ? 'Save cohort' : 'Save changes'}
             </button>
+            <SaveProblems isNameless={isNameless} incomplete={0} isStrict={isStrict} />
           </div>
         </aside>
       </div>

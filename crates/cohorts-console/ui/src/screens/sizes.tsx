@@ -5,7 +5,7 @@ import { cohorts } from '../api/resources';
 import type { Cohort, CohortSize, CohortSizes } from '../api/types';
 import { Chart, signed } from '../parts/chart';
 import type { Series } from '../parts/chart';
-import { Time, number, persons } from '../parts/format';
+import { Time, number, plural } from '../parts/format';
 import { useLoad, usePolling } from '../parts/load';
 import { Empty, Show } from '../parts/state';
 import { place, setHidden } from '../state/router';
@@ -103,7 +103,7 @@ function summary(rows: CohortSize[]): string {
   const known = rows.flatMap(({ count }) => (count === null ? [] : [count]));
   const [first, last] = [known[0] ?? 0, known.at(-1) ?? 0];
   const [least, most] = [Math.min(...known), Math.max(...known)];
-  return `Size over time: from ${persons(first)} to ${persons(last)}, at least ${number(least)} and at most ${number(most)}. The numbers are in the table below.`;
+  return `Size over time: from ${number(first)} to ${plural(last, 'member')}, at least ${number(least)} and at most ${number(most)}. The numbers are in the table below.`;
 }
 
 const isShort = (interval: string) => interval === 'minute' || interval === 'hour';

@@ -5,13 +5,15 @@ import type { Cohort, CohortExplanation, CriterionExplanation } from '../api/typ
 import { criteria } from '../model/edit';
 import { read, write } from '../model/filter';
 import type { Criterion, Json } from '../model/filter';
-import { sentence, show } from '../model/sentence';
-import { Time, plural } from '../parts/format';
+import { eventsWords, queryWords, valueWords } from '../model/finding';
+import { sentence } from '../model/sentence';
+import { Time } from '../parts/format';
 import { Icon } from '../parts/icons';
 import { useLoad } from '../parts/load';
 import { Sentence } from '../parts/sentence';
 import { Show } from '../parts/state';
 import { cohortName, names } from '../state/catalogue';
+import { queryText } from './criteria';
 import { href } from '../state/router';
 
 interface Loaded {
@@ -61,6 +63,7 @@ function Explanation({ cohort, explanation }: Loaded) {
         </p>
       )}
       <Findings found={found} sentences={byPath(cohort)} />
+      {cohort.query && <pre class="code inline" tabIndex={0}>{queryText(cohort)}</pre>}
     </>
   );
 }
@@ -91,8 +94,8 @@ function Findings({ found, sentences }: { found: CriterionExplanation[]; sentenc
             <Icon name={finding.holds ? 'check' : 'close'} />
             <div>
               <span class="visually-hidden">{finding.holds ? 'Holds: ' : 'Does not hold: '}</span>
-              {criterion ? <Sentence parts={sentence(criterion, names)} /> : finding.path === 'query' ? 'the query' : finding.path}
-              <Evidence finding={finding} />
+              {criterion ? <Sentence parts={sentence(criterion, names)} /> : (queryWords(finding.path, finding.holds) ?? finding.path)}
+              <Evidence finding={finding} criterion={criterion} />
             </div>
           </li>
         );
@@ -101,12 +104,12 @@ function Findings({ found, sentences }: { found: CriterionExplanation[]; sentenc
   );
 }
 
-function Evidence({ finding }: { finding: CriterionExplanation }) {
+function Evidence({ finding, criterion }: { finding: CriterionExplanation; criterion: Criterion | undefined }) {
   const { value, count, last_at: last, events = [], cohort_id: other, member } = finding.found;
   if (other !== undefined) {
     return (
       <small>
-        {member ? 'in' : 'not in'} <a href={href(`/cohorts/${other}`)}>{cohortName(other) ?? `cohort ${other}`}</a>
+        found: {member ? 'in' : 'not in'} <a href={href(`/cohorts/${other}`)}>{cohortName(other) ?? `cohort ${other}`}</a>
       </small>
     );
   }
@@ -114,7 +117,7 @@ function Evidence({ finding }: { finding: CriterionExplanation }) {
     return (
       <>
         <small>
-          {count === 0 ? 'no event' : plural(count, 'event')}
+          {eventsWords(criterion, count, names)}
           {last && (
             <>
               , the last on <Time value={last} />
@@ -136,5 +139,6 @@ function Evidence({ finding }: { finding: CriterionExplanation }) {
       </>
     );
   }
-  return <small>{value === null || value === undefined ? 'the person does not have it' : `found: ${show(value as Json)}`}</small>;
+  if (!criterion && (value === null || value === undefined)) return null;
+  return <small>{valueWords(criterion, value as Json | undefined)}</small>;
 }

@@ -6,6 +6,7 @@ import { definitions, people } from '../api/resources';
 import { ApiError, isAbort } from '../api/error';
 import { waitFor } from '../api/client';
 import type { PropertyDefinition } from '../api/types';
+import { nearestFirst } from '../model/names';
 import type { Suggestion, Suggestions } from '../parts/suggest';
 import { number } from '../parts/format';
 import { ACTION, catalogue } from './catalogue';
@@ -16,7 +17,7 @@ const PAUSE = 120;
 const LIFETIME = 60_000;
 const MOST_ANSWERS = 500;
 /** Most names of one request. */
-const NAMES = 50;
+const NAMES = 200;
 /** The service lists at most this number of values. */
 const VALUES = 20;
 
@@ -65,7 +66,9 @@ function recall({ matches }: Request, text: string, keyOf: (part: string) => str
     if (!found || found.until < Date.now()) continue;
     const { answer } = found;
     if (end === text.length) return answer;
-    if (answer.isComplete) return { ...answer, list: answer.list.filter((suggestion) => matches(nameOf(suggestion), text)) };
+    if (!answer.isComplete) continue;
+    const list = answer.list.filter((suggestion) => matches(nameOf(suggestion), text));
+    return { ...answer, list: matches === hasWords ? nearestFirst(list, text, nameOf) : list };
   }
   return undefined;
 }
@@ -102,19 +105,15 @@ const hasWords = (name: string, text: string) => {
 };
 const begins = (name: string, text: string) => name.toLowerCase().startsWith(text.toLowerCase());
 
-/** Names that begin with the text come first; otherwise in the order of the service. */
-function nearestFirst(list: Suggestion[], text: string): Suggestion[] {
-  return [...list.filter(({ value }) => begins(value, text)), ...list.filter(({ value }) => !begins(value, text))];
-}
-
 function page(text: string, list: Suggestion[], count: number, isAtLimit: boolean | undefined): Answer {
   if (isAtLimit) limited.value = session.peek()?.project.id;
   const isComplete = count <= list.length;
   const hint = isComplete ? undefined : `${number(list.length)} of ${number(count)} names. Type more to see others.`;
-  return { list: nearestFirst(list, text), hint, isComplete };
+  return { list: nearestFirst(list, text, nameOf), hint, isComplete };
 }
 
-const fromCohorts = (names: Map<string, number>): Suggestion[] => [...names.keys()].filter((name) => name !== '').sort().map((value) => ({ value }));
+const fromCohorts = (names: Map<string, number>): Suggestion[] =>
+  nearestFirst([...names.keys()].filter((name) => name !== '').sort(), '', (name) => name).map((value) => ({ value }));
 
 const EVENTS: Request = {
   subject: ['events'],

@@ -134,11 +134,68 @@ test('an incomplete criterion is left out of the count, and is marked when savin
   await page.getByRole('button', { name: 'Event', exact: true }).click();
   const { count } = await api.call('POST', 'cohorts/preview/', { filters: plan('pro') });
   await expectTotal(page, count);
-  await expect(page.getByText('without 1 incomplete criterion')).toBeVisible();
+  await expect(page.getByText('Not final: 1 criterion is incomplete.')).toBeVisible();
+  await expect(page.getByTestId('total')).toHaveClass(/partial/);
+  await expect(page.getByText('To save: enter a name, complete 1 criterion.')).toBeVisible();
+  await page.getByRole('button', { name: 'Save cohort' }).click();
+  await expect(page.getByText('Enter a name.')).toBeVisible();
+  await expect(page.getByRole('alert').filter({ hasText: 'To save: enter a name, complete 1 criterion.' })).toBeVisible();
+  await expect(page.getByLabel('Name')).toBeFocused();
+  await page.getByLabel('Name').fill('Incomplete');
   await page.getByRole('button', { name: 'Save cohort' }).click();
   await expect(page.getByText('Enter the name of an event.')).toBeVisible();
   await expect(page.getByRole('combobox', { name: 'Event' })).toBeFocused();
 });
+
+test('the number of times is a field from the start, and the words decide the form in the filter', async ({ console: page, expected }) => {
+  // A filter that is only negative is refused.
+  expected.push(/status of 400/);
+  await page.goto('/cohorts/new');
+  await page.getByText('As JSON, and as a request').click();
+  const leaf = async () => JSON.parse(await page.getByLabel('Criteria as JSON').inputValue()).properties.values[0];
+  const window = { time_value: 30, time_interval: 'day' };
+  const once = { type: 'behavioral', key: 'purchase', event_type: 'events', value: 'performed_event', ...window };
+  await page.getByRole('button', { name: 'Event', exact: true }).click();
+  await page.getByRole('combobox', { name: 'Event' }).fill('purchase');
+  await expect.poll(leaf).toEqual(once);
+  const times = page.getByLabel('Number of times');
+  await times.click();
+  await page.keyboard.type('12');
+  await expect.poll(leaf).toEqual({ ...once, value: 'performed_event_multiple', operator: 'gte', operator_value: 12 });
+  await expect(times).toBeFocused();
+  await times.fill('1');
+  await expect.poll(leaf).toEqual(once);
+  await page.getByLabel('Comparison of the number').selectOption('exactly');
+  await expect.poll(leaf).toEqual({ ...once, value: 'performed_event_multiple', operator: 'exact', operator_value: 1 });
+  await page.getByLabel('What they did').selectOption('never did');
+  const never = { type: 'behavioral', key: 'purchase', event_type: 'events', value: 'performed_event', explicit_datetime: 'all', negation: true };
+  await expect.poll(leaf).toEqual(never);
+  await expect(page.getByLabel('Kind of time window')).toHaveCount(0);
+  await page.getByLabel('What they did').selectOption('did not do');
+  await expect.poll(leaf).toEqual({ ...once, negation: true });
+  await page.getByLabel('What they did').selectOption('did');
+  await page.getByLabel('Kind of time window').selectOption('at any time');
+  await expect.poll(leaf).toEqual({ ...once, explicit_datetime: 'all', time_value: undefined, time_interval: undefined });
+});
+
+for (const width of [1600, 1024, 360]) {
+  test(`a message lies beside the button that saves at ${width} px`, async ({ console: page }) => {
+    await page.setViewportSize({ width, height: 700 });
+    await page.goto('/cohorts/new');
+    await page.getByRole('button', { name: 'Property', exact: true }).click();
+    await page.getByRole('button', { name: 'Remove the criterion' }).click();
+    await expect(page.locator('.notice')).toBeVisible();
+    const boxes = async () => Promise.all([page.locator('.notice'), page.locator('.builder-side')].map((part) => part.boundingBox()));
+    await expect
+      .poll(async () => {
+        const [notice, side] = await boxes();
+        if (!notice || !side) return 'hidden';
+        const isBeside = notice.x + notice.width <= side.x || notice.y + notice.height <= side.y || notice.y >= side.y + side.height;
+        return isBeside ? 'beside' : 'over';
+      })
+      .toBe('beside');
+  });
+}
 
 test('the next key ends the request for the former count', async ({ console: page }) => {
   const ended: string[] = [];

@@ -6,7 +6,7 @@ test('search and order are in the address, behind #', async ({ console: page }) 
   await page.goto('/cohorts');
   await page.getByLabel('Search cohorts').fill('quiet');
   await expect(page.locator('table.cohorts tbody tr')).toHaveCount(2);
-  await page.getByRole('button', { name: 'Persons' }).click();
+  await page.getByRole('button', { name: 'Members', exact: true }).click();
   expect(new URL(page.url()).search).toBe('');
   await page.reload();
   await expect(page.getByLabel('Search cohorts')).toHaveValue('quiet');
@@ -75,7 +75,7 @@ test('a file becomes a list, with the rows to correct', async ({ console: page, 
   expect(content).toMatch(/^who,address,problem\r\nNone,unknown@example\.org,/);
   await page.getByRole('link', { name: 'Show the list' }).click();
   await expect(page.getByRole('heading', { name: 'Invited' })).toBeVisible();
-  await expect(page.getByText('2 persons').first()).toBeVisible();
+  await expect(page.getByText('2 members').first()).toBeVisible();
 });
 
 test('persons are added and removed by hand', async ({ console: page, api }) => {
@@ -117,6 +117,23 @@ test('a query with an error shows its place, and can be changed later', async ({
   await page.getByRole('button', { name: 'Save changes' }).click();
   await page.getByRole('link', { name: 'Query', exact: true }).click();
   await expect(page.getByText("event = 'login'")).toBeVisible();
+});
+
+test('a cohort by a query has its query in the list, and a sentence for a person in it or not', async ({ console: page, api }) => {
+  const query = { kind: 'HogQLQuery', query: "SELECT id FROM persons\nWHERE properties.plan = 'pro'" };
+  const id = await api.cohort({ name: 'Listed query', query });
+  await page.goto('/cohorts');
+  const row = page.getByRole('row', { name: /Listed query/ });
+  await expect(row).toContainText("Follows the query: SELECT id FROM persons WHERE properties.plan = 'pro'");
+  await expect(row.locator('.today')).toHaveText('new');
+  for (const [plan, words] of [['pro', 'The query selects this person.'], ['free', 'The query does not select this person.']]) {
+    const properties = JSON.stringify([{ key: 'plan', value: plan }]);
+    const { results } = await api.call('GET', `persons/?limit=1&properties=${encodeURIComponent(properties)}`);
+    await page.goto(`/people#id=${results[0].id}&from=${id}&why=${id}`);
+    await expect(page.locator('.why')).toContainText(words ?? '');
+    await expect(page.locator('.why')).toContainText('WHERE properties.plan');
+    await expect(page.getByRole('navigation', { name: 'Path' }).getByRole('link', { name: 'Listed query' })).toBeVisible();
+  }
 });
 
 test('a million members scroll to the last one, with few rows on the page', async ({ console: page }) => {

@@ -118,10 +118,10 @@ test('the size over time is a chart and a table, and moves', async ({ console: p
   const mark = unique('size');
   const id = await cohortOf(api, mark);
   await page.goto(`/cohorts/${id}/size#interval=minute`);
-  await expect(page.getByRole('img', { name: /^Size over time: .* to 0 persons/ })).toBeVisible(LONG);
+  await expect(page.getByRole('img', { name: /^Size over time: .* to 0 members/ })).toBeVisible(LONG);
   await isLive(page);
   await enter(api, `${mark}-1`, mark);
-  await expect(page.getByRole('img', { name: /to 1 person,/ })).toBeVisible(LONG);
+  await expect(page.getByRole('img', { name: /to 1 member,/ })).toBeVisible(LONG);
   await page.getByText('As a table').click();
   await expect(page.getByRole('region', { name: 'Sizes as a table' }).locator('tbody tr').first().locator('.number').first()).toHaveText('1');
   await page.getByRole('button', { name: 'Days' }).click();

@@ -39,7 +39,7 @@ test('what distinguishes a cohort has the shares of the API', async ({ console: 
   const { inside, outside, properties, events } = await api.call('POST', `cohorts/${paying}/compare/`, { with: free });
   await page.goto(`/overlap#ids=${paying},${free}&pair=${paying},${free}`);
   const panel = page.getByRole('region', { name: 'What differs' });
-  await expect(panel).toContainText(`${inside.toLocaleString('en')} persons inside: the members. ${outside.toLocaleString('en')} outside`);
+  await expect(panel).toContainText(`${inside.toLocaleString('en')} members inside. ${outside.toLocaleString('en')} outside`);
   const property = properties.find(({ key }: { key: string }) => key === 'plan');
   const shares = panel.getByRole('region', { name: 'Differences of properties' });
   for (const { value, lift } of property.values) {

@@ -20,6 +20,11 @@ test('the builder suggests events, their properties with types, and values, one 
   await page.goto('/cohorts/new');
   await page.getByRole('button', { name: 'Event', exact: true }).click();
   const event = page.getByRole('combobox', { name: 'Event' });
+  await event.focus();
+  // Names of the project come before those with `$`.
+  const names = page.locator('.options li');
+  await expect(names.first()).not.toHaveText(/^\$/);
+  await expect(names.filter({ hasNotText: /action$/ }).last()).toHaveText(/^\$/);
   await event.pressSequentially('purch');
   await expect(option(page, /^purchase$/)).toBeVisible();
   await event.press('ArrowDown');

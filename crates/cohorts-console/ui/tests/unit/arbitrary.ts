@@ -29,7 +29,7 @@ const span = (valueField: string, unitField: string) =>
 const last = span('time_value', 'time_interval');
 const window = fc.oneof(
   last,
-  fc.record({ explicit_datetime: fc.constantFrom('-30d', '2026-01-31', '2026-01-31T10:00:00Z') }),
+  fc.record({ explicit_datetime: fc.constantFrom('all', '-30d', '2026-01-31', '2026-01-31T10:00:00Z') }),
   fc.record({ explicit_datetime: fc.constant('-30d'), explicit_datetime_to: fc.constantFrom('-1d', '2026-02-01') }),
 );
 const count = fc.record({ operator: of(COUNT_OPERATORS), operator_value: whole });

@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { add, copy, criteria, duplicate, move, newBehavior, newEvent, newProperty, remove, setJoin, update, wrap } from '../../src/model/edit';
-import { criterion, isGroup, read, write, writeCriterion } from '../../src/model/filter';
-import type { Group, Json } from '../../src/model/filter';
+import { add, copy, countOf, criteria, duplicate, isNever, move, newBehavior, newEvent, newProperty, remove, setJoin, update, withCount, wrap } from '../../src/model/edit';
+import { EVER, criterion, isGroup, read, write, writeCriterion } from '../../src/model/filter';
+import type { Behavior, Group, Json } from '../../src/model/filter';
 import { located, problem } from '../../src/model/check';
 import { filters } from './arbitrary';
 
@@ -102,6 +102,43 @@ test('another kind of behavior keeps what both kinds have', () => {
   assert.deepEqual('outer' in stopped && stopped.outer, { amount: 5, unit: 'week' });
   const again = newBehavior('performed_event', stopped);
   assert.deepEqual('window' in again && again.window, window);
+});
+
+const WINDOW = { kind: 'last', amount: 30, unit: 'day' } as const;
+const COUNTS = fc.record({ operator: fc.constantFrom('gte', 'lte', 'gt', 'lt', 'exact'), amount: fc.option(fc.integer({ min: 1, max: 9 })) }, { noNullPrototype: true });
+
+test('at least 1 time has no number in the filter, and any other number has one', () => {
+  const once: Behavior = { kind: 'performed_event', window: WINDOW };
+  assert.deepEqual(countOf(once), { operator: 'gte', amount: 1 });
+  fc.assert(
+    fc.property(COUNTS, fc.boolean(), (count, isNegated) => {
+      const changed = withCount(once, count, isNegated);
+      const isOnce = count.operator === 'gte' && count.amount === 1;
+      assert.equal(changed.kind, isOnce && !isNegated ? 'performed_event' : 'performed_event_multiple');
+      assert.deepEqual(countOf(changed), count);
+      assert.ok('window' in changed && changed.window === WINDOW);
+      assert.deepEqual(withCount(changed, { operator: 'gte', amount: 1 }, false), once);
+    }),
+  );
+});
+
+test('a number of times below a "not" keeps its field during typing', () => {
+  const saved: Behavior = { kind: 'performed_event_multiple', count: { operator: 'gte', amount: 2 }, window: WINDOW };
+  assert.equal(withCount(saved, { operator: 'gte', amount: 1 }, true).kind, 'performed_event_multiple');
+});
+
+test('the number of an event in each period changes no other part', () => {
+  const regularly = newBehavior('performed_event_regularly');
+  assert.deepEqual(withCount(regularly, { operator: 'lt', amount: 4 }, false), { ...regularly, count: { operator: 'lt', amount: 4 } });
+});
+
+test('never is a negated event at any time', () => {
+  const behavior: Behavior = { kind: 'performed_event', window: EVER };
+  assert.ok(isNever(behavior, true));
+  assert.ok(!isNever(behavior, false));
+  assert.ok(!isNever({ ...behavior, window: WINDOW }, true));
+  assert.ok(!isNever({ ...behavior, window: { kind: 'dates', from: 'all', to: '2026-01-31' } }, true));
+  assert.ok(!isNever({ kind: 'performed_event_multiple', count: { operator: 'gte', amount: 1 }, window: EVER }, true));
 });
 
 test('new criteria are incomplete until the names are there', () => {

@@ -58,6 +58,12 @@ test('what the service stores differently is the same sentence', () => {
   assert.deepEqual(roundTrip(only({ type: 'person', key: 'plan', value: 'pro', negation: false })), only({ type: 'person', key: 'plan', operator: 'exact', value: 'pro' }));
 });
 
+test('at least 1 time comes back in the form in which it was saved', () => {
+  const once = { type: 'behavioral', key: 'buy', event_type: 'events', value: 'performed_event', time_value: 30, time_interval: 'day' };
+  const counted = { ...once, value: 'performed_event_multiple', operator: 'gte', operator_value: 1 };
+  for (const leaf of [once, counted]) assert.deepEqual(roundTrip(only(leaf)), only(leaf));
+});
+
 test('a filter without criteria is an empty group', () => {
   const values: (Json | undefined)[] = [undefined, null, { properties: {} }, { properties: { type: 'AND', values: [] } }];
   for (const value of values) {

@@ -17,6 +17,8 @@ test('criteria are sentences', () => {
   const cases: [JsonObject, string][] = [
     [event('performed_event_multiple', { operator: 'gte', operator_value: 3, event_filters: where }), 'did purchase at least 3 times in the last 30 days where price is greater than 50'],
     [event('performed_event', { negation: true, time_value: 1 }), 'did not do purchase in the last 1 day'],
+    [{ type: 'behavioral', key: 'purchase', event_type: 'events', value: 'performed_event', explicit_datetime: 'all', negation: true }, 'never did purchase'],
+    [{ type: 'behavioral', key: 'purchase', event_type: 'events', value: 'performed_event', explicit_datetime: 'all' }, 'did purchase at any time'],
     [event('performed_event_first_time', {}), 'did purchase for the first time in the last 30 days'],
     [event('stopped_performing_event', { seq_time_value: 7, seq_time_interval: 'day' }), 'stopped doing purchase in the last 30 days, and not in the last 7 days'],
     [event('performed_event_regularly', { operator: 'gte', operator_value: 1, total_periods: 4, min_periods: 3 }), 'did purchase at least 1 time in each of at least 3 of the last 4 periods of 30 days'],
