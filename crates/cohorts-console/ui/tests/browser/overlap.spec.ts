@@ -80,8 +80,15 @@ test('the list shows the size over two weeks and who entered today, one request 
     await route.fulfill({ json: { results: [1, 2, 3].map(day), evaluated_before: null, uses_current_properties: false } });
     open -= 1;
   });
+  // One of both cohorts is older than today.
+  await page.route(/\/cohorts\/\?/, async (route) => {
+    const page = await (await route.fetch()).json();
+    const results = page.results.map((cohort: { name: string }) => (cohort.name === 'Gone quiet' ? { ...cohort, created_at: '2026-01-01T00:00:00Z' } : cohort));
+    await route.fulfill({ json: { ...page, results } });
+  });
   await page.goto('/cohorts#search=quiet');
   await expect(page.getByRole('img', { name: /^Size in 3 days: from 10 to / })).toHaveCount(2);
-  await expect(page.locator('td.today').first()).toHaveText('+7 −2');
+  await expect(page.getByRole('row', { name: /^Gone quiet/ }).locator('.today')).toHaveText('+7 −2');
+  await expect(page.getByRole('row', { name: /^Paying and gone quiet/ }).locator('.today')).toHaveText('new');
   expect(most).toBe(1);
 });
