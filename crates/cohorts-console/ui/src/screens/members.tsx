@@ -197,11 +197,11 @@ export function PersonTable({ cohort, label, total, version, revision, load, fai
       ...chosen.map((name) => ({
         key: `p ${name}`,
         title: name,
-        width: 88,
+        width: 96,
         grow: 1,
         cell: (person: Person) => <Value value={person.properties[name] as Json | undefined} />,
       })),
-      { key: 'created', title: 'First seen', width: 124, grow: 0, cell: (person) => <Time value={person.created_at} isDay /> },
+      { key: 'created', title: 'First seen', width: 116, grow: 0, cell: (person) => <Time value={person.created_at} isDay /> },
     ];
     if (remove) {
       list.push({

@@ -125,13 +125,14 @@ function PersonScreen({ id }: { id: string }) {
         </a>
       </nav>
       <Show loaded={loaded} what="the person">
-        {(person) => <PersonDetails person={person} />}
+        {(person) => <PersonDetails person={person} isFromCohort={from !== undefined} />}
       </Show>
     </div>
   );
 }
 
-function PersonDetails({ person }: { person: Person }) {
+/** On narrow screens the cohorts come first for a reader who comes from a cohort and wants the reason. */
+function PersonDetails({ person, isFromCohort }: { person: Person; isFromCohort: boolean }) {
   const properties = Object.entries(person.properties).sort(([a], [b]) => a.localeCompare(b));
   const [filter, setFilter] = useState('');
   const shown = properties.filter(([key, value]) => `${key} ${JSON.stringify(value)}`.toLowerCase().includes(filter.toLowerCase()));
@@ -149,7 +150,7 @@ function PersonDetails({ person }: { person: Person }) {
           <CopyButton text={() => person.id} words="Copy id" />
         </div>
       </header>
-      <div class="columns wide-first">
+      <div class={isFromCohort ? 'columns wide-first reason-first' : 'columns wide-first'}>
         <div>
           <section>
             <div class="toolbar">

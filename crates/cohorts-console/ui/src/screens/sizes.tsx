@@ -125,11 +125,11 @@ function Readout({ row, interval }: { row: CohortSize | undefined; interval: str
       </div>
       <div>
         <dt>Entered</dt>
-        <dd class="tabular entered">{signed(row.entered)}</dd>
+        <dd class={row.entered ? 'tabular entered' : 'tabular'}>{signed(row.entered)}</dd>
       </div>
       <div>
         <dt>Left</dt>
-        <dd class="tabular left">{signed(row.left === null ? null : -row.left)}</dd>
+        <dd class={row.left ? 'tabular left' : 'tabular'}>{signed(row.left === null ? null : -row.left)}</dd>
       </div>
     </dl>
   );

@@ -62,6 +62,7 @@ function Explanation({ cohort, explanation }: Loaded) {
           {change.member ? 'Enters' : 'Leaves'} on <Time value={change.at} /> if nothing else happens.
         </p>
       )}
+      {cohort.is_static && !member && found.length === 0 && <p class="faint">The cohort is a list, and this person is not on it.</p>}
       <Findings found={found} sentences={byPath(cohort)} />
       {cohort.query && <pre class="code inline" tabIndex={0}>{queryText(cohort)}</pre>}
     </>

@@ -136,6 +136,30 @@ test('a cohort by a query has its query in the list, and a sentence for a person
   }
 });
 
+test('at 360 px, the reason is above the properties of a person who is not on a list', async ({ console: page, api }) => {
+  const id = await api.cohort({ name: 'Nobody invited', is_static: true });
+  const { results } = await api.call('GET', 'persons/?limit=1');
+  await page.setViewportSize({ width: 360, height: 700 });
+  await page.goto(`/people#id=${results[0].id}&from=${id}&why=${id}`);
+  await expect(page.locator('.why')).toContainText('The cohort is a list, and this person is not on it.');
+  const top = (name: string) => page.getByRole('heading', { name, exact: true }).evaluate((heading) => heading.getBoundingClientRect().top);
+  await expect.poll(async () => (await top('Cohorts')) < (await top('Properties'))).toBe(true);
+  await page.goto(`/people#id=${results[0].id}`);
+  await expect(page.getByRole('navigation', { name: 'Path' }).getByRole('link', { name: 'People' })).toBeVisible();
+  await expect.poll(async () => (await top('Properties')) < (await top('Cohorts'))).toBe(true);
+});
+
+test('addresses and dates of members fit at 1,024 px', async ({ console: page, api }) => {
+  const mark = `wide-${Date.now()}`;
+  const email = `anders.fischer@${mark}.example`;
+  await api.capture({ event: '$set', distinct_id: mark, properties: { $set: { email, plan: 'enterprise', signed_up: '2026-11-28' } } });
+  await page.setViewportSize({ width: 1024, height: 900 });
+  await page.goto('/cohorts/1');
+  const cut = () => page.locator('.big-row:not(.head) > div').evaluateAll((cells) => cells.filter((cell) => cell.scrollWidth > cell.clientWidth).map((cell) => cell.textContent));
+  await expect(page.getByRole('link', { name: email })).toBeVisible();
+  await expect.poll(cut).toEqual([]);
+});
+
 test('a million members scroll to the last one, with few rows on the page', async ({ console: page }) => {
   const total = 1_000_000;
   const asked: number[] = [];

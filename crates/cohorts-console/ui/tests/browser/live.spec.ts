@@ -122,6 +122,9 @@ test('the size over time is a chart and a table, and moves', async ({ console: p
   await isLive(page);
   await enter(api, `${mark}-1`, mark);
   await expect(page.getByRole('img', { name: /to 1 member,/ })).toBeVisible(LONG);
+  // Only a number of persons who left has the colour of a loss.
+  await expect(page.locator('.readout dt', { hasText: 'Left' })).toBeVisible();
+  await expect(page.locator('.readout .left')).toHaveCount(0);
   await page.getByText('As a table').click();
   await expect(page.getByRole('region', { name: 'Sizes as a table' }).locator('tbody tr').first().locator('.number').first()).toHaveText('1');
   await page.getByRole('button', { name: 'Days' }).click();
