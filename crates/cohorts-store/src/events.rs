@@ -321,13 +321,6 @@ fn raise_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
         .get_result(conn)?)
 }
 
-/// Deletes the log head at the beginning of a project's deletion, under the lock of [`begin_write`]: a later writer finds no
-/// head, and then asks whether the project exists.
-pub(crate) fn delete_log_head(conn: &mut Conn, shard_key: ShardKey) -> Result<()> {
-    diesel::delete(log_heads::table.find(shard_key.0)).execute(conn)?;
-    Ok(())
-}
-
 /// Deletes the events of these ordinals with sequence numbers above `after`; `after` 0 means all of them, which are found
 /// day by day. Returns what the events were.
 ///

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::purge::{self, CohortRows};
 use crate::schema::{
-    actions, change_heads, cohorts, key_projects, keys, ordinal_counters, projects,
+    actions, change_heads, cohorts, key_projects, keys, log_heads, ordinal_counters, projects,
 };
 use crate::{
     Conn, ProjectId, Result, ShardKey, columns, definitions, events, hints, idempotency,
@@ -77,7 +77,6 @@ pub fn begin(conn: &mut Conn, id: ProjectId) -> Result<()> {
         end_calculations(conn, id)?;
         // No writer has the log head now, and the next one sees that the project is gone.
         events::begin_write(conn, id.shard_key())?;
-        events::delete_log_head(conn, id.shard_key())?;
         revoke_keys(conn, id)?;
         diesel::update(projects::table.find(id.0))
             .set((
@@ -396,7 +395,7 @@ fn delete_project(conn: &mut Conn, project: ProjectId) -> Result<usize> {
             return Ok(0);
         }
         let shard_key = project.shard_key().0;
-        events::delete_log_head(conn, project.shard_key())?;
+        diesel::delete(log_heads::table.find(shard_key)).execute(conn)?;
         diesel::delete(ordinal_counters::table.find(shard_key)).execute(conn)?;
         diesel::delete(change_heads::table.find(shard_key)).execute(conn)?;
         idempotency::delete_of_project(conn, project)?;

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{self, BigInt, Bool, Jsonb, Nullable, Timestamptz};
 
-use super::{EventKey, begin_write};
+use super::{EventKey, begin_write, check_is_live};
 use crate::persons::Person;
 use crate::{Conn, Result, ShardKey};
 
@@ -77,8 +77,7 @@ pub struct BegunWrite {
 /// As [`begin_write`], and reads the event of `key` and the person of `ordinal` in the same statement.
 ///
 /// Only for a distributed Postgres: elsewhere, a write in halves that was interrupted may have added events and persons
-/// without raising the log head, also during the statement. A project with a log head exists, so this asks no more: the
-/// deletion of a project begins with the deletion of its head.
+/// without raising the log head, also during the statement.
 ///
 /// # Errors
 ///
@@ -99,6 +98,7 @@ pub fn begin_single_write(
         let seq = begin_write(conn, shard_key)?;
         return Ok(BegunWrite { seq, read: None });
     };
+    check_is_live(conn, shard_key)?;
     let read = (seen == seq - 1).then_some(SingleRead { is_known, person });
     Ok(BegunWrite { seq, read })
 }

@@ -5,7 +5,6 @@ use diesel::sql_types::Text;
 use super::*;
 use crate::activity::{self, NewActivity};
 use crate::definition::Definition;
-use crate::events::EventKey;
 use crate::keys::NewKey;
 use crate::testing::TestDatabase;
 use crate::webhooks::activity::NewWebhookActivity;
@@ -269,11 +268,6 @@ fn a_deleted_project_is_unreachable_and_no_writer_adds_rows() {
     while ProjectDeletion::new(project).step(conn).unwrap().is_some() {
         // A writer may have the token in its cache, and a worker may have a claim.
         let write = transaction(conn, |conn| events::begin_write(conn, shard_key));
-        assert!(matches!(write, Err(StoreError::ProjectGone)));
-        let event = EventKey::new(Uuid::nil(), "x", "x");
-        let write = transaction(conn, |conn| {
-            events::begin_single_write(conn, shard_key, event, 1)
-        });
         assert!(matches!(write, Err(StoreError::ProjectGone)));
         let taken = ordinals::Ordinals::default().take(conn, shard_key, 1);
         assert!(matches!(taken, Err(StoreError::ProjectGone)));
