@@ -25,7 +25,7 @@ const LAYERS: [&[&str]; 14] = [
 ];
 
 /// The lowest layer. Its modules may use each other, but not in a cycle.
-const FOUNDATION: [&str; 11] = [
+const FOUNDATION: [&str; 10] = [
     "client_socket",
     "kill_points",
     "logging",
@@ -34,7 +34,6 @@ const FOUNDATION: [&str; 11] = [
     "origin",
     "pauses",
     "peer",
-    "priority",
     "shares",
     "signals",
 ];

@@ -113,14 +113,12 @@ pub mod kind;
 pub mod legacy;
 pub mod lift;
 mod names;
-pub mod parallel;
 mod parse;
 pub mod plan;
 mod predicate;
 pub mod reads;
 mod semver;
 pub mod source;
-
 mod value;
 mod window;
 

@@ -35,7 +35,6 @@ mod origin;
 mod path_compat;
 mod pauses;
 mod peer;
-mod priority;
 mod rate_limit;
 mod shares;
 mod signals;

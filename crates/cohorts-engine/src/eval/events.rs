@@ -15,10 +15,8 @@ use roaring::{MultiOps, RoaringBitmap};
 use super::{LeafCache, is_empty};
 use crate::block::EventBlock;
 use crate::interrupt::Meter;
-use crate::parallel;
 use crate::plan::{Count, Selector, names, properties};
 use crate::source::{EventQuery, Source};
-
 use crate::window::Range;
 pub(super) use scan::Hit;
 use scan::{BlockScan, CountFilter, OrdinalRange, PersonBitset, Selection};
@@ -136,9 +134,7 @@ impl<'a, S: Source> Events<'a, S> {
             self.meter.spend(total / ranges.len() as u64)?;
             match step {
                 [range] => persons.push(work(range.clone())),
-                ranges => parallel::run(|| {
-                    persons.par_extend(ranges.par_iter().map(|range| work(range.clone())));
-                }),
+                ranges => persons.par_extend(ranges.par_iter().map(|range| work(range.clone()))),
             }
         }
         Ok(persons.iter().union())
@@ -229,7 +225,7 @@ impl<'a, S: Source> Events<'a, S> {
             if work < MIN_PARALLEL_WORK {
                 persons.extend(step.iter().map(BlockScan::persons));
             } else {
-                parallel::run(|| persons.par_extend(step.par_iter().map(BlockScan::persons)));
+                persons.par_extend(step.par_iter().map(BlockScan::persons));
             }
             rest = later;
         }

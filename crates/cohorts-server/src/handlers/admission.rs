@@ -1,6 +1,6 @@
 //! Admission of work: each kind has a bound, and each project its share of it.
 //!
-//! Handlers reach the database only through [`Service::read`], [`Service::question`], [`Service::transaction`] and [`Service::snapshot`], so no
+//! Handlers reach the database only through [`Service::read`], [`Service::transaction`] and [`Service::snapshot`], so no
 //! project can hold all connections. A permit is held until its work has ended, also if the client disconnects before.
 
 use std::pin::pin;
@@ -167,37 +167,17 @@ impl Service {
         project: ProjectId,
         work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let permit = self.permit(project).await?;
-        let work = blocking::read(&self.store, holding(permit, work));
-        self.known_outcome(project, work).await
-    }
-
-    /// As [`Self::read`], with a lower priority, for questions about cohorts.
-    pub(super) async fn question<T: Send + 'static>(
-        &self,
-        project: ProjectId,
-        work: impl FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let permit = self.permit(project).await?;
-        let work = blocking::question(&self.store, holding(permit, work));
-        self.known_outcome(project, work).await
-    }
-
-    /// A permit for a connection of the project's share.
-    async fn permit(&self, project: ProjectId) -> Result<Permit, Error> {
         // A request for a worker that does not respond would hold the permit for as long as its time limit.
         self.store.outages.check(project)?;
-        let worker = self.store.outages.worker_of(project);
-        let owner = ShareOwner::Project(project);
-        Ok(self.shares.requests.acquire_on(owner, worker).await?)
-    }
-
-    /// The result of `work`. If the database does not answer, the project is marked, because the outcome is unknown.
-    async fn known_outcome<T>(
-        &self,
-        project: ProjectId,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        let permit = self
+            .shares
+            .requests
+            .acquire_on(
+                ShareOwner::Project(project),
+                self.store.outages.worker_of(project),
+            )
+            .await?;
+        let work = blocking::read(&self.store, holding(permit, work));
         let result = until_outage(&self.store.outages, project, OUTAGE_WAIT, work).await;
         if matches!(result, Err(Error::Unavailable | Error::TimedOut)) {
             self.store.uncertain.add(project);

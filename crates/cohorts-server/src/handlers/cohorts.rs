@@ -167,7 +167,7 @@ impl CohortsApi for Service {
         let id = project.id();
         let question = move || MembershipQuestion::of_unsaved(project, body);
         let question = blocking::compute(question).await?;
-        let explanation = self.question(id, move |conn| question.read(conn)).await?;
+        let explanation = self.read(id, move |conn| question.read(conn)).await?;
         Ok(CohortsExplainCreateResponse::Status200(explanation))
     }
 
@@ -180,9 +180,7 @@ impl CohortsApi for Service {
         let person = PersonId::new(query.person_id, query.distinct_id)?;
         let cohort = CohortId(request.path.id);
         let question = MembershipQuestion::of_saved(caller.project, cohort, person);
-        let explanation = self
-            .question(project, move |conn| question.read(conn))
-            .await?;
+        let explanation = self.read(project, move |conn| question.read(conn)).await?;
         Ok(CohortsExplainRetrieveResponse::Status200(explanation))
     }
 
@@ -199,10 +197,9 @@ impl CohortsApi for Service {
         let read = move |conn: &mut Conn| query.read(conn, &store, known);
         // With known members, only the persons are read.
         let memberships = if is_known {
-            self.question(project, read).await?
+            self.read(project, read).await?
         } else {
-            let read = move |conn: &mut Conn| cohorts_store::snapshot(conn, read);
-            self.question(project, read).await?
+            self.snapshot(project, read).await?
         };
         Ok(CohortsMembershipsResponse::Status200(memberships))
     }
@@ -218,7 +215,7 @@ impl CohortsApi for Service {
         let owner = ShareOwner::Project(project);
         let permit = self.shares.previews.acquire(owner).await?;
         let read = move |conn: &mut Conn| overlap::read(conn, &store, project, &ids);
-        let overlap = self.question(project, holding(permit, read)).await?;
+        let overlap = self.read(project, holding(permit, read)).await?;
         Ok(CohortsOverlapResponse::Status200(overlap))
     }
 
@@ -411,6 +408,6 @@ impl Service {
         let owner = ShareOwner::Project(project);
         let permit = self.shares.previews.acquire(owner).await?;
         let read = holding(permit, move |conn| past.evaluate(conn, &store));
-        self.question(project, read).await
+        self.read(project, read).await
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cohorts_engine::{LeafCache, Plan};
@@ -17,7 +18,6 @@ use super::ranking::Ranking;
 use super::read::RowCount;
 use super::snapshot::Snapshot;
 use super::{IndexError, IndexResult, IndexedStore};
-use crate::priority;
 
 /// The time that a request may wait for its data.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
@@ -214,31 +214,45 @@ impl IndexedStore {
         project: ProjectId,
         load: impl FnOnce(&Self, &RowCount) -> Result<(), F> + Send + 'static,
     ) -> LoadProgress {
-        let (progress, rows_read) = {
-            let mut loads = self.caches.loads.0.lock();
-            if let Some(load) = loads.get(&project) {
-                return load.progress();
-            }
-            if loads.len() >= MAX_LOADS {
-                return LoadProgress {
-                    rows: 0,
-                    elapsed: None,
-                };
-            }
-            let running = RunningLoad {
-                rows_read: RowCount::default(),
-                started: Instant::now(),
-            };
-            let rows_read = Arc::clone(&running.rows_read);
-            (
-                loads.entry(project).or_insert(running).progress(),
-                rows_read,
-            )
+        let mut loads = self.caches.loads.0.lock();
+        if let Some(load) = loads.get(&project) {
+            return load.progress();
+        }
+        let waiting = LoadProgress {
+            rows: 0,
+            elapsed: None,
         };
-        let started = StartedLoad(self.in_lane(Lane::Background), project);
-        // Passes may wait for the blocks, also if a question begins the load.
-        priority::spawn_normal("load", move || started.run(&rows_read, load));
-        progress
+        if loads.len() >= MAX_LOADS {
+            return waiting;
+        }
+        let running = RunningLoad {
+            rows_read: RowCount::default(),
+            started: Instant::now(),
+        };
+        let store = self.in_lane(Lane::Background);
+        let rows_read = Arc::clone(&running.rows_read);
+        let thread = thread::Builder::new().name("load".to_owned());
+        let work = move || store.run_load(project, &rows_read, load);
+        if let Err(cause) = thread.spawn(work) {
+            log::warn!("a load in the background cannot start: {cause}");
+            return waiting;
+        }
+        loads.entry(project).or_insert(running).progress()
+    }
+
+    fn run_load<F: Display>(
+        &self,
+        project: ProjectId,
+        rows_read: &RowCount,
+        load: impl FnOnce(&Self, &RowCount) -> Result<(), F>,
+    ) {
+        let _end = EndOfLoad(self, project);
+        if let Err(cause) = load(self, rows_read) {
+            log::warn!(
+                "project {}: a load in the background failed: {cause}",
+                project.0
+            );
+        }
     }
 
     fn load_by<F: From<IndexError> + From<cohorts_store::Error>>(
@@ -253,27 +267,10 @@ impl IndexedStore {
     }
 }
 
-/// The load of a project, which is removed when it is dropped: at the end of its thread, also in a panic, or if there is
-/// no thread for it.
-struct StartedLoad(IndexedStore, ProjectId);
+/// Removes the load of a project when its thread ends, also in a panic.
+struct EndOfLoad<'a>(&'a IndexedStore, ProjectId);
 
-impl StartedLoad {
-    fn run<F: Display>(
-        &self,
-        rows_read: &RowCount,
-        load: impl FnOnce(&IndexedStore, &RowCount) -> Result<(), F>,
-    ) {
-        let Self(store, project) = self;
-        if let Err(cause) = load(store, rows_read) {
-            log::warn!(
-                "project {}: a load in the background failed: {cause}",
-                project.0
-            );
-        }
-    }
-}
-
-impl Drop for StartedLoad {
+impl Drop for EndOfLoad<'_> {
     fn drop(&mut self) {
         self.0.caches.loads.0.lock().remove(&self.1);
     }

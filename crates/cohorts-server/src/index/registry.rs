@@ -25,7 +25,6 @@ use super::project::ProjectIndex;
 use super::ranking::{Ranking, RankingCache, RankingLimits};
 use super::read::{ReadTx, RowCount};
 use super::segments::{SegmentUpkeep, rewrite_from_rows};
-use crate::priority;
 
 /// The memory budget if none is set, in bytes.
 pub const DEFAULT_BUDGET: u64 = 1 << 30;
@@ -87,11 +86,6 @@ impl IndexCache {
             Arc::clone(projects.entry(tx.project).or_default())
         };
         project.last_use.store(next_tick(), Ordering::Relaxed);
-        if priority::is_low()
-            && let Some(index) = advance_copy(&project, tx)?
-        {
-            return Ok(index);
-        }
         let mut cached = lock_until(&project.newest, tx.limits.deadline)?;
         self.advance_cached(&project, &mut cached, tx)
     }
@@ -150,12 +144,6 @@ impl IndexCache {
     pub(super) fn put(&self, project: ProjectId, index: ProjectIndex) {
         let projects = self.projects.lock();
         *projects[&project].newest.lock() = Some(Arc::new(index));
-    }
-
-    /// The newest index of a project; `None` while a caller holds its lock.
-    #[cfg(test)]
-    pub(super) fn newest_if_free(&self, project: ProjectId) -> Option<Arc<ProjectIndex>> {
-        self.projects.lock()[&project].newest.try_lock()?.clone()
     }
 
     /// Counts memory outside of the indexes under the budget, until the result is dropped.
@@ -336,30 +324,6 @@ impl IndexCache {
             })
             .collect()
     }
-}
-
-/// As [`IndexCache::get`], for a thread with a low priority: advances a copy, so that no pass waits for the lock meanwhile.
-/// `None` if there is no index that can be advanced.
-fn advance_copy(
-    project: &CachedProject,
-    tx: &ReadTx<'_>,
-) -> IndexResult<Option<Option<Arc<ProjectIndex>>>> {
-    let (seq, retention) = (tx.log_head()?, tx.retention()?);
-    let newest = lock_until(&project.newest, tx.limits.deadline)?.clone();
-    let Some(mut index) = newest.filter(|index| index.retention == retention) else {
-        return Ok(None);
-    };
-    let caught_up = catch_up(&mut index, tx, seq);
-    let mut newest = lock_until(&project.newest, tx.limits.deadline)?;
-    if newest
-        .as_ref()
-        .is_some_and(|newest| newest.retention == retention && newest.seq < index.seq)
-    {
-        *newest = Some(Arc::clone(&index));
-    }
-    caught_up?;
-    let is_current = index.seq == seq && !index.is_behind;
-    Ok(Some(is_current.then_some(index)))
 }
 
 /// Advances an index step by step to sequence number `seq`, which the transaction sees. After an error, the index is at

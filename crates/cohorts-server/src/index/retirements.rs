@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cohorts_store::{Conn, Error, ShardKey, tombstones};
+use cohorts_store::{Conn, Error, ShardKey, events, tombstones};
 
 /// The ordinals that are known at most. With more, everything before the last retirement is unknown.
 const MOST: i64 = if cfg!(test) { 4 } else { 10_000 };
@@ -19,25 +19,29 @@ pub struct Retirements {
 }
 
 impl Retirements {
-    /// Adds the later retirements. The caller has begun a transaction, so it sees all of them up to one write.
+    /// Adds the later retirements. The caller has begun a transaction, so it sees all of them up to the log head. A write in
+    /// halves that was interrupted has retired ordinals above the head; they are read again, because the next write has the
+    /// same sequence number.
     ///
     /// # Errors
     ///
     /// Fails if the database fails.
     pub fn later(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Self, Error> {
-        let free = MOST - self.changed.len() as i64;
+        // A merge adds two ordinals, so there may be more than `MOST` already.
+        let free = (MOST - self.changed.len() as i64).max(0);
         let rows = tombstones::first_since(conn, shard_key, self.last, free + 1)?;
+        let head = events::log_head(conn, shard_key)?;
         if rows.len() as i64 > free {
-            let last = tombstones::last_seq(conn, shard_key)?.unwrap_or(0);
+            let first = tombstones::last_seq(conn, shard_key)?.unwrap_or(0);
             return Ok(Self {
-                last,
-                first: last,
+                last: first.min(head),
+                first,
                 changed: HashMap::new(),
             });
         }
         let mut later = self.clone();
         for (seq, ordinal, survivor) in rows {
-            later.last = seq;
+            later.last = seq.min(head);
             let ordinals = [Some(ordinal), survivor].into_iter().flatten();
             later.changed.extend(ordinals.map(|ordinal| (ordinal, seq)));
         }
@@ -61,6 +65,7 @@ mod tests {
     use cohorts_store::projects;
     use cohorts_store::testing::TestDatabase;
     use cohorts_store::tombstones::NewTombstone;
+    use diesel::connection::SimpleConnection;
 
     use super::*;
 
@@ -80,6 +85,14 @@ mod tests {
             };
             tombstones::record(conn, shard_key, seq, &[tombstone]).unwrap();
         };
+        let set_head = |conn: &mut Conn, seq: i64| {
+            let key = shard_key.0;
+            let head = format!(
+                "insert into log_heads values ({key}, {seq}) on conflict (shard_key) do update set seq = {seq}"
+            );
+            conn.batch_execute(&head).unwrap();
+        };
+        set_head(conn, 1_000);
         let none = Retirements::default().later(conn, shard_key).unwrap();
         assert!(none.is_same(1, 0));
         retire(conn, 5, 1, Some(2));
@@ -109,5 +122,25 @@ mod tests {
             [false, true]
         );
         assert!(many.changed.is_empty());
+        let mut merges = many;
+        for nth in 0..2 * MOST {
+            retire(conn, 100 + nth, 1_000 + nth, Some(2_000 + nth));
+            merges = merges.later(conn, shard_key).unwrap();
+            assert_eq!(merges.last, 100 + nth);
+            let survivor = u32::try_from(2_000 + nth).unwrap();
+            assert_eq!(
+                [99, 100].map(|seq| merges.is_same(survivor, seq + nth)),
+                [false, true]
+            );
+        }
+        // A write in halves was interrupted, and the next write has the same sequence number.
+        retire(conn, 1_001, 5_000, None);
+        let interrupted = merges.later(conn, shard_key).unwrap();
+        assert_eq!(interrupted.last, 1_000);
+        assert!(!interrupted.is_same(5_000, 1_000));
+        set_head(conn, 1_001);
+        retire(conn, 1_001, 5_001, None);
+        let next = interrupted.later(conn, shard_key).unwrap();
+        assert_eq!((next.last, next.is_same(5_001, 1_000)), (1_001, false));
     }
 }

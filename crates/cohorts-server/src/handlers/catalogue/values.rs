@@ -48,7 +48,7 @@ impl Service {
         };
         let previews = &self.shares.previews;
         let permit = previews.acquire(ShareOwner::Project(project)).await?;
-        self.question(project, holding(permit, read)).await
+        self.read(project, holding(permit, read)).await
     }
 }
 

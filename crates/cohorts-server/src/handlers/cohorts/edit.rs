@@ -55,7 +55,7 @@ impl Service {
         let owner = ShareOwner::Project(project);
         let permit = self.shares.previews.acquire(owner).await?;
         let read = move |conn: &mut Conn| dry_run::read(conn, &store, &caller, id, body, &if_match);
-        self.question(project, holding(permit, read)).await
+        self.read(project, holding(permit, read)).await
     }
 
     async fn change(

@@ -43,7 +43,7 @@ impl Service {
             let owner = ShareOwner::Project(project);
             let permit = self.shares.previews.acquire(owner).await?;
             let read = holding(permit, move |conn| read(conn, &store, &stop));
-            self.question(project, read).await
+            self.read(project, read).await
         };
         let client = ClientSocket::of(head.request());
         tokio::select! {
