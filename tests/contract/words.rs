@@ -59,6 +59,7 @@ fn error_codes() -> Words {
         let code = code(source);
         words.extend(literals_after(&code, " code: ").map(str::to_owned));
         words.extend(literals_after(&code, "Violation::new(").map(str::to_owned));
+        words.extend(literals_after(&code, "Self::coded(").map(str::to_owned));
         if code.contains("impl Violation ") {
             words.extend(literals_after(&code, "Self::new(").map(str::to_owned));
         }

@@ -139,11 +139,12 @@ impl Error {
 
     /// An invalid request as a whole.
     pub fn whole(detail: impl Into<String>) -> Self {
-        Self::Validation {
-            attr: None,
-            code: "invalid_input",
-            detail: detail.into(),
-        }
+        Self::coded("invalid_input", detail.into())
+    }
+
+    fn coded(code: &'static str, detail: String) -> Self {
+        let attr = None;
+        Self::Validation { attr, code, detail }
     }
 
     /// An invalid filter in the field `attr`.
@@ -391,16 +392,14 @@ impl From<Rejection> for Error {
                      `personal_api_key`; send the key in the header `Authorization: Bearer <key>`."
                 ),
             },
-            Rejection::TooComplex { bytes, limit } => Self::Validation {
-                attr: None,
-                code: "too_complex",
-                detail: format!(
-                    "The body has too many values: they would take {} MiB of memory, and {} MiB are allowed. \
-                     Send fewer values.",
-                    bytes.div_ceil(1 << 20),
-                    limit >> 20
-                ),
-            },
+            Rejection::TooComplex { bytes, limit } => {
+                let (bytes, limit) = (bytes.div_ceil(1 << 20), limit >> 20);
+                let detail = format!(
+                    "The body has too many values: they would take {bytes} MiB of memory, and {limit} MiB are allowed. \
+                     Send fewer values."
+                );
+                Self::coded("too_complex", detail)
+            }
             Rejection::Timeout => Self::BodyTimedOut,
             Rejection::TooLarge { limit } => Self::TooLarge { limit },
             Rejection::MediaType { media_type } => Self::UnsupportedMediaType { media_type },
@@ -469,11 +468,7 @@ impl From<IndexError> for Error {
             IndexError::TimedOut => Self::TimedOut,
             IndexError::Loading(progress) => Self::Loading(progress),
             IndexError::OverBudget => Self::OverBudget,
-            IndexError::TooManyEvents => Self::Validation {
-                attr: None,
-                code: "too_many_events",
-                detail: cause.to_string(),
-            },
+            IndexError::TooManyEvents => Self::coded("too_many_events", cause.to_string()),
             IndexError::ProjectNotFound => Self::ProjectNotFound,
             IndexError::Stopped => Self::Superseded,
             IndexError::Uncalculable(error) => Self::whole(error.detail),

@@ -12,7 +12,7 @@ export function queryWords(path: string, holds: boolean): string | undefined {
   return holds ? 'The query selects this person.' : 'The query does not select this person.';
 }
 
-/** The events that a criterion found, such as `no event purchase in the last 30 days`. */
+/** The events that a criterion found, such as `no purchase event in the last 30 days`. */
 export function eventsWords(criterion: Criterion | undefined, count: number, names: Names): string {
   const number = count === 0 ? 'no' : count.toLocaleString('en');
   const noun = count === 1 || count === 0 ? 'event' : 'events';
@@ -21,7 +21,7 @@ export function eventsWords(criterion: Criterion | undefined, count: number, nam
   // The events of a sequence have two names.
   const name = behavior.kind === 'performed_event_sequence' ? `${eventName(event, names)} or ${eventName(behavior.next, names)}` : eventName(event, names);
   const conditions = where.length === 0 || behavior.kind === 'performed_event_first_time' ? '' : where.length === 1 ? ' with the property' : ' with the properties';
-  return `found: ${number} ${noun} ${name}${conditions}${windowWords(behavior)}`;
+  return `found: ${number} ${name} ${noun}${conditions}${windowWords(behavior)}`;
 }
 
 function windowWords(behavior: Behavior): string {

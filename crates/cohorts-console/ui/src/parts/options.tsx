@@ -26,7 +26,10 @@ export interface OptionsState extends Suggestions {
   /** Whether the list is visible. */
   isShown: boolean;
   isHinted: boolean;
+  isOpen: boolean;
   open(): void;
+  /** Shows the suggestions for a whole name too. */
+  ask(): void;
   close(): void;
   /** The text was changed by typing. */
   typed(): void;
@@ -84,10 +87,11 @@ export function useOptions(text: string, suggest: Suggester, choose: (suggestion
     if (isShown) setActive((at) => (at + step + list.length + (at < 0 && step < 0 ? 1 : 0)) % list.length);
   };
   const press = (event: KeyboardEvent) => {
+    const suggestion = isShown ? chosen(list, active, text) : undefined;
     if (event.key === 'ArrowDown' || event.key === 'ArrowUp') {
       move(event.key === 'ArrowDown' ? 1 : -1);
-    } else if (event.key === 'Enter' && isShown && list[active]) {
-      take(list[active]);
+    } else if (event.key === 'Enter' && suggestion) {
+      take(suggestion);
     } else if (event.key === 'Escape' && isOpen && (isShown || hint)) {
       event.stopPropagation();
       close();
@@ -103,7 +107,13 @@ export function useOptions(text: string, suggest: Suggester, choose: (suggestion
     active,
     isShown,
     isHinted: isOpen && hint !== undefined,
+    isOpen,
     open: () => setOpen(true),
+    ask: () => {
+      isAsked.current = true;
+      setRound((former) => former + 1);
+      setOpen(true);
+    },
     close,
     typed: () => {
       isAsked.current = false;
@@ -114,6 +124,15 @@ export function useOptions(text: string, suggest: Suggester, choose: (suggestion
     press,
     activeOf: (id) => (isShown && active >= 0 ? `${id}-${active}` : undefined),
   };
+}
+
+/** The suggestion that Enter takes: the marked one, or the only one that contains the typed text. */
+function chosen(list: Suggestion[], active: number, text: string): Suggestion | undefined {
+  if (active >= 0) return list[active];
+  const [only] = list;
+  const part = text.trim().toLowerCase();
+  const isOnly = list.length === 1 && part !== '' && (only?.label ?? only?.value ?? '').toLowerCase().includes(part);
+  return isOnly ? only : undefined;
 }
 
 export function Options({ id, label, options, style }: { id: string; label: string; options: OptionsState; style?: { left: string; top: string } }) {

@@ -1,7 +1,7 @@
 // A text field with suggestions, after the combobox pattern of ARIA. Any text may be entered.
 
 import type { RefObject } from 'preact';
-import { useId } from 'preact/hooks';
+import { useEffect, useId, useState } from 'preact/hooks';
 import { Options, useOptions } from './options';
 import type { Suggester } from './options';
 
@@ -18,13 +18,20 @@ interface Properties {
   /** A key that removes the element before the field when it is empty. */
   eraseBefore?: () => void;
   isInvalid?: boolean;
+  /** Shown under a typed text that no suggestion equals, when the field is left. */
+  unknown?: string;
   className?: string;
-  input?: RefObject<HTMLInputElement>;
+  input?: RefObject<HTMLInputElement | null>;
 }
 
-export function Suggest({ value, label, placeholder, suggest, change, choose, eraseBefore, isInvalid, className, input }: Properties) {
+export function Suggest({ value, label, placeholder, suggest, change, choose, eraseBefore, isInvalid, unknown, className, input }: Properties) {
   const id = useId();
-  const options = useOptions(value, suggest, (suggestion) => (choose ?? change)(suggestion.value));
+  const [isTyped, setTyped] = useState(false);
+  const options = useOptions(value, suggest, (suggestion) => {
+    setTyped(false);
+    (choose ?? change)(suggestion.value);
+  });
+  const isUnknown = useIsUnknown(unknown !== undefined && isTyped && !options.isOpen ? value : '', suggest);
   const press = (event: KeyboardEvent) => {
     if (options.press(event)) return;
     if (event.key === 'Enter') {
@@ -55,13 +62,37 @@ export function Suggest({ value, label, placeholder, suggest, change, choose, er
         size={Math.min(Math.max(value.length, (placeholder ?? '').length, 4), 28)}
         onInput={(event) => {
           options.typed();
+          setTyped(true);
           change(event.currentTarget.value);
         }}
         onFocus={options.open}
+        onClick={options.ask}
         onBlur={options.close}
         onKeyDown={press}
       />
       <Options id={id} label={label} options={options} />
+      <small class="unknown" role="status">
+        {isUnknown ? unknown : ''}
+      </small>
     </span>
   );
+}
+
+/** Whether the service has all suggestions for a text, and none of them is the text itself. */
+function useIsUnknown(text: string, suggest: Suggester): boolean {
+  const [isUnknown, setUnknown] = useState(false);
+  useEffect(() => {
+    setUnknown(false);
+    if (text === '') return undefined;
+    const controller = new AbortController();
+    suggest(text, controller.signal).then(
+      ({ list, hint }) => {
+        if (!controller.signal.aborted) setUnknown(hint === undefined && !list.some(({ value }) => value === text));
+      },
+      // Without an answer it is not known.
+      () => undefined,
+    );
+    return () => controller.abort();
+  }, [text]);
+  return isUnknown;
 }

@@ -1,6 +1,6 @@
 // One criterion as a sentence of controls.
 
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { countOf, isNever, newBehavior, withCount } from '../model/edit';
 import { EVER, isBehaviorKind, isEver } from '../model/filter';
 import type { Behavior, Count, Criterion, EventRef, Json, JsonObject, PropertyTest, Span, Test, Window } from '../model/filter';
@@ -63,9 +63,15 @@ function PropertyEditor({ test, isStrict, change, suggestNames, suggestValues }:
   const { key, operator, value } = test;
   const put = (nextOperator: string, nextValue: Json | undefined) =>
     change(nextValue === undefined ? { key, operator: nextOperator } : { key, operator: nextOperator, value: nextValue });
+  const field = useRef<HTMLInputElement>(null);
+  const choose = (text: string) => {
+    change({ ...test, key: text });
+    // The next words of the sentence are the comparison, which is right most of the time, and the value.
+    requestAnimationFrame(() => field.current?.closest('.property')?.querySelector<HTMLElement>('input[aria-label="Value"]')?.focus());
+  };
   return (
-    <>
-      <Suggest label="Property" placeholder="property" value={key} isInvalid={isStrict && key === ''} suggest={suggestNames} change={(text) => change({ ...test, key: text })} />
+    <span class="property">
+      <Suggest label="Property" placeholder="property" value={key} input={field} isInvalid={isStrict && key === ''} unknown="No one has this property yet." suggest={suggestNames} change={(text) => change({ ...test, key: text })} choose={choose} />
       <Select label="Comparison" value={operator} choices={OPERATORS} change={(next) => put(next, valueFor(next, value))} />
       <ValueEditor
         operator={operator}
@@ -74,7 +80,7 @@ function PropertyEditor({ test, isStrict, change, suggestNames, suggestValues }:
         suggest={suggestValues(key)}
         change={(next) => put(operator, next)}
       />
-    </>
+    </span>
   );
 }
 
@@ -205,7 +211,7 @@ function EventChoice({ event, label, isStrict, change }: { event: EventRef; labe
   const { actions } = catalogue.value;
   if (event.type === 'events') {
     const choose = (value: string) => change(value.startsWith(ACTION) ? { type: 'actions', key: value.slice(ACTION.length) } : { type: 'events', key: value });
-    return <Suggest label={label} placeholder="event" value={event.key} isInvalid={isStrict && event.key === ''} suggest={suggestEvents} change={(key) => change({ ...event, key })} choose={choose} />;
+    return <Suggest label={label} placeholder="event" value={event.key} isInvalid={isStrict && event.key === ''} unknown="No event has this name yet." suggest={suggestEvents} change={(key) => change({ ...event, key })} choose={choose} />;
   }
   const isUnknown = !actions.some(({ id }) => String(id) === event.key);
   return (

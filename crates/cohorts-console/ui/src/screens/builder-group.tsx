@@ -1,5 +1,6 @@
 // A group of criteria in the builder: how they are joined, each of them, and buttons that add more.
 
+import { useRef } from 'preact/hooks';
 import { newCohort, newCreated, newEvent, newProperty, duplicate, move, remove, setJoin, update, wrap } from '../model/edit';
 import { problem } from '../model/check';
 import { criterion, group as newGroup, isGroup } from '../model/filter';
@@ -60,10 +61,17 @@ export function GroupEditor(properties: Properties) {
 }
 
 function AddButtons({ group, append, depth }: Properties) {
-  const add = (node: Node) => () => append(group.id, node);
+  const bar = useRef<HTMLDivElement>(null);
+  const add = (node: Node) => () => {
+    append(group.id, node);
+    requestAnimationFrame(() => {
+      const rows = bar.current?.parentElement?.querySelectorAll(':scope > .nodes > li');
+      rows?.[rows.length - 1]?.querySelector<HTMLElement>('input[role="combobox"]')?.focus();
+    });
+  };
   const other = group.join === 'AND' ? 'OR' : 'AND';
   return (
-    <div class="add" role="group" aria-label="Add">
+    <div class="add" role="group" aria-label="Add" ref={bar}>
       <button type="button" onClick={() => add(criterion(newEvent()))()}>
         <Icon name="add" />
         Event

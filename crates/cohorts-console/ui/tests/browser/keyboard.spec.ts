@@ -31,13 +31,14 @@ test('a cohort is built, saved and deleted with the keyboard', async ({ page }) 
   await page.keyboard.type('With the keyboard');
   await tabTo(page, 'Property');
   await page.keyboard.press('Enter');
-  await tabTo(page, 'Property', 'Shift+Tab');
+  // The field of the new criterion has the focus.
+  await expect(page.getByRole('combobox', { name: 'Property' })).toBeFocused();
   await page.keyboard.type('pla');
   await expect(page.getByRole('option', { name: 'plan' })).toBeVisible();
   await page.keyboard.press('ArrowDown');
   await page.keyboard.press('Enter');
   await expect(page.getByRole('combobox', { name: 'Property' })).toHaveValue('plan');
-  await tabTo(page, 'Value');
+  await expect(page.getByRole('combobox', { name: 'Value' })).toBeFocused();
   await page.keyboard.type('pr');
   await expect(page.locator('[role=option]').first()).toBeVisible();
   await page.keyboard.press('ArrowDown');

@@ -133,3 +133,33 @@ test('the next key ends the request for the former suggestions', async ({ consol
   await expect(option(page, /^purchase$/)).toBeVisible();
   expect(ended).toContain(first.url());
 });
+
+test('Enter takes the only suggestion, a click shows all, and an unknown name is marked', async ({ console: page }) => {
+  await page.goto('/cohorts/new');
+  await page.getByRole('button', { name: 'Event', exact: true }).click();
+  const event = page.getByRole('combobox', { name: 'Event' });
+  const options = page.locator('li[role=option]');
+  await expect(event).toBeFocused();
+  await event.pressSequentially('survey');
+  await expect(options).toHaveText(['churn_survey']);
+  await event.press('Enter');
+  await expect(event).toHaveValue('churn_survey');
+  await expect(options).toHaveCount(0);
+  await event.click();
+  await expect(options.getByText('churn_survey', { exact: true })).toBeVisible();
+  await event.fill('surv');
+  await page.getByLabel('Description').focus();
+  await expect(page.getByText('No event has this name yet.')).toBeVisible();
+  await event.fill('purchase');
+  await page.getByLabel('Description').focus();
+  await expect(page.getByText('No event has this name yet.')).toHaveCount(0);
+
+  await page.getByRole('button', { name: 'Property', exact: true }).click();
+  await options.getByText('plan', { exact: true }).click();
+  const value = page.getByRole('combobox', { name: 'Value' });
+  await expect(value).toBeFocused();
+  await value.pressSequentially('ent');
+  await expect(options).toHaveCount(1);
+  await value.press('Enter');
+  await expect(page.getByRole('button', { name: 'Remove enterprise' })).toBeVisible();
+});

@@ -16,13 +16,13 @@ const where = [{ type: 'event', key: 'price', operator: 'gt', value: 50 }];
 
 test('the events that were looked for have their name and time', () => {
   const cases: [JsonObject, number, string][] = [
-    [event('performed_event'), 0, 'found: no event purchase in the last 30 days'],
-    [event('performed_event', { event_filters: where }), 1, 'found: 1 event purchase with the property in the last 30 days'],
-    [event('performed_event_multiple', { operator: 'gte', operator_value: 3, key: 7, event_type: 'actions' }), 1200, 'found: 1,200 events Bought in the last 30 days'],
-    [event('performed_event_first_time', { event_filters: where }), 2, 'found: 2 events purchase so far'],
-    [event('performed_event_sequence', { seq_event: 'refund', seq_event_type: 'events', seq_time_value: 1, seq_time_interval: 'day' }), 3, 'found: 3 events purchase or refund in the last 30 days'],
-    [event('stopped_performing_event', { seq_time_value: 7, seq_time_interval: 'day' }), 0, 'found: no event purchase in this time'],
-    [{ type: 'behavioral', key: 'purchase', event_type: 'events', value: 'performed_event', explicit_datetime: 'all', negation: true }, 0, 'found: no event purchase at any time'],
+    [event('performed_event'), 0, 'found: no purchase event in the last 30 days'],
+    [event('performed_event', { event_filters: where }), 1, 'found: 1 purchase event with the property in the last 30 days'],
+    [event('performed_event_multiple', { operator: 'gte', operator_value: 3, key: 7, event_type: 'actions' }), 1200, 'found: 1,200 Bought events in the last 30 days'],
+    [event('performed_event_first_time', { event_filters: where }), 2, 'found: 2 purchase events so far'],
+    [event('performed_event_sequence', { seq_event: 'refund', seq_event_type: 'events', seq_time_value: 1, seq_time_interval: 'day' }), 3, 'found: 3 purchase or refund events in the last 30 days'],
+    [event('stopped_performing_event', { seq_time_value: 7, seq_time_interval: 'day' }), 0, 'found: no purchase event in this time'],
+    [{ type: 'behavioral', key: 'purchase', event_type: 'events', value: 'performed_event', explicit_datetime: 'all', negation: true }, 0, 'found: no purchase event at any time'],
   ];
   for (const [node, count, words] of cases) assert.equal(eventsWords(first(node), count, names), words);
   assert.equal(eventsWords(undefined, 2, names), 'found: 2 events');

@@ -1,3 +1,5 @@
+//! The limits of what an explanation reads of one person.
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
