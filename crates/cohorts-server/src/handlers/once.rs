@@ -4,7 +4,8 @@
 //! the effect is committed at most once, also if the process stops before the response is stored.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
 use actix_web::http::StatusCode;
@@ -16,7 +17,7 @@ use cohorts_api::{IdempotencyKey, Operation};
 use cohorts_store::idempotency::{self, Claim, KeyedRequest, RequestAttempt, StoredResponse};
 use cohorts_store::{Conn, JsonText, Lane, Store};
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Service;
 use crate::auth::Caller;
@@ -27,6 +28,9 @@ use crate::logging::RequestId;
 /// How long a request holds its key after the last renewal.
 const LEASE: TimeDelta = TimeDelta::seconds(20);
 const RENEWAL: Duration = Duration::from_secs(5);
+/// How long the end of a request is tried again while the database restarts. The lease lasts longer.
+const END_LIMIT: Duration = Duration::from_secs(10);
+const END_PAUSE: Duration = Duration::from_millis(200);
 /// The longest body that is stored.
 const MAX_BODY: usize = 1 << 20;
 /// The headers that are stored.
@@ -137,10 +141,27 @@ impl Service {
             Some(stored) => Ok(idempotency::finish(conn, &attempt, stored)?),
             None => Ok(idempotency::release(conn, &attempt)?),
         };
-        if let Err(cause) = blocking::read(&self.key_store(), end).await {
+        if let Err(cause) = self.through_restart(end).await {
             log::warn!("the response of a request with an Idempotency-Key is not stored: {cause}");
         }
         response
+    }
+
+    /// Runs `work`, which may be repeated, and tries it again for [`END_LIMIT`] if it fails for a transient reason.
+    async fn through_restart(
+        &self,
+        work: impl Fn(&mut Conn) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        let (work, deadline) = (Arc::new(work), Instant::now() + END_LIMIT);
+        loop {
+            let work = Arc::clone(&work);
+            match blocking::read(&self.key_store(), move |conn| work(conn)).await {
+                Err(cause) if cause.is_transient() && Instant::now() < deadline => {
+                    sleep(END_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn to_store(
