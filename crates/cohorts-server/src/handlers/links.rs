@@ -63,11 +63,10 @@ impl Links {
         let mut parts: Vec<String> = Vec::new();
         let mut rest = values.to_vec();
         for part in self.query.split('&').filter(|part| !part.is_empty()) {
-            // A name can be encoded.
-            let is_named = |key: &str| parse(part.as_bytes()).any(|(name, _)| name == key);
-            if !values.iter().any(|(key, _)| is_named(key)) {
+            let is_named = |(key, _): &(&str, String)| has_name(part, |name| name == *key);
+            if !values.iter().any(is_named) {
                 parts.push(part.to_owned());
-            } else if let Some(at) = rest.iter().position(|(key, _)| is_named(key)) {
+            } else if let Some(at) = rest.iter().position(is_named) {
                 let (key, value) = rest.remove(at);
                 parts.push(format!("{key}={value}"));
             }
@@ -80,12 +79,14 @@ impl Links {
 
 /// A query without the parameters in [`SECRETS`]; the others are unchanged.
 fn without_secrets(query: &str) -> String {
-    // A name can be encoded.
-    let is_secret = |part: &str| {
-        parse(part.as_bytes()).any(|(name, _)| SECRETS.contains(&name.to_lowercase().as_str()))
-    };
-    let parts = query.split('&').filter(|part| !is_secret(part));
+    let is_secret = |name: &str| SECRETS.contains(&name.to_lowercase().as_str());
+    let parts = query.split('&').filter(|part| !has_name(part, is_secret));
     parts.collect::<Vec<_>>().join("&")
+}
+
+/// Whether the name of a part of a query, which can be encoded, is one that is wanted.
+fn has_name(part: &str, is_wanted: impl Fn(&str) -> bool) -> bool {
+    parse(part.as_bytes()).any(|(name, _)| is_wanted(&name))
 }
 
 #[cfg(test)]

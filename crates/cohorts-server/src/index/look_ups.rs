@@ -28,7 +28,7 @@ const ENTRY: u64 = 200;
 /// The cohorts of a project, and the members of each.
 pub struct KnownMembers {
     /// The merges and deletions that these members have seen.
-    pub retirements: Retirements,
+    pub retirements: Arc<Retirements>,
     cohorts: Vec<PublishedCohort>,
     members: Vec<Arc<RoaringBitmap>>,
 }
@@ -105,15 +105,11 @@ impl IndexedStore {
         let members = &self.caches.members;
         let members = members.get(conn, project.shard_key(), &cohorts)?;
         let former = self.caches.look_ups.0.get(&project);
-        let retirements = match former {
-            Some(former) => former
-                .members
-                .retirements
-                .later(conn, project.shard_key())?,
-            None => Retirements::default().later(conn, project.shard_key())?,
-        };
+        let retirements = former.map_or_else(Arc::default, |former| {
+            Arc::clone(&former.members.retirements)
+        });
         let members = Arc::new(KnownMembers {
-            retirements,
+            retirements: retirements.later(conn, project.shard_key())?,
             cohorts,
             members,
         });

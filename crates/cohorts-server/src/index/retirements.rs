@@ -1,6 +1,7 @@
 //! The last merges and deletions of a project: which ordinals have the same person and ids as at an earlier write.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cohorts_store::{Conn, Error, ShardKey, events, tombstones};
 
@@ -26,26 +27,33 @@ impl Retirements {
     /// # Errors
     ///
     /// Fails if the database fails.
-    pub fn later(&self, conn: &mut Conn, shard_key: ShardKey) -> Result<Self, Error> {
+    pub fn later(
+        self: &Arc<Self>,
+        conn: &mut Conn,
+        shard_key: ShardKey,
+    ) -> Result<Arc<Self>, Error> {
         // A merge adds two ordinals, so there may be more than `MOST` already.
         let free = (MOST - self.changed.len() as i64).max(0);
         let rows = tombstones::first_since(conn, shard_key, self.last, free + 1)?;
+        if rows.is_empty() {
+            return Ok(Arc::clone(self));
+        }
         let head = events::log_head(conn, shard_key)?;
         if rows.len() as i64 > free {
             let first = tombstones::last_seq(conn, shard_key)?.unwrap_or(0);
-            return Ok(Self {
+            return Ok(Arc::new(Self {
                 last: first.min(head),
                 first,
                 changed: HashMap::new(),
-            });
+            }));
         }
-        let mut later = self.clone();
+        let mut later = Self::clone(self);
         for (seq, ordinal, survivor) in rows {
             later.last = seq.min(head);
             let ordinals = [Some(ordinal), survivor].into_iter().flatten();
             later.changed.extend(ordinals.map(|ordinal| (ordinal, seq)));
         }
-        Ok(later)
+        Ok(Arc::new(later))
     }
 
     /// Whether the ids of an ordinal are those that it had after the write `seq`.
@@ -93,7 +101,8 @@ mod tests {
             conn.batch_execute(&head).unwrap();
         };
         set_head(conn, 1_000);
-        let none = Retirements::default().later(conn, shard_key).unwrap();
+        let none = Arc::new(Retirements::default());
+        let none = none.later(conn, shard_key).unwrap();
         assert!(none.is_same(1, 0));
         retire(conn, 5, 1, Some(2));
         let merged = none.later(conn, shard_key).unwrap();

@@ -1,6 +1,7 @@
 // The order of suggested names.
 
-const begins = (name: string, text: string) => name.toLowerCase().startsWith(text.toLowerCase());
+/** Whether a name begins with a text, whatever the case. */
+export const begins = (name: string, text: string) => name.toLowerCase().startsWith(text.toLowerCase());
 
 /**
  * Names that begin with the text come first. Of both parts, names of the project come before those with `$`, which SDKs

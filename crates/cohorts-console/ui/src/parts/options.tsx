@@ -80,10 +80,13 @@ export function useOptions(text: string, suggest: Suggester, choose: (suggestion
     close();
     choose(suggestion);
   };
-  const move = (step: number) => {
+  const ask = () => {
     isAsked.current = true;
     if (!isShown) setRound((former) => former + 1);
     setOpen(true);
+  };
+  const move = (step: number) => {
+    ask();
     if (isShown) setActive((at) => (at + step + list.length + (at < 0 && step < 0 ? 1 : 0)) % list.length);
   };
   const press = (event: KeyboardEvent) => {
@@ -109,11 +112,7 @@ export function useOptions(text: string, suggest: Suggester, choose: (suggestion
     isHinted: isOpen && hint !== undefined,
     isOpen,
     open: () => setOpen(true),
-    ask: () => {
-      isAsked.current = true;
-      setRound((former) => former + 1);
-      setOpen(true);
-    },
+    ask,
     close,
     typed: () => {
       isAsked.current = false;

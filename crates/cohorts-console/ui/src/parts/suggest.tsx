@@ -1,6 +1,5 @@
 // A text field with suggestions, after the combobox pattern of ARIA. Any text may be entered.
 
-import type { RefObject } from 'preact';
 import { useEffect, useId, useState } from 'preact/hooks';
 import { Options, useOptions } from './options';
 import type { Suggester } from './options';
@@ -20,11 +19,9 @@ interface Properties {
   isInvalid?: boolean;
   /** Shown under a typed text that no suggestion equals, when the field is left. */
   unknown?: string;
-  className?: string;
-  input?: RefObject<HTMLInputElement | null>;
 }
 
-export function Suggest({ value, label, placeholder, suggest, change, choose, eraseBefore, isInvalid, unknown, className, input }: Properties) {
+export function Suggest({ value, label, placeholder, suggest, change, choose, eraseBefore, isInvalid, unknown }: Properties) {
   const id = useId();
   const [isTyped, setTyped] = useState(false);
   const options = useOptions(value, suggest, (suggestion) => {
@@ -43,9 +40,8 @@ export function Suggest({ value, label, placeholder, suggest, change, choose, er
     }
   };
   return (
-    <span class={`suggest ${className ?? ''}`}>
+    <span class="suggest">
       <input
-        ref={input}
         type="text"
         role="combobox"
         aria-label={label}

@@ -63,15 +63,15 @@ function PropertyEditor({ test, isStrict, change, suggestNames, suggestValues }:
   const { key, operator, value } = test;
   const put = (nextOperator: string, nextValue: Json | undefined) =>
     change(nextValue === undefined ? { key, operator: nextOperator } : { key, operator: nextOperator, value: nextValue });
-  const field = useRef<HTMLInputElement>(null);
+  const words = useRef<HTMLSpanElement>(null);
   const choose = (text: string) => {
     change({ ...test, key: text });
     // The next words of the sentence are the comparison, which is right most of the time, and the value.
-    requestAnimationFrame(() => field.current?.closest('.property')?.querySelector<HTMLElement>('input[aria-label="Value"]')?.focus());
+    requestAnimationFrame(() => words.current?.querySelector<HTMLElement>('input[aria-label="Value"]')?.focus());
   };
   return (
-    <span class="property">
-      <Suggest label="Property" placeholder="property" value={key} input={field} isInvalid={isStrict && key === ''} unknown="No one has this property yet." suggest={suggestNames} change={(text) => change({ ...test, key: text })} choose={choose} />
+    <span class="property" ref={words}>
+      <Suggest label="Property" placeholder="property" value={key} isInvalid={isStrict && key === ''} unknown="No one has this property yet." suggest={suggestNames} change={(text) => change({ ...test, key: text })} choose={choose} />
       <Select label="Comparison" value={operator} choices={OPERATORS} change={(next) => put(next, valueFor(next, value))} />
       <ValueEditor
         operator={operator}

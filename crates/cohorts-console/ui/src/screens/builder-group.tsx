@@ -62,7 +62,7 @@ export function GroupEditor(properties: Properties) {
 
 function AddButtons({ group, append, depth }: Properties) {
   const bar = useRef<HTMLDivElement>(null);
-  const add = (node: Node) => () => {
+  const add = (node: Node) => {
     append(group.id, node);
     requestAnimationFrame(() => {
       const rows = bar.current?.parentElement?.querySelectorAll(':scope > .nodes > li');
@@ -72,24 +72,24 @@ function AddButtons({ group, append, depth }: Properties) {
   const other = group.join === 'AND' ? 'OR' : 'AND';
   return (
     <div class="add" role="group" aria-label="Add" ref={bar}>
-      <button type="button" onClick={() => add(criterion(newEvent()))()}>
+      <button type="button" onClick={() => add(criterion(newEvent()))}>
         <Icon name="add" />
         Event
       </button>
-      <button type="button" onClick={() => add(criterion(newProperty()))()}>
+      <button type="button" onClick={() => add(criterion(newProperty()))}>
         <Icon name="add" />
         Property
       </button>
-      <button type="button" onClick={() => add(criterion(newCohort()))()}>
+      <button type="button" onClick={() => add(criterion(newCohort()))}>
         <Icon name="add" />
         Cohort
       </button>
-      <button type="button" onClick={() => add(criterion(newCreated()))()}>
+      <button type="button" onClick={() => add(criterion(newCreated()))}>
         <Icon name="add" />
         First seen
       </button>
       {depth < 6 && (
-        <button type="button" onClick={() => add(newGroup(other, []))()}>
+        <button type="button" onClick={() => add(newGroup(other, []))}>
           <Icon name="group" />
           Group
         </button>

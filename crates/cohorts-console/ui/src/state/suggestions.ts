@@ -6,7 +6,7 @@ import { definitions, people } from '../api/resources';
 import { ApiError, isAbort } from '../api/error';
 import { waitFor } from '../api/client';
 import type { PropertyDefinition } from '../api/types';
-import { nearestFirst } from '../model/names';
+import { begins, nearestFirst } from '../model/names';
 import type { Suggestion, Suggestions } from '../parts/suggest';
 import { number } from '../parts/format';
 import { ACTION, catalogue } from './catalogue';
@@ -68,7 +68,7 @@ function recall({ matches }: Request, text: string, keyOf: (part: string) => str
     if (end === text.length) return answer;
     if (!answer.isComplete) continue;
     const list = answer.list.filter((suggestion) => matches(nameOf(suggestion), text));
-    return { ...answer, list: matches === hasWords ? nearestFirst(list, text, nameOf) : list };
+    return { ...answer, list: nearestFirst(list, text, nameOf) };
   }
   return undefined;
 }
@@ -103,7 +103,6 @@ const hasWords = (name: string, text: string) => {
   const lower = name.toLowerCase();
   return text.toLowerCase().split(/\s+/).every((word) => lower.includes(word));
 };
-const begins = (name: string, text: string) => name.toLowerCase().startsWith(text.toLowerCase());
 
 function page(text: string, list: Suggestion[], count: number, isAtLimit: boolean | undefined): Answer {
   if (isAtLimit) limited.value = session.peek()?.project.id;

@@ -46,8 +46,8 @@ fn an_explanation_reads_a_limited_number_of_events_and_bytes() {
     let person = |id: &str| {
         let conn = &mut *fixture.conn();
         let ordinal = persons::ordinals_by_id(conn, shard_key, &[id]).unwrap()[id];
-        let uuid = persons::uuids_by_ordinal(conn, shard_key, &[ordinal]).unwrap()[&ordinal];
-        persons::find(conn, shard_key, uuid).unwrap().unwrap()
+        let mut persons = persons::by_ordinals(conn, shard_key, &[ordinal]).unwrap();
+        persons.remove(0)
     };
     let (many, large) = (person("p0"), person("p1"));
     add_rows(&fixture, many.ordinal, MAX_EVENTS - 1, "'{}'");
