@@ -1,5 +1,6 @@
 //! The program as a process, and a client of it.
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -260,9 +261,15 @@ pub fn count(url: &str, access: &Access, filters: &Value) -> u64 {
 /// Waits until the condition holds, and returns the time that it took.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    until_right(what, || holds().then_some(()).ok_or("it does not hold"))
+}
+
+/// Waits until the check succeeds, and returns the time that it took. If it never does, the panic shows the last error.
+#[track_caller]
+pub fn until_right<E: Display>(what: &str, mut check: impl FnMut() -> Result<(), E>) -> Duration {
     let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
+    while let Err(wrong) = check() {
+        assert!(start.elapsed() < PATIENCE, "{what}: {wrong}");
         thread::sleep(Duration::from_millis(50));
     }
     start.elapsed()

@@ -10,7 +10,7 @@ use reqwest::blocking::{Client, multipart};
 use serde_json::{Value, json};
 
 use super::site::Site;
-use crate::harness::{Access, often, until};
+use crate::harness::{Access, often, until_right};
 
 /// The persons of a history.
 const PERSONS: usize = 8;
@@ -276,11 +276,15 @@ impl<'a> LivingProject<'a> {
     /// Waits until the members of all dynamic cohorts are as many as match their filters.
     pub fn settle(&self, history: usize) {
         for id in &self.cohorts[1..] {
-            until(&format!("history {history}: cohort {id} is right"), || {
+            until_right(&format!("history {history}: cohort {id}"), || {
                 let cohort = self.get(&format!("cohorts/{id}/"));
-                cohort["is_calculating"] == false
+                let matching = self.preview(&cohort["filters"]);
+                let is_right = cohort["is_calculating"] == false
                     && cohort["errors_calculating"] == 0
-                    && cohort["count"] == self.preview(&cohort["filters"])
+                    && cohort["count"] == matching;
+                is_right
+                    .then_some(())
+                    .ok_or_else(|| format!("{matching} match, but {cohort}"))
             });
         }
     }
