@@ -133,6 +133,8 @@ struct WaitingProject {
     written: Option<Instant>,
     /// When the next pass begins without a write.
     due: Option<Instant>,
+    /// When a write may start a pass again.
+    rested: Option<Instant>,
     is_running: bool,
 }
 
@@ -140,6 +142,7 @@ impl WaitingProject {
     /// When the next pass begins if a write waits for `delay`.
     fn start(&self, delay: Duration) -> Option<Instant> {
         let written = self.written.map(|written| written + delay);
+        let written = written.map(|start| self.rested.map_or(start, |rested| rested.max(start)));
         let starts = written.into_iter().chain(self.due);
         starts.min().filter(|_| !self.is_running)
     }
@@ -213,13 +216,14 @@ impl WriteSignal {
         entry.is_none_or(|entry| entry.written.is_none() && !entry.is_running)
     }
 
-    /// Ends a pass. The next one begins at `due`, or at a write.
-    pub fn finish(&self, project: ProjectId, due: Option<Instant>) {
+    /// Ends a pass. The next one begins at `due`, or at a write, but because of a write not within `rest`.
+    pub fn finish(&self, project: ProjectId, due: Option<Instant>, rest: Duration) {
         let mut waiting = self.0.waiting.lock();
         if waiting.is_open {
             let entry = waiting.projects.entry(project).or_default();
             entry.is_running = false;
             entry.due = due;
+            entry.rested = Some(Instant::now() + rest);
             self.0.changed.notify_all();
         }
     }
@@ -262,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn a_write_waits_until_the_last_pass_has_rested() {
+        let (now, rest) = (Instant::now(), Duration::from_secs(60));
+        let (signal, project) = (WriteSignal::default(), ProjectId(1));
+        signal.open();
+        signal.notify(project);
+        signal.next(NOW).unwrap();
+        signal.finish(project, None, rest);
+        signal.notify(project);
+        let start = |delay| {
+            signal.0.waiting.lock().projects[&project]
+                .start(delay)
+                .unwrap()
+        };
+        assert!(start(NOW) >= now + rest);
+        assert!(start(rest * 2) >= now + rest * 2, "the delay is longer");
+        // Time alone does not wait.
+        signal.finish(project, Some(now), rest);
+        assert_eq!(start(NOW), now);
+    }
+
+    #[test]
     fn a_write_during_a_pass_starts_the_next_pass() {
         let signal = WriteSignal::default();
         let project = ProjectId(1);
@@ -274,9 +299,9 @@ mod tests {
         signal.notify(project);
         signal.notify(ProjectId(2));
         assert_eq!(signal.next(NOW).unwrap().project, ProjectId(2));
-        signal.finish(project, None);
+        signal.finish(project, None, NOW);
         assert_eq!(signal.next(NOW).unwrap().project, project);
-        signal.finish(project, Some(Instant::now()));
+        signal.finish(project, Some(Instant::now()), NOW);
         let wake = signal.next(NOW).unwrap();
         assert_eq!((wake.project, wake.written), (project, None));
         signal.close();

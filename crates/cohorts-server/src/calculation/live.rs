@@ -43,6 +43,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 /// The shortest pause before a pass that no write has caused.
 const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+/// The longest time that writes wait after a pass. Up to that, they wait as long as the pass took, so under constant writes
+/// the passes of a project take half of the time, and more writes share one.
+const LONGEST_REST: Duration = Duration::from_millis(25);
 /// The longest pause before a pass. A clock that was changed is noticed then.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -79,6 +82,7 @@ impl LivePasses {
     pub fn run(&self, delay: Duration) {
         let writes = &self.store.signals.writes;
         while let Some(wake) = writes.next(delay) {
+            let started = Instant::now();
             let work = AssertUnwindSafe(|| self.pass(wake, Utc::now()));
             let project = wake.project;
             let due = match catch_unwind(work) {
@@ -93,7 +97,8 @@ impl LivePasses {
                     Some(RETRY)
                 }
             };
-            writes.finish(wake.project, due.map(|due| Instant::now() + due));
+            let rest = started.elapsed().min(LONGEST_REST);
+            writes.finish(wake.project, due.map(|due| Instant::now() + due), rest);
         }
     }
 
