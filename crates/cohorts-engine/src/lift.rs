@@ -5,11 +5,11 @@
 //! of the persons add up, so a caller may count in ranges of persons.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use roaring::RoaringBitmap;
 
-use crate::block::{MAX_LISTED_BYTES, MAX_LISTED_VALUES};
+use crate::block::{MAX_LISTED_BYTES, MAX_LISTED_VALUES, PropertyBlock};
 use crate::interrupt::Meter;
 use crate::source::{EventQuery, Source};
 use crate::value::{Stored, text};
@@ -33,6 +33,11 @@ impl Groups {
             inside: self.inside.len(),
             outside: self.outside.len(),
         }
+    }
+
+    /// Whether a person is in one of the groups.
+    pub(crate) fn contains(&self, ordinal: u32) -> bool {
+        self.inside.contains(ordinal) || self.outside.contains(ordinal)
     }
 
     /// The number of persons of each group that `persons` contains.
@@ -159,7 +164,7 @@ impl GroupValueCounts {
 
     fn add_value(&mut self, value: Stored<'_>, counts: GroupCounts) {
         let text = text(value);
-        if !text.is_empty() && text.len() <= MAX_LISTED_BYTES {
+        if is_listed(&text) {
             self.add_text(&text, counts);
             self.limit();
         }
@@ -201,14 +206,33 @@ pub fn count_values<S: Source>(
     key: &str,
 ) -> Result<GroupValueCounts, S::Error> {
     let (block, meter) = (source.person_property(key)?, Meter::new(source));
-    let mut counted = GroupValueCounts::default();
-    block.count_groups(groups, &meter, &mut |value, counts| match value {
-        Some(value) if !counted.has_too_many => counted.add_value(value, counts),
-        Some(_) => {}
-        None => counted.with_value.add(counts),
-    })?;
+    let mut counted = GroupValueCounts {
+        with_value: block.count_present(groups),
+        has_too_many: shows_too_many(&block, groups),
+        ..GroupValueCounts::default()
+    };
+    if !counted.has_too_many {
+        block.count_groups(groups, &|_| true, &meter, &mut |value, counts| {
+            if !counted.has_too_many {
+                counted.add_value(value, counts);
+            }
+        })?;
+    }
     source.check_memory(counted.bytes())?;
     Ok(counted)
+}
+
+/// Whether a few persons show that there are more than [`MAX_LISTED_VALUES`] values. If not, there may still be more.
+fn shows_too_many(block: &PropertyBlock, groups: &Groups) -> bool {
+    let mut texts = HashSet::new();
+    block.first_values(groups).any(|value| {
+        let text = text(value);
+        is_listed(&text) && texts.insert(text) && texts.len() > MAX_LISTED_VALUES
+    })
+}
+
+fn is_listed(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_LISTED_BYTES
 }
 
 /// Counts the persons of the groups with an event of a name, at any time.
@@ -353,11 +377,9 @@ mod tests {
             let mut counted = GroupValueCounts::default();
             let meter = Meter::new(&project);
             let block = block(&before, &after);
-            let count = |value: Option<Stored<'_>>, counts| match value {
-                Some(value) => counted.add_value(value, counts),
-                None => counted.with_value.add(counts),
-            };
-            let Ok(()) = block.count_groups(&groups, &meter, &mut { count });
+            counted.with_value = block.count_present(&groups);
+            let count = |value: Stored<'_>, counts| counted.add_value(value, counts);
+            let Ok(()) = block.count_groups(&groups, &|_| true, &meter, &mut { count });
             prop_assert_eq!(counted, expected(&after, &groups));
         }
     }
@@ -394,6 +416,33 @@ mod tests {
         assert_eq!(first.clone().values(), None);
         first.add(last);
         assert_eq!(first.values(), None, "a later part adds none");
+    }
+
+    #[test]
+    fn a_few_persons_of_the_groups_show_too_many_values() {
+        let most = MAX_LISTED_VALUES as u32;
+        let groups = |inside: std::ops::Range<u32>, outside: std::ops::Range<u32>| Groups {
+            inside: inside.collect(),
+            outside: outside.collect(),
+        };
+        let values = (0..3 * most).map(|number| json!(format!("v{}", number / 2)));
+        let project = with_values(values);
+        let Ok(block) = project.person_property("p");
+        let shows = |groups| shows_too_many(&block, &groups);
+        assert!(!shows(groups(0..most, most..2 * most)));
+        assert!(shows(groups(0..most, most..2 * most + 1)));
+        assert!(!shows(groups(2 * most..3 * most, 0..most)));
+        assert!(!shows(groups(0..0, 0..0)));
+        let changed: RoaringBitmap = (0..10).collect();
+        let block = block.with_changes(&changed, PropertyBlockBuilder::new().finish());
+        let all = groups(0..most, most..2 * most + 1);
+        assert!(
+            !shows_too_many(&block, &all),
+            "a changed person shows nothing"
+        );
+        let Ok(counted) = count_values(&project, &groups(0..3 * most, 0..0), "p");
+        assert_eq!(counted.with_value, counts(u64::from(3 * most), 0));
+        assert_eq!(counted.values(), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::derived::{DateOrder, Derived, seek};
 use super::dictionary::Dictionary;
 use super::postings::Postings;
 use super::times::{SPARSE, TimeSpan};
+use super::value_counts::MAX_LISTED_VALUES;
 use crate::interrupt::{Interrupt, Meter};
 use crate::lift::{GroupCounts, Groups};
 use crate::predicate::Predicate;
@@ -26,6 +27,10 @@ const PERSONS_PER_WORK: u64 = 64;
 /// The work of one pair of an ordinal and a value, and of one value, that is counted.
 const WORK_OF_PAIR: u64 = 4;
 const WORK_OF_VALUE: u64 = 20;
+/// The work to decide whether a value is counted.
+const WORK_OF_CHECK: u64 = 1;
+/// The pairs of [`PartValues::first_values`].
+const FIRST_PAIRS: usize = 4 * MAX_LISTED_VALUES;
 
 /// The values of the persons of one part.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -144,39 +149,59 @@ impl PartValues {
         Ok(from_sorted_iter(pairs.map(|(ordinal, _)| *ordinal)))
     }
 
-    /// Calls `each` with each value that a person of the groups has, and the number of these persons.
+    /// Calls `each` with each value that `is_wanted` and that a person of the groups has, and the number of these persons.
     pub fn count_groups<I: Interrupt>(
         &self,
         groups: &Groups,
+        is_wanted: &impl Fn(Stored<'_>) -> bool,
         meter: &Meter<I>,
-        each: &mut impl FnMut(Option<Stored<'_>>, GroupCounts),
+        each: &mut impl FnMut(Stored<'_>, GroupCounts),
     ) -> Result<(), I::Error> {
-        let counts = match &self.postings {
-            Postings::Bitmaps(bitmaps) => bitmaps
-                .iter()
-                .map(|persons| {
+        let mut wanted = Vec::with_capacity(self.dictionary.len());
+        for value in self.dictionary.iter() {
+            meter.spend(WORK_OF_CHECK)?;
+            wanted.push(is_wanted(value));
+        }
+        let mut counts = vec![GroupCounts::default(); wanted.len()];
+        match &self.postings {
+            Postings::Bitmaps(bitmaps) => {
+                for (index, persons) in bitmaps.iter().enumerate().filter(|(nth, _)| wanted[*nth]) {
                     meter.spend(persons.len() / PERSONS_PER_WORK)?;
-                    Ok(groups.count(persons))
-                })
-                .collect::<Result<Vec<_>, I::Error>>()?,
-            Postings::Pairs(pairs) => {
-                let mut counts = vec![GroupCounts::default(); self.dictionary.len()];
-                for (ordinal, index) in pairs {
-                    meter.spend(WORK_OF_PAIR)?;
-                    let counts = &mut counts[*index as usize];
-                    counts.inside += u64::from(groups.inside.contains(*ordinal));
-                    counts.outside += u64::from(groups.outside.contains(*ordinal));
+                    counts[index] = groups.count(persons);
                 }
-                counts
             }
-        };
+            Postings::Pairs(pairs) => {
+                for (ordinal, index) in pairs {
+                    let index = *index as usize;
+                    if wanted[index] {
+                        meter.spend(WORK_OF_PAIR)?;
+                        counts[index].inside += u64::from(groups.inside.contains(*ordinal));
+                        counts[index].outside += u64::from(groups.outside.contains(*ordinal));
+                    }
+                }
+            }
+        }
         for (value, counts) in self.dictionary.iter().zip(counts) {
             if !counts.is_zero() {
                 meter.spend(WORK_OF_VALUE)?;
-                each(Some(value), counts);
+                each(value, counts);
             }
         }
         Ok(())
+    }
+
+    /// The values of the first persons that are counted, if the part has too many values for a list.
+    pub fn first_values(
+        &self,
+        is_counted: impl Fn(u32) -> bool,
+    ) -> impl Iterator<Item = Stored<'_>> {
+        let pairs = match &self.postings {
+            Postings::Pairs(pairs) if self.dictionary.len() > MAX_LISTED_VALUES => &pairs[..],
+            _ => &[],
+        };
+        let pairs = pairs.iter().take(FIRST_PAIRS);
+        let counted = pairs.filter(move |(ordinal, _)| is_counted(*ordinal));
+        counted.map(|(_, index)| self.dictionary.value(*index as usize))
     }
 
     /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The

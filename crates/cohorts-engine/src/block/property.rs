@@ -286,34 +286,54 @@ impl PropertyBlock {
         Ok(first.into_iter().chain(later).min())
     }
 
-    /// Calls `each` with each value and the number of persons of the groups that have it, and with `None` and the number of
-    /// those with any value. Both may come in several parts.
+    /// Calls `each` with each value that `is_wanted`, and the number of persons of the groups that have it. A value may come
+    /// several times.
     pub(crate) fn count_groups<I: Interrupt>(
         &self,
         groups: &Groups,
+        is_wanted: &impl Fn(Stored<'_>) -> bool,
         meter: &Meter<I>,
-        each: &mut impl FnMut(Option<Stored<'_>>, GroupCounts),
+        each: &mut impl FnMut(Stored<'_>, GroupCounts),
     ) -> Result<(), I::Error> {
-        let Some(layer) = &self.layer else {
-            return self.count_parts(groups, meter, each);
+        let count = |groups: &Groups, each: &mut _| {
+            let mut parts = self.parts.values();
+            parts.try_for_each(|values| values.count_groups(groups, is_wanted, meter, each))
         };
-        let unchanged = groups.map(|group| group - &layer.persons);
-        self.count_parts(&unchanged, meter, each)?;
+        let Some(layer) = &self.layer else {
+            return count(groups, each);
+        };
+        count(&groups.map(|group| group - &layer.persons), each)?;
         let changed = groups.map(|group| group & &layer.persons);
-        layer.block.count_groups(&changed, meter, each)
+        layer.block.count_groups(&changed, is_wanted, meter, each)
     }
 
-    fn count_parts<I: Interrupt>(
-        &self,
-        groups: &Groups,
-        meter: &Meter<I>,
-        each: &mut impl FnMut(Option<Stored<'_>>, GroupCounts),
-    ) -> Result<(), I::Error> {
-        for values in self.parts.values() {
-            each(None, groups.count(values.present()));
-            values.count_groups(groups, meter, each)?;
-        }
-        Ok(())
+    /// The number of persons of the groups with any value.
+    pub(crate) fn count_present(&self, groups: &Groups) -> GroupCounts {
+        let count = |groups: &Groups| {
+            let mut present = GroupCounts::default();
+            let parts = self.parts.values();
+            parts.for_each(|values| present.add(groups.count(values.present())));
+            present
+        };
+        let Some(layer) = &self.layer else {
+            return count(groups);
+        };
+        let mut present = count(&groups.map(|group| group - &layer.persons));
+        let changed = groups.map(|group| group & &layer.persons);
+        present.add(layer.block.count_present(&changed));
+        present
+    }
+
+    /// Values that persons of the groups have, some of them several times: those of the first persons of each part with many
+    /// values.
+    pub(crate) fn first_values(&self, groups: &Groups) -> impl Iterator<Item = Stored<'_>> {
+        let layer = self.layer.as_ref();
+        let is_counted = move |ordinal| {
+            let is_changed = layer.is_some_and(|layer| layer.persons.contains(ordinal));
+            !is_changed && groups.contains(ordinal)
+        };
+        let parts = self.parts.values();
+        parts.flat_map(move |values| values.first_values(is_counted))
     }
 
     /// The number of persons with a value, without those of the layers.

@@ -9,7 +9,7 @@ use super::events::EventBlock;
 use super::property::PropertyBlock;
 use crate::interrupt::{Interrupt, Meter};
 use crate::lift::Groups;
-use crate::value::text;
+use crate::value::{Stored, text};
 
 /// The numbers of persons or events by the text of their value.
 ///
@@ -46,9 +46,7 @@ impl ValueCounts {
     }
 
     fn is_counted(&self, value: &str) -> bool {
-        !value.is_empty()
-            && value.len() <= self.max_bytes
-            && (self.prefix.is_empty() || value.to_lowercase().starts_with(&self.prefix))
+        !value.is_empty() && value.len() <= self.max_bytes && begins_with(value, &self.prefix)
     }
 
     fn add(&mut self, value: &str, count: u64) {
@@ -101,6 +99,16 @@ impl ValueCounts {
     }
 }
 
+/// Whether a text begins with `prefix`, which is in lower case, in any case of letters.
+fn begins_with(text: &str, prefix: &str) -> bool {
+    let start = &text.as_bytes()[..text.len().min(prefix.len())];
+    if start.is_ascii() {
+        start.eq_ignore_ascii_case(prefix.as_bytes())
+    } else {
+        text.to_lowercase().starts_with(prefix)
+    }
+}
+
 impl PropertyBlock {
     /// Adds the numbers of `persons` with each value.
     ///
@@ -117,10 +125,10 @@ impl PropertyBlock {
             inside: persons.clone(),
             outside: RoaringBitmap::new(),
         };
-        self.count_groups(&groups, &Meter::new(interrupt), &mut |value, of_value| {
-            if let Some(value) = value {
-                counts.add(&text(value), of_value.inside);
-            }
+        let (selection, meter) = (counts.empty(), Meter::new(interrupt));
+        let is_wanted = |value: Stored<'_>| selection.is_counted(&text(value));
+        self.count_groups(&groups, &is_wanted, &meter, &mut |value, of_value| {
+            counts.add(&text(value), of_value.inside);
         })
     }
 }
@@ -176,6 +184,42 @@ mod tests {
         let some = (1..7).collect();
         block.count_values(&some, &project, &mut counts).unwrap();
         assert_eq!(counts.most_common(9), [("Pro 2", 1), ("pro", 1)]);
+    }
+
+    #[test]
+    fn only_values_with_the_prefix_are_counted_among_many() {
+        let mut block = PropertyBlockBuilder::new();
+        for person in 0..2_000_u32 {
+            block.push(person, &json!(format!("V{}", person % 1_000)));
+        }
+        let (block, project) = (block.finish(), Project::default());
+        let mut counts = ValueCounts::new("v99", 10);
+        block
+            .count_values(&(0..1_995).collect(), &project, &mut counts)
+            .unwrap();
+        let of_persons = |value: u32| (0..1_995).filter(|person| person % 1_000 == value).count();
+        let values = std::iter::once(99).chain(990..1_000);
+        let expected = values.map(|value| (format!("V{value}"), of_persons(value) as u64));
+        let mut expected: Vec<_> = expected.collect();
+        expected.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        let counted = counts.most_common(99).into_iter();
+        let counted: Vec<_> = counted
+            .map(|(value, count)| (value.to_owned(), count))
+            .collect();
+        assert_eq!(counted, expected);
+    }
+
+    #[test]
+    fn a_text_begins_with_a_prefix_in_any_case_of_letters() {
+        let texts = [
+            "", "a", "A", "ab", "aB", "bA", "Äb", "äB", "\u{212a}", "k", "İx", "ΑΣ", "ςa",
+        ];
+        for text in texts {
+            for prefix in texts.map(str::to_lowercase) {
+                let expected = text.to_lowercase().starts_with(&prefix);
+                assert_eq!(begins_with(text, &prefix), expected, "{text} {prefix}");
+            }
+        }
     }
 
     #[test]
