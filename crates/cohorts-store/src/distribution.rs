@@ -1,8 +1,7 @@
 //! Citus: the person tables on several workers, by their shard key. The control tables stay on the coordinator.
 //!
 //! On plain Postgres, [`is_possible`] returns false, and nothing else here may be called. Statements in other modules do not
-//! depend on the distribution, with two exceptions: [`crate::events::begin_single_write`] is for a database that had Citus
-//! when the store was opened, and a write in halves asks at each write, because Citus may come while the service runs.
+//! depend on the distribution, but a write in halves asks at each write, because Citus may come while the service runs.
 
 use std::fmt;
 use std::time::Duration;

@@ -4,7 +4,6 @@
 //! numbers rise in commit order, and a reader that has seen number N finds all later events above N.
 
 mod deleted;
-mod single;
 
 use std::collections::HashSet;
 
@@ -22,9 +21,6 @@ use crate::schema::{events, log_heads, persons};
 use crate::{Conn, FEW_ROWS, JsonText, Result, ShardKey, StoreError, projects};
 use deleted::DeletedEvent;
 pub use deleted::DeletedEvents;
-#[cfg(test)]
-pub(crate) use single::RaiseAndRead;
-pub use single::{BegunWrite, SingleRead, begin_single_write};
 
 /// A new row of `events`.
 #[derive(Clone, Debug, Insertable)]
@@ -205,6 +201,9 @@ pub fn known(conn: &mut Conn, shard_key: ShardKey, keys: &[EventKey]) -> Result<
         let found: Option<Uuid> = found.first(conn).optional()?;
         return Ok(found.map(|_| *key).into_iter().collect());
     }
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
     let mut keys = keys.to_vec();
     keys.sort_unstable();
     let ranges = keys.chunks(RANGE);
@@ -298,13 +297,8 @@ impl KnownRow {
 /// [`StoreError::ProjectGone`] if the project is deleted; fails if the database fails.
 pub fn begin_write(conn: &mut Conn, shard_key: ShardKey) -> Result<i64> {
     let seq = raise_log_head(conn, shard_key)?;
-    check_is_live(conn, shard_key)?;
-    Ok(seq)
-}
-
-fn check_is_live(conn: &mut Conn, shard_key: ShardKey) -> Result<()> {
     if projects::is_live(conn, shard_key.project())? {
-        Ok(())
+        Ok(seq)
     } else {
         Err(StoreError::ProjectGone)
     }

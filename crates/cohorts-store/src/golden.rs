@@ -5,7 +5,6 @@
 
 use diesel::debug_query;
 use diesel::pg::Pg;
-use uuid::Uuid;
 
 use crate::keys::AccessQuery;
 use crate::members::ChunksOf;
@@ -14,9 +13,9 @@ use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, property_names
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
-    ProjectId, ShardKey, activity, changes, columns, definitions, distribution, events, health,
-    hints, history, idempotency, latest_events, live, members, migrate, person_events, persons,
-    purge, queue, scan, segments,
+    ProjectId, activity, changes, columns, definitions, distribution, events, health, hints,
+    history, idempotency, latest_events, live, members, migrate, person_events, persons, purge,
+    queue, scan, segments,
 };
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -102,8 +101,7 @@ fn families() -> Vec<Family> {
                 ("scan::AFTER_STEP", scan::AFTER_STEP),
                 ("scan::NEXT_NAME", scan::NEXT_NAME),
             ],
-        )
-        .with("events::RaiseAndRead", raise_and_read(shard_key)),
+        ),
         Family::new(
             "cohorts",
             &[
@@ -317,15 +315,6 @@ fn families() -> Vec<Family> {
             ],
         ),
     ]
-}
-
-fn raise_and_read(shard_key: ShardKey) -> String {
-    let statement = events::RaiseAndRead {
-        shard_key,
-        key: events::EventKey::new(Uuid::nil(), "", ""),
-        ordinal: 0,
-    };
-    debug_query::<Pg, _>(&statement).to_string()
 }
 
 /// Breaks a statement before its clauses, indented by the depth of parentheses.

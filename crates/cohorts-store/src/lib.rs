@@ -137,8 +137,6 @@ pub struct Store {
     tokens: Arc<Cache<String, (ProjectId, Instant)>>,
     /// Whether the database has pg_trgm, so that searches also find similar names.
     pub has_trigrams: bool,
-    /// Whether the database had Citus when this store was opened.
-    pub is_distributed: bool,
     /// Statements sent to the database by this process.
     pub statements: IntCounter,
 }
@@ -162,10 +160,7 @@ impl Store {
     /// Fails if the database cannot be reached, is older than PostgreSQL 14, or was created by a development build
     /// before version 0.1.0; or if other sessions lock a table that a migration changes, for several minutes.
     pub fn open(url: &str) -> anyhow::Result<Self> {
-        let migrate::Extensions {
-            has_trigrams,
-            is_distributed,
-        } = migrate::migrate(url)?;
+        let has_trigrams = migrate::migrate(url)?;
         let statements = IntCounter::new(
             "cohorts_database_statements_total",
             "Statements sent to the database.",
@@ -181,7 +176,6 @@ impl Store {
             keys: Arc::default(),
             tokens: Arc::new(Cache::new(TOKENS)),
             has_trigrams,
-            is_distributed,
             statements,
         })
     }

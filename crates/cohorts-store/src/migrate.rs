@@ -37,16 +37,8 @@ pub(crate) const TRY_LOCK: &str = "select pg_try_advisory_lock($1) as is_locked"
 pub(crate) const SERVER_VERSION: &str =
     "select current_setting('server_version_num')::int as version";
 
-/// The extensions of a database.
-pub(crate) struct Extensions {
-    /// Whether it has pg_trgm.
-    pub has_trigrams: bool,
-    /// Whether it has Citus.
-    pub is_distributed: bool,
-}
-
-/// Runs the pending migrations, and returns what extensions the database has.
-pub(crate) fn migrate(url: &str) -> anyhow::Result<Extensions> {
+/// Runs the pending migrations, and returns whether the database has pg_trgm.
+pub(crate) fn migrate(url: &str) -> anyhow::Result<bool> {
     let mut conn = PgConnection::establish(url)
         .map_err(|cause| anyhow::anyhow!("cannot connect to the database: {cause}"))?;
     request_english(&mut conn);
@@ -66,10 +58,7 @@ pub(crate) fn migrate(url: &str) -> anyhow::Result<Extensions> {
     if let Err(cause) = &created {
         log::warn!("pg_trgm is missing, so searches find no misspelt names: {cause}");
     }
-    Ok(Extensions {
-        has_trigrams: created.is_ok(),
-        is_distributed: distribution::is_possible(&mut conn)?,
-    })
+    Ok(created.is_ok())
 }
 
 /// Creates the extension if it does not exist. A distributed Postgres sends each `create extension` to its workers, also

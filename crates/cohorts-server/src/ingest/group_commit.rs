@@ -240,7 +240,11 @@ impl GroupCommit {
 
     fn write(&self, store: &IndexedStore, metrics: &Metrics) {
         while let Some((project, turn)) = self.next(&store.outages) {
-            let work = AssertUnwindSafe(|| commit_turn(store, metrics, project, turn));
+            let attempt = Attempt {
+                is_first: true,
+                ..Attempt::default()
+            };
+            let work = AssertUnwindSafe(|| commit_turn(store, metrics, project, turn, attempt));
             let rest = catch_unwind(work).unwrap_or_else(|_| {
                 log::error!("project {}: a commit panicked", project.0);
                 Vec::new()
@@ -350,10 +354,11 @@ fn commit_turn(
     metrics: &Metrics,
     project: ProjectId,
     turn: CommitTurn,
+    attempt: Attempt,
 ) -> Vec<PendingRequest> {
     // A commit on a worker that does not respond would hold one of the few writers.
     let result = (store.outages.check(project))
-        .and_then(|()| commit_part(store, project, &mut || turn.items(), Attempt::default()));
+        .and_then(|()| commit_part(store, project, &mut || turn.items(), attempt));
     match result {
         Ok(part) => {
             count(metrics, project, &part.committed);
@@ -361,8 +366,9 @@ fn commit_turn(
         }
         Err(Error::Other(_)) if turn.requests.len() > 1 => {
             let alone = turn.requests.into_iter().map(CommitTurn::of);
+            let again = Attempt::default();
             alone
-                .flat_map(|turn| commit_turn(store, metrics, project, turn))
+                .flat_map(|turn| commit_turn(store, metrics, project, turn, again))
                 .collect()
         }
         Err(cause) => {

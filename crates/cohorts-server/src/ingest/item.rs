@@ -31,6 +31,8 @@ pub struct Item {
     pub(super) other_id: Option<String>,
     pub timestamp: DateTime<Utc>,
     pub uuid: Uuid,
+    /// The service has made the uuid for this item alone. So the log has it only if this item was written before.
+    pub has_new_uuid: bool,
     /// A JSON object.
     pub properties: JsonText,
     pub(super) set: Members,
@@ -217,6 +219,7 @@ impl Item {
             event,
             timestamp,
             uuid: event_uuid(&raw.uuid, text).unwrap_or_else(uuid),
+            has_new_uuid: false,
             distinct_id,
             properties: JsonText(properties.text),
             dropped: properties.dropped + set.dropped + set_once.dropped,
@@ -256,6 +259,7 @@ impl Item {
             other_id: None,
             timestamp,
             uuid,
+            has_new_uuid: false,
             properties: JsonText(properties.text),
             dropped: properties.dropped,
             set: set.members,

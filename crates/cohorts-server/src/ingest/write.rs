@@ -1,6 +1,5 @@
 //! One attempt to commit a batch. All of it happens under the lock on the log head.
 
-mod begin;
 pub mod halves;
 #[cfg(test)]
 mod tests;
@@ -8,7 +7,7 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cohorts_store::definitions::{self, CatalogueEntry};
-use cohorts_store::events::{self, BegunWrite, EventKey, NewEvent};
+use cohorts_store::events::{self, EventKey, NewEvent};
 use cohorts_store::persons::{self, Owner};
 use cohorts_store::{
     Conn, Error, ProjectId, ShardKey, distribution, projects, tombstones, transaction,
@@ -65,6 +64,8 @@ pub struct Attempt {
     pub locks_project: bool,
     /// The caller wants the added events.
     pub records_events: bool,
+    /// No earlier attempt may have written the items, so the log has none of those with new uuids.
+    pub is_first: bool,
 }
 
 /// The events that one write of the log has added.
@@ -195,7 +196,7 @@ impl<'a> WriteBatch<'a> {
             projects::lock(conn, self.project)?;
         }
         // From here to the commit, no other writer changes events or persons of the project.
-        let BegunWrite { seq, read } = self.begin(conn, &cached)?;
+        let seq = events::begin_write(conn, shard_key)?;
         let mut written_events = attempt
             .records_events
             .then(|| Self::begin_record(conn, shard_key, seq))
@@ -205,7 +206,7 @@ impl<'a> WriteBatch<'a> {
         cache.remove_retired(shard_key, &mut cached);
         let owners = self.owners(conn, &cached)?;
         let mut batch_persons = BatchPersons::new(owners, free);
-        let mut items = self.new_items(conn, &mut batch_persons, read)?;
+        let mut items = self.new_items(conn, &mut batch_persons, attempt.is_first)?;
         batch_persons.set_exported(self.exported_persons(conn, &items)?);
         let fitting = self.load_persons(conn, &mut batch_persons, &items)?;
         let next = items.get(fitting).map(|entry| entry.position);
@@ -259,6 +260,31 @@ impl<'a> WriteBatch<'a> {
             written: written_events,
             new_events: positions,
         })
+    }
+
+    /// The items that are not in the log yet, each once. A repeated item must not undo what later items did. If the only
+    /// item may change one person, the statement that looks for the event also reads the person.
+    fn new_items(
+        &self,
+        conn: &mut Conn,
+        batch_persons: &mut BatchPersons,
+        is_first: bool,
+    ) -> Result<Vec<BatchItem<'a>>, Error> {
+        let may_be_known = |entry: &BatchItem<'_>| !is_first || !entry.item.has_new_uuid;
+        if let [entry] = &self.items[..]
+            && may_be_known(entry)
+            && let Some(ordinal) = batch_persons.only_to_load(entry)
+            && let Some((is_known, person)) =
+                events::known_with_person(conn, self.shard_key, entry.key, ordinal)?
+        {
+            batch_persons.load(person);
+            return Ok((!is_known).then_some(*entry).into_iter().collect());
+        }
+        let keys = self.items.iter().filter(|entry| may_be_known(entry));
+        let keys: Vec<EventKey> = keys.map(|entry| entry.key).collect();
+        let mut known = events::known(conn, self.shard_key, &keys)?;
+        let is_new = |entry: &&BatchItem<'a>| known.insert(entry.key);
+        Ok(self.items.iter().filter(is_new).copied().collect())
     }
 
     /// The names of the added events and of the changed persons that `names` does not have.

@@ -154,13 +154,3 @@ from ((select seq
 select min(event) as name
 from events
 where shard_key = $1 and event > $2;
-
--- events::RaiseAndRead
-with head as (update log_heads set seq = seq + 1
-    where shard_key = $1 returning seq) select head.seq, seen.seq, exists (select
-    from events
-    where shard_key = $2 and uuid = $3 and identity = $4), p.ordinal, p.uuid, p.properties, p.is_identified, p.created_at
-from head
-cross join log_heads seen
-left join persons p on p.shard_key = $5 and p.ordinal = $6
-where seen.shard_key = $7;

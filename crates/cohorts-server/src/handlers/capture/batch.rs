@@ -188,8 +188,10 @@ impl ItemBatch {
         project: Option<ProjectId>,
         arrival: &Arrival,
     ) -> ItemOutcome {
-        match (Item::read(text, arrival, Uuid::now_v7), project) {
+        let new_uuid = Uuid::now_v7();
+        match (Item::read(text, arrival, || new_uuid), project) {
             (Ok(mut item), Some(project)) => {
+                item.has_new_uuid = item.uuid == new_uuid;
                 if let Some(time) = item.replaced_time.take() {
                     self.add_replaced_time(&item.event, &time);
                 }

@@ -1,17 +1,17 @@
-//! Writes of one event on a distributed Postgres: their first statement also reads.
+//! Writes of one event beside other writers of the log.
 
 use std::thread;
 
 use chrono::Utc;
+use cohorts_store::JsonText;
 use cohorts_store::persons::Person;
 use cohorts_store::testing::TestDatabase;
-use cohorts_store::{JsonText, Store};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ingest::{Arrival, commit};
+use crate::ingest::{Arrival, commit, commit_part};
 
 #[derive(QueryableByName)]
 struct WaitingCount {
@@ -27,11 +27,16 @@ fn is_any_waiting(conn: &mut Conn) -> bool {
     row.count > 0
 }
 
-/// A store that writes as on a distributed Postgres, and a project with one event of person `a`.
+/// Ends all other sessions of the database.
+fn end_other_sessions(conn: &mut Conn) {
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+        where datname = current_database() and pid <> pg_backend_pid()";
+    diesel::sql_query(end).execute(conn).unwrap();
+}
+
+/// A store, and a project with one event of person `a`.
 fn store_with_person(database: &TestDatabase) -> (IndexedStore, ProjectId) {
-    let mut store: Store = database.open();
-    store.is_distributed = true;
-    let store = IndexedStore::new(store);
+    let store = IndexedStore::new(database.open());
     let conn = &mut *store.connection().unwrap();
     let project = projects::create(conn, "P", "UTC", "phc_x").unwrap().id();
     commit(&store, project, &[event(0)]).unwrap();
@@ -136,4 +141,63 @@ fn the_person_of_a_read_is_not_used_after_a_merge_by_another_process() {
     let persons = persons::by_ordinals(conn, project.shard_key(), &[ordinals["a"]]).unwrap();
     let properties: Value = serde_json::from_str(&persons[0].properties.0).unwrap();
     assert_eq!(properties, json!({"b": 1, "last": 1}));
+}
+
+/// An event with a uuid that the service has made for it.
+fn event_with_new_uuid() -> Item {
+    let body = json!({"event": "x", "distinct_id": "a"});
+    let mut item = Item::read(&body.to_string(), &Arrival::of_file(), Uuid::now_v7).unwrap();
+    item.has_new_uuid = true;
+    item
+}
+
+const FIRST: Attempt = Attempt {
+    in_halves: false,
+    locks_project: false,
+    records_events: false,
+    is_first: true,
+};
+
+#[test]
+fn the_first_write_of_a_new_uuid_does_not_look_for_the_event() {
+    let database = TestDatabase::create();
+    let (store, project) = store_with_person(&database);
+    let statements = |attempt: Attempt, item: &Item| {
+        let before = store.statements.get();
+        let part = commit_part(&store, project, &mut || [item].into_iter(), attempt).unwrap();
+        assert_eq!(part.committed.added, 1);
+        store.statements.get() - before
+    };
+    let least = |attempt: Attempt| {
+        let counts = [(); 3].map(|()| statements(attempt, &event_with_new_uuid()));
+        counts.into_iter().min().unwrap()
+    };
+    // The log head, the project and the new event; BEGIN and COMMIT.
+    assert_eq!(least(FIRST), 5);
+    assert_eq!(least(Attempt::default()), 6);
+    let with_sent_uuid = [1, 2, 3].map(|nth| statements(FIRST, &event(nth)));
+    // The statement that looks for the event also reads the person, which changes.
+    assert_eq!(with_sent_uuid.into_iter().min(), Some(7));
+}
+
+#[test]
+fn a_repeated_write_of_a_new_uuid_adds_the_event_once() {
+    let database = TestDatabase::create();
+    let (store, project) = store_with_person(&database);
+    let other = IndexedStore::new(database.open());
+    let item = event_with_new_uuid();
+    let mut tries = 0;
+    // As if the first try had committed, and its response were lost with the connections.
+    let mut items = || {
+        tries += 1;
+        if tries == 1 {
+            commit(&other, project, std::slice::from_ref(&item)).unwrap();
+            let conn = &mut *other.connection().unwrap();
+            end_other_sessions(conn);
+        }
+        [&item].into_iter()
+    };
+    let part = commit_part(&store, project, &mut items, FIRST).unwrap();
+    assert_eq!((part.committed.added, part.items), (0, 1));
+    assert!(tries > 1);
 }
