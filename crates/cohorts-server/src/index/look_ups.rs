@@ -18,7 +18,7 @@ use super::retirements::Retirements;
 /// How long the cohorts are used after they were read.
 const LIFETIME: Duration = Duration::from_secs(1);
 /// A project with more cohorts, or with more members in all cohorts, is looked up in the database.
-const MAX_COHORTS: usize = 256;
+const MAX_COHORTS: usize = 2_000;
 const MAX_MEMBERS: i64 = 16_000_000;
 /// The bytes of the members of all projects. Most of them are also in the cache of members.
 const BUDGET: u64 = 64 << 20;
