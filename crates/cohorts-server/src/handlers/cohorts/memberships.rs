@@ -1,5 +1,6 @@
 //! The cohorts of many persons in one request.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cohorts_api::types::{Memberships, MembershipsRequest, PersonMemberships};
@@ -135,89 +136,61 @@ impl MembershipsQuery {
         let ordinals = persons.iter().flatten().map(|(ordinal, _)| *ordinal);
         let asked = lookup::ordinal_set(ordinals)?;
         let of_persons = match known {
-            Some(known) => CohortsOfPersons::from_known(&known, self.cohorts, &asked)?,
+            Some(known) => of_known(&known, self.cohorts, &asked)?,
             None => {
                 let cohorts = cohorts(conn, self.project, self.cohorts)?;
-                CohortsOfPersons::read(conn, store, shard_key, &cohorts, &asked)?
+                cohorts_of(conn, store, shard_key, &cohorts, &asked)?
             }
         };
         let mut results = self.ids.entries(&persons);
         for (entry, person) in results.iter_mut().zip(&persons) {
-            let cohorts = person.map(|(ordinal, _)| of_persons.of(ordinal));
-            entry.cohort_ids = cohorts.unwrap_or_default();
+            let cohorts = person.and_then(|(ordinal, _)| of_persons.get(&ordinal));
+            entry.cohort_ids = cohorts.cloned().unwrap_or_default();
         }
         Ok(Memberships { results })
     }
 }
 
-/// The cohorts of persons, in rising order.
-struct CohortsOfPersons {
-    /// The ordinals, sorted.
-    persons: Vec<u32>,
-    /// The ids of the cohorts of each person.
-    cohorts: Vec<Vec<i64>>,
+/// The cohorts of each person, in rising order, from members in memory.
+fn of_known(
+    known: &KnownMembers,
+    ids: Option<Vec<i64>>,
+    persons: &RoaringBitmap,
+) -> Result<HashMap<i64, Vec<i64>>, Error> {
+    let all = known.all().map(|(cohort, _)| cohort.clone());
+    let chosen = chosen(all.collect(), ids)?;
+    let is_chosen = |cohort: &PublishedCohort| {
+        let found = chosen.binary_search_by_key(&cohort.id, |chosen| chosen.id);
+        found.is_ok()
+    };
+    let mut of_persons: HashMap<i64, Vec<i64>> = HashMap::new();
+    for (cohort, members) in known.all().filter(|(cohort, _)| is_chosen(cohort)) {
+        for person in members & persons {
+            of_persons.entry(person.into()).or_default().push(cohort.id);
+        }
+    }
+    Ok(of_persons)
 }
 
-impl CohortsOfPersons {
-    /// These persons without cohorts.
-    fn none_of(persons: &RoaringBitmap) -> Self {
-        let persons: Vec<u32> = persons.iter().collect();
-        let cohorts = vec![Vec::new(); persons.len()];
-        Self { persons, cohorts }
-    }
-
-    /// Adds a cohort with a higher id than all before.
-    fn add(&mut self, cohort: i64, members: &RoaringBitmap) {
-        // The persons are few, so this is faster than an intersection, which reads all members.
-        for (person, cohorts) in self.persons.iter().zip(&mut self.cohorts) {
-            if members.contains(*person) {
-                cohorts.push(cohort);
+/// The cohorts of each person, in rising order.
+fn cohorts_of(
+    conn: &mut Conn,
+    store: &IndexedStore,
+    shard_key: ShardKey,
+    cohorts: &[PublishedCohort],
+    persons: &RoaringBitmap,
+) -> Result<HashMap<i64, Vec<i64>>, Error> {
+    let mut of_persons: HashMap<i64, Vec<i64>> = HashMap::new();
+    for part in cohorts.chunks(COHORTS_AT_ONCE) {
+        let members = store.caches.members.get(conn, shard_key, part)?;
+        for (cohort, members) in part.iter().zip(members) {
+            for person in &*members & persons {
+                let cohorts = of_persons.entry(person.into()).or_default();
+                cohorts.push(cohort.id);
             }
         }
     }
-
-    fn of(&self, ordinal: i64) -> Vec<i64> {
-        let ordinal = u32::try_from(ordinal);
-        let nth = ordinal.map(|ordinal| self.persons.binary_search(&ordinal));
-        let nth = nth.ok().and_then(Result::ok);
-        nth.map_or_else(Vec::new, |nth| self.cohorts[nth].clone())
-    }
-
-    /// From members in memory.
-    fn from_known(
-        known: &KnownMembers,
-        ids: Option<Vec<i64>>,
-        persons: &RoaringBitmap,
-    ) -> Result<Self, Error> {
-        let all = known.all().map(|(cohort, _)| cohort.clone());
-        let chosen = chosen(all.collect(), ids)?;
-        let is_chosen = |cohort: &PublishedCohort| {
-            let found = chosen.binary_search_by_key(&cohort.id, |chosen| chosen.id);
-            found.is_ok()
-        };
-        let mut of_persons = Self::none_of(persons);
-        for (cohort, members) in known.all().filter(|(cohort, _)| is_chosen(cohort)) {
-            of_persons.add(cohort.id, members);
-        }
-        Ok(of_persons)
-    }
-
-    fn read(
-        conn: &mut Conn,
-        store: &IndexedStore,
-        shard_key: ShardKey,
-        cohorts: &[PublishedCohort],
-        persons: &RoaringBitmap,
-    ) -> Result<Self, Error> {
-        let mut of_persons = Self::none_of(persons);
-        for part in cohorts.chunks(COHORTS_AT_ONCE) {
-            let members = store.caches.members.get(conn, shard_key, part)?;
-            for (cohort, members) in part.iter().zip(members) {
-                of_persons.add(cohort.id, &members);
-            }
-        }
-        Ok(of_persons)
-    }
+    Ok(of_persons)
 }
 
 /// Fails if a request names too many cohorts.
