@@ -113,6 +113,7 @@ pub mod kind;
 pub mod legacy;
 pub mod lift;
 mod names;
+pub mod overlap;
 mod parse;
 pub mod plan;
 mod predicate;

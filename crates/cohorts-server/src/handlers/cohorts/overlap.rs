@@ -1,9 +1,9 @@
 //! The numbers of members that cohorts have in common.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cohorts_api::types::CohortOverlap;
+use cohorts_engine::overlap::common_counts;
 use cohorts_store::{Conn, ProjectId, scan};
 use roaring::RoaringBitmap;
 
@@ -31,18 +31,12 @@ pub fn read(
         Ok::<_, Error>((cohorts, members))
     })?;
     let place = |id: &i64| cohorts.binary_search_by_key(id, |cohort| cohort.id).ok();
-    let asked = ids.iter().filter_map(place).map(|nth| &members[nth]);
-    let asked: Vec<&Arc<RoaringBitmap>> = asked.collect();
-    let mut intersections = vec![vec![0; asked.len()]; asked.len()];
-    for (row, members) in asked.iter().enumerate() {
-        for (column, others) in asked.iter().enumerate().skip(row) {
-            let common = members.intersection_len(others) as i64;
-            intersections[row][column] = common;
-            intersections[column][row] = common;
-        }
-    }
+    let asked = ids.iter().filter_map(place).map(|nth| &*members[nth]);
+    let asked: Vec<&RoaringBitmap> = asked.collect();
+    let counts = common_counts(&asked).into_iter();
+    let signed = |counts: Vec<u64>| counts.into_iter().map(|count| count as i64).collect();
     Ok(CohortOverlap {
         counts: asked.iter().map(|members| members.len() as i64).collect(),
-        intersections,
+        intersections: counts.map(signed).collect(),
     })
 }
