@@ -5,11 +5,11 @@
 //! of the persons add up, so a caller may count in ranges of persons.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
-use crate::block::{MAX_LISTED_BYTES, MAX_LISTED_VALUES, PropertyBlock};
+use crate::block::{MAX_LISTED_BYTES, MAX_LISTED_VALUES};
 use crate::interrupt::Meter;
 use crate::source::{EventQuery, Source};
 use crate::value::{Stored, text};
@@ -208,7 +208,7 @@ pub fn count_values<S: Source>(
     let (block, meter) = (source.person_property(key)?, Meter::new(source));
     let mut counted = GroupValueCounts {
         with_value: block.count_present(groups),
-        has_too_many: shows_too_many(&block, groups),
+        has_too_many: block.shows_more(groups, is_listed, MAX_LISTED_VALUES),
         ..GroupValueCounts::default()
     };
     if !counted.has_too_many {
@@ -220,15 +220,6 @@ pub fn count_values<S: Source>(
     }
     source.check_memory(counted.bytes())?;
     Ok(counted)
-}
-
-/// Whether a few persons show that there are more than [`MAX_LISTED_VALUES`] values. If not, there may still be more.
-fn shows_too_many(block: &PropertyBlock, groups: &Groups) -> bool {
-    let mut texts = HashSet::new();
-    block.first_values(groups).any(|value| {
-        let text = text(value);
-        is_listed(&text) && texts.insert(text) && texts.len() > MAX_LISTED_VALUES
-    })
 }
 
 fn is_listed(text: &str) -> bool {
@@ -428,7 +419,7 @@ mod tests {
         let values = (0..3 * most).map(|number| json!(format!("v{}", number / 2)));
         let project = with_values(values);
         let Ok(block) = project.person_property("p");
-        let shows = |groups| shows_too_many(&block, &groups);
+        let shows = |groups| block.shows_more(&groups, is_listed, MAX_LISTED_VALUES);
         assert!(!shows(groups(0..most, most..2 * most)));
         assert!(shows(groups(0..most, most..2 * most + 1)));
         assert!(!shows(groups(2 * most..3 * most, 0..most)));
@@ -436,10 +427,8 @@ mod tests {
         let changed: RoaringBitmap = (0..10).collect();
         let block = block.with_changes(&changed, PropertyBlockBuilder::new().finish());
         let all = groups(0..most, most..2 * most + 1);
-        assert!(
-            !shows_too_many(&block, &all),
-            "a changed person shows nothing"
-        );
+        let shows = block.shows_more(&all, is_listed, MAX_LISTED_VALUES);
+        assert!(!shows, "a changed person shows nothing");
         let Ok(counted) = count_values(&project, &groups(0..3 * most, 0..0), "p");
         assert_eq!(counted.with_value, counts(u64::from(3 * most), 0));
         assert_eq!(counted.values(), None);

@@ -1,6 +1,6 @@
 //! How often each value of a property occurs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use roaring::RoaringBitmap;
 
@@ -110,7 +110,23 @@ fn begins_with(text: &str, prefix: &str) -> bool {
 }
 
 impl PropertyBlock {
-    /// Adds the numbers of `persons` with each value.
+    /// Whether a few persons of the groups show that there are more than `most` texts of values that are counted. If not,
+    /// there may still be more.
+    pub(crate) fn shows_more(
+        &self,
+        groups: &Groups,
+        is_counted: impl Fn(&str) -> bool,
+        most: usize,
+    ) -> bool {
+        let mut texts = HashSet::new();
+        self.first_values(groups).any(|value| {
+            let text = text(value);
+            is_counted(&text) && texts.insert(text) && texts.len() > most
+        })
+    }
+
+    /// Adds the numbers of `persons` with each value. Returns false, and may have counted none, if there are more than `most`
+    /// values then.
     ///
     /// # Errors
     ///
@@ -120,16 +136,21 @@ impl PropertyBlock {
         persons: &RoaringBitmap,
         interrupt: &I,
         counts: &mut ValueCounts,
-    ) -> Result<(), I::Error> {
+        most: usize,
+    ) -> Result<bool, I::Error> {
         let groups = Groups {
             inside: persons.clone(),
             outside: RoaringBitmap::new(),
         };
         let (selection, meter) = (counts.empty(), Meter::new(interrupt));
+        if self.shows_more(&groups, |text| selection.is_counted(text), most) {
+            return Ok(false);
+        }
         let is_wanted = |value: Stored<'_>| selection.is_counted(&text(value));
         self.count_groups(&groups, &is_wanted, &meter, &mut |value, of_value| {
             counts.add(&text(value), of_value.inside);
-        })
+        })?;
+        Ok(counts.len() <= most)
     }
 }
 
@@ -177,12 +198,12 @@ mod tests {
         let block = block.finish();
         let (all, project) = ((0..7).collect(), Project::default());
         let mut counts = ValueCounts::new("", 10);
-        block.count_values(&all, &project, &mut counts).unwrap();
+        assert!(block.count_values(&all, &project, &mut counts, 3).unwrap());
         assert_eq!(counts.most_common(9), [("7", 2), ("pro", 2), ("Pro 2", 1)]);
         assert_eq!(counts.most_common(1), [("7", 2)]);
         let mut counts = ValueCounts::new("PRO", 10);
         let some = (1..7).collect();
-        block.count_values(&some, &project, &mut counts).unwrap();
+        assert!(!block.count_values(&some, &project, &mut counts, 1).unwrap());
         assert_eq!(counts.most_common(9), [("Pro 2", 1), ("pro", 1)]);
     }
 
@@ -195,7 +216,7 @@ mod tests {
         let (block, project) = (block.finish(), Project::default());
         let mut counts = ValueCounts::new("v99", 10);
         block
-            .count_values(&(0..1_995).collect(), &project, &mut counts)
+            .count_values(&(0..1_995).collect(), &project, &mut counts, usize::MAX)
             .unwrap();
         let of_persons = |value: u32| (0..1_995).filter(|person| person % 1_000 == value).count();
         let values = std::iter::once(99).chain(990..1_000);

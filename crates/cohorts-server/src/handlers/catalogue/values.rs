@@ -38,9 +38,7 @@ impl Service {
         let read = move |conn: &mut Conn| {
             store.read_snapshot(conn, project, |snapshot| {
                 let counts = snapshot.count_values(&owner, &key, &selection, most)?;
-                if counts.len() > most {
-                    return Err(too_many(&key));
-                }
+                let counts = counts.ok_or_else(|| too_many(&key))?;
                 let values = counts.most_common(LISTED).into_iter();
                 let values = values.map(|(value, count)| (value.to_owned(), count as i64));
                 Ok(values.collect())

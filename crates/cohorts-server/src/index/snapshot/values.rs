@@ -13,46 +13,51 @@ pub enum ValueOwner {
 }
 
 impl Snapshot<'_, '_> {
-    /// Counts the values of the property `key` that `selection` selects, until there are more than `most` of them.
+    /// Counts the values of the property `key` that `selection` selects; `None` if there are more than `most` of them.
     pub fn count_values(
         &self,
         owner: &ValueOwner,
         key: &str,
         selection: &ValueCounts,
         most: usize,
-    ) -> IndexResult<ValueCounts> {
+    ) -> IndexResult<Option<ValueCounts>> {
         let mut counts = selection.empty();
         let result = self.add_values(owner, key, &mut counts, most);
         self.tx.release_memory();
-        match result {
+        let is_complete = match result {
             Err(IndexError::OverBudget) => {
                 counts = selection.empty();
+                let mut is_complete = true;
                 self.for_each_range(|range| {
-                    if counts.len() <= most {
+                    if is_complete {
                         let mut part = selection.empty();
-                        range.add_values(owner, key, &mut part, most)?;
+                        is_complete = range.add_values(owner, key, &mut part, most)?;
                         counts.merge(&part);
+                        is_complete &= counts.len() <= most;
                     }
                     Ok(())
                 })?;
+                is_complete
             }
             result => result?,
-        }
-        Ok(counts)
+        };
+        Ok(is_complete.then_some(counts))
     }
 
+    /// Returns false, and may have counted some values only, if there are more than `most` then.
     fn add_values(
         &self,
         owner: &ValueOwner,
         key: &str,
         counts: &mut ValueCounts,
         most: usize,
-    ) -> IndexResult<()> {
+    ) -> IndexResult<bool> {
         let names = match owner {
             ValueOwner::Persons => {
                 let block = self.person_property(key)?;
-                block.count_values(&*self.persons()?, self, counts)?;
-                return self.check_memory(counts.bytes());
+                let is_complete = block.count_values(&*self.persons()?, self, counts, most)?;
+                self.check_memory(counts.bytes())?;
+                return Ok(is_complete);
             }
             ValueOwner::Events(Some(event)) => vec![event.clone()],
             ValueOwner::Events(None) => self.event_names()?,
@@ -69,11 +74,11 @@ impl Snapshot<'_, '_> {
                 self.interrupt()?;
                 block.count_values(key, counts);
                 if counts.len() > most {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
             self.check_memory(counts.bytes())?;
         }
-        Ok(())
+        Ok(true)
     }
 }
