@@ -74,6 +74,10 @@ const TRANSIENT: [&str; 11] = [
 
 impl From<DieselError> for StoreError {
     fn from(cause: DieselError) -> Self {
+        // The rollback failed after the commit, usually for the same reason.
+        if let DieselError::RollbackErrorOnCommit { commit_error, .. } = cause {
+            return Self::from(*commit_error);
+        }
         match &cause {
             DieselError::DatabaseError(
                 ClosedConnection | SerializationFailure | UnableToSendCommand,
@@ -103,6 +107,8 @@ impl From<DieselError> for StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::io::Write;
     use std::sync::Barrier;
     use std::thread;
 
@@ -111,6 +117,7 @@ mod tests {
     use diesel::result::DatabaseErrorKind;
 
     use super::*;
+    use crate::schema::persons;
     use crate::testing::TestDatabase;
     use crate::{Conn, Store, transaction};
 
@@ -138,6 +145,18 @@ mod tests {
             let lost = report(DatabaseErrorKind::Unknown, message);
             assert!(matches!(lost, StoreError::Unavailable(_)), "{message}");
         }
+        let failed = |message: &str| {
+            let report = Box::new(message.to_owned());
+            Box::new(DieselError::DatabaseError(
+                DatabaseErrorKind::Unknown,
+                report,
+            ))
+        };
+        let commit = StoreError::from(DieselError::RollbackErrorOnCommit {
+            commit_error: failed("terminating connection due to unexpected postmaster exit"),
+            rollback_error: failed(""),
+        });
+        assert!(matches!(commit, StoreError::Unavailable(_)), "{commit:?}");
         let full = report(DatabaseErrorKind::Unknown, "No space left on device");
         assert!(matches!(full, StoreError::DiskFull(_)));
         let defect = report(DatabaseErrorKind::NotNullViolation, "null value");
@@ -210,6 +229,30 @@ mod tests {
             execute(other, &signal).unwrap();
             waiting.join().unwrap()
         })
+    }
+
+    #[test]
+    fn a_connection_that_is_lost_while_rows_are_copied_is_transient() {
+        let database = TestDatabase::create();
+        let store = database.open();
+        let (conn, other) = (
+            &mut *store.connection().unwrap(),
+            &mut *store.connection().unwrap(),
+        );
+        let other = RefCell::new(other);
+        let rows = |out: &mut dyn Write| -> QueryResult<()> {
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+                where datname = current_database() and pid <> pg_backend_pid()";
+            execute(*other.borrow_mut(), end).unwrap();
+            let row = format!("1\t{}\n", "x".repeat(1 << 16));
+            while out.write_all(row.as_bytes()).is_ok() {}
+            Ok(())
+        };
+        let copied = diesel::copy_from(persons::table)
+            .from_raw_data(persons::table, rows)
+            .execute(conn);
+        let error = StoreError::from(copied.unwrap_err());
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     }
 
     #[test]
