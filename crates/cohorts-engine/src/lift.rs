@@ -208,7 +208,7 @@ pub fn count_values<S: Source>(
     let (block, meter) = (source.person_property(key)?, Meter::new(source));
     let mut counted = GroupValueCounts {
         with_value: block.count_present(groups),
-        has_too_many: block.shows_more(groups, is_listed, MAX_LISTED_VALUES),
+        has_too_many: block.shows_more(groups, is_listed, MAX_LISTED_VALUES, &meter)?,
         ..GroupValueCounts::default()
     };
     if !counted.has_too_many {
@@ -259,8 +259,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::PropertyBlockBuilder;
     use crate::cases::{Event, Person, Project};
+    use crate::{PropertyBlock, PropertyBlockBuilder};
 
     fn counts(inside: u64, outside: u64) -> GroupCounts {
         GroupCounts { inside, outside }
@@ -419,7 +419,12 @@ mod tests {
         let values = (0..3 * most).map(|number| json!(format!("v{}", number / 2)));
         let project = with_values(values);
         let Ok(block) = project.person_property("p");
-        let shows = |groups| block.shows_more(&groups, is_listed, MAX_LISTED_VALUES);
+        let meter = Meter::new(&project);
+        let shows_more = |block: &PropertyBlock, groups: &Groups| {
+            let Ok(shows) = block.shows_more(groups, is_listed, MAX_LISTED_VALUES, &meter);
+            shows
+        };
+        let shows = |groups: Groups| shows_more(&block, &groups);
         assert!(!shows(groups(0..most, most..2 * most)));
         assert!(shows(groups(0..most, most..2 * most + 1)));
         assert!(!shows(groups(2 * most..3 * most, 0..most)));
@@ -427,8 +432,7 @@ mod tests {
         let changed: RoaringBitmap = (0..10).collect();
         let block = block.with_changes(&changed, PropertyBlockBuilder::new().finish());
         let all = groups(0..most, most..2 * most + 1);
-        let shows = block.shows_more(&all, is_listed, MAX_LISTED_VALUES);
-        assert!(!shows, "a changed person shows nothing");
+        assert!(!shows_more(&block, &all), "a changed person shows nothing");
         let Ok(counted) = count_values(&project, &groups(0..3 * most, 0..0), "p");
         assert_eq!(counted.with_value, counts(u64::from(3 * most), 0));
         assert_eq!(counted.values(), None);

@@ -24,10 +24,10 @@ use crate::value::Stored;
 
 /// The persons of a bitmap that are counted with one unit of work of [`Meter`].
 const PERSONS_PER_WORK: u64 = 64;
-/// The work of one pair of an ordinal and a value, and of one value, that is counted.
+/// The work of one pair of an ordinal and a value, and of one value, that is counted; and that to decide whether a value is.
 const WORK_OF_PAIR: u64 = 4;
-const WORK_OF_VALUE: u64 = 20;
-/// The work to decide whether a value is counted.
+pub(super) const WORK_OF_VALUE: u64 = 20;
+/// The work to skip a pair.
 const WORK_OF_CHECK: u64 = 1;
 /// The pairs of [`PartValues::first_values`].
 const FIRST_PAIRS: usize = 4 * MAX_LISTED_VALUES;
@@ -159,7 +159,7 @@ impl PartValues {
     ) -> Result<(), I::Error> {
         let mut wanted = Vec::with_capacity(self.dictionary.len());
         for value in self.dictionary.iter() {
-            meter.spend(WORK_OF_CHECK)?;
+            meter.spend(WORK_OF_PAIR)?;
             wanted.push(is_wanted(value));
         }
         let mut counts = vec![GroupCounts::default(); wanted.len()];
@@ -173,6 +173,7 @@ impl PartValues {
             Postings::Pairs(pairs) => {
                 for (ordinal, index) in pairs {
                     let index = *index as usize;
+                    meter.spend(WORK_OF_CHECK)?;
                     if wanted[index] {
                         meter.spend(WORK_OF_PAIR)?;
                         counts[index].inside += u64::from(groups.inside.contains(*ordinal));

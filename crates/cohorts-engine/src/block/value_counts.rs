@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use super::codes::index_of;
 use super::events::EventBlock;
+use super::part::WORK_OF_VALUE;
 use super::property::PropertyBlock;
 use crate::interrupt::{Interrupt, Meter};
 use crate::lift::Groups;
@@ -112,17 +113,22 @@ fn begins_with(text: &str, prefix: &str) -> bool {
 impl PropertyBlock {
     /// Whether a few persons of the groups show that there are more than `most` texts of values that are counted. If not,
     /// there may still be more.
-    pub(crate) fn shows_more(
+    pub(crate) fn shows_more<I: Interrupt>(
         &self,
         groups: &Groups,
         is_counted: impl Fn(&str) -> bool,
         most: usize,
-    ) -> bool {
+        meter: &Meter<I>,
+    ) -> Result<bool, I::Error> {
         let mut texts = HashSet::new();
-        self.first_values(groups).any(|value| {
+        for value in self.first_values(groups) {
+            meter.spend(WORK_OF_VALUE)?;
             let text = text(value);
-            is_counted(&text) && texts.insert(text) && texts.len() > most
-        })
+            if is_counted(&text) && texts.insert(text) && texts.len() > most {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Adds the numbers of `persons` with each value. Returns false, and may have counted none, if there are more than `most`
@@ -143,7 +149,8 @@ impl PropertyBlock {
             outside: RoaringBitmap::new(),
         };
         let (selection, meter) = (counts.empty(), Meter::new(interrupt));
-        if self.shows_more(&groups, |text| selection.is_counted(text), most) {
+        let is_counted = |text: &str| selection.is_counted(text);
+        if most <= MAX_LISTED_VALUES && self.shows_more(&groups, is_counted, most, &meter)? {
             return Ok(false);
         }
         let is_wanted = |value: Stored<'_>| selection.is_counted(&text(value));

@@ -44,7 +44,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The shortest pause before a pass that no write has caused.
 const SWEEP_PAUSE: Duration = Duration::from_millis(200);
 /// The longest time that writes wait after a pass. Up to that, they wait as long as the pass took, so under constant writes
-/// the passes of a project take half of the time, and more writes share one.
+/// short passes take half of the time, and more writes share one.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 /// The longest pause before a pass. A clock that was changed is noticed then.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

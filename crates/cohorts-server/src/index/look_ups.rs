@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use cohorts_store::members::{self, Membership, PublishedCohort};
 use cohorts_store::{Conn, Error, ProjectId};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use roaring::RoaringBitmap;
 
 use super::IndexedStore;
@@ -18,12 +18,13 @@ use super::retirements::Retirements;
 /// How long the cohorts are used after they were read.
 const LIFETIME: Duration = Duration::from_secs(1);
 /// A project with more cohorts, or with more members in all cohorts, is looked up in the database.
-const MAX_COHORTS: usize = 2_000;
+const MAX_COHORTS: usize = 1_000;
 const MAX_MEMBERS: i64 = 16_000_000;
 /// The bytes of the members of all projects. Most of them are also in the cache of members.
 const BUDGET: u64 = 64 << 20;
-/// The memory of a cohort besides its members, in bytes, about.
+/// The memory of a cohort and of a container of members besides the members, in bytes, about.
 const ENTRY: u64 = 200;
+const CONTAINER: u64 = 40;
 
 /// The cohorts of a project, and the members of each.
 pub struct KnownMembers {
@@ -63,7 +64,10 @@ struct ByMemberBytes;
 impl Weighter<ProjectId, CachedMembers> for ByMemberBytes {
     fn weight(&self, _: &ProjectId, cached: &CachedMembers) -> u64 {
         let sizes = cached.members.members.iter();
-        let sizes = sizes.map(|members| ENTRY + members.serialized_size() as u64);
+        let sizes = sizes.map(|members| {
+            let containers = u64::from(members.statistics().n_containers);
+            ENTRY + CONTAINER * containers + members.serialized_size() as u64
+        });
         sizes.sum::<u64>() + cached.members.retirements.bytes() + 1
     }
 }
@@ -73,7 +77,18 @@ pub struct LookUpCache(Cache<ProjectId, CachedMembers, ByMemberBytes>);
 
 impl Default for LookUpCache {
     fn default() -> Self {
-        Self(Cache::with_weighter(1_000, BUDGET, ByMemberBytes))
+        // The members of one project must fit into a shard.
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(1_000)
+            .weight_capacity(BUDGET)
+            .shards(1)
+            .build();
+        Self(Cache::with_options(
+            options.expect("the capacities are set"),
+            ByMemberBytes,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        ))
     }
 }
 
@@ -120,5 +135,30 @@ impl IndexedStore {
         };
         self.caches.look_ups.0.insert(project, cached);
         Ok(Some(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_of_one_project_may_take_most_of_the_budget() {
+        let cache = LookUpCache::default();
+        // 200 cohorts of two million persons each, by bits.
+        let members = Arc::new((0..2_000_000).step_by(2).collect::<RoaringBitmap>());
+        let known = KnownMembers {
+            retirements: Arc::default(),
+            cohorts: Vec::new(),
+            members: vec![members; 200],
+        };
+        let cached = CachedMembers {
+            members: Arc::new(known),
+            read_at: Instant::now(),
+            changes: 0,
+        };
+        assert!(ByMemberBytes.weight(&ProjectId(1), &cached) > BUDGET / 2);
+        cache.0.insert(ProjectId(1), cached);
+        assert!(cache.0.get(&ProjectId(1)).is_some());
     }
 }

@@ -93,6 +93,8 @@ struct PendingRequest {
     items: Vec<Item>,
     /// How many of the items are committed.
     committed: usize,
+    /// Whether a commit of items that are not committed has failed, so its outcome may be unknown.
+    may_be_written: bool,
     /// The most items of the next commit, if the one before was limited by the size of its persons.
     limit: Option<usize>,
     /// The reserved memory of the items. It is released with them, also if the client has disconnected.
@@ -194,6 +196,7 @@ impl GroupCommit {
         pending.push_back(PendingRequest {
             items,
             committed: 0,
+            may_be_written: false,
             limit: None,
             _memory: memory,
             _share: share,
@@ -240,11 +243,7 @@ impl GroupCommit {
 
     fn write(&self, store: &IndexedStore, metrics: &Metrics) {
         while let Some((project, turn)) = self.next(&store.outages) {
-            let attempt = Attempt {
-                is_first: true,
-                ..Attempt::default()
-            };
-            let work = AssertUnwindSafe(|| commit_turn(store, metrics, project, turn, attempt));
+            let work = AssertUnwindSafe(|| commit_turn(store, metrics, project, turn));
             let rest = catch_unwind(work).unwrap_or_else(|_| {
                 log::error!("project {}: a commit panicked", project.0);
                 Vec::new()
@@ -354,8 +353,11 @@ fn commit_turn(
     metrics: &Metrics,
     project: ProjectId,
     turn: CommitTurn,
-    attempt: Attempt,
 ) -> Vec<PendingRequest> {
+    let attempt = Attempt {
+        is_first: !turn.requests.iter().any(|request| request.may_be_written),
+        ..Attempt::default()
+    };
     // A commit on a worker that does not respond would hold one of the few writers.
     let result = (store.outages.check(project))
         .and_then(|()| commit_part(store, project, &mut || turn.items(), attempt));
@@ -365,10 +367,12 @@ fn commit_turn(
             turn.finish(part.items)
         }
         Err(Error::Other(_)) if turn.requests.len() > 1 => {
-            let alone = turn.requests.into_iter().map(CommitTurn::of);
-            let again = Attempt::default();
+            let alone = turn.requests.into_iter().map(|mut request| {
+                request.may_be_written = true;
+                CommitTurn::of(request)
+            });
             alone
-                .flat_map(|turn| commit_turn(store, metrics, project, turn, again))
+                .flat_map(|turn| commit_turn(store, metrics, project, turn))
                 .collect()
         }
         Err(cause) => {
