@@ -27,8 +27,6 @@ const PERSONS_PER_WORK: u64 = 64;
 /// The work of one pair of an ordinal and a value, and of one value, that is counted; and that to decide whether a value is.
 const WORK_OF_PAIR: u64 = 4;
 pub(super) const WORK_OF_VALUE: u64 = 20;
-/// The work to skip a pair.
-const WORK_OF_CHECK: u64 = 1;
 /// The pairs of [`PartValues::first_values`].
 const FIRST_PAIRS: usize = 4 * MAX_LISTED_VALUES;
 
@@ -171,9 +169,9 @@ impl PartValues {
                 }
             }
             Postings::Pairs(pairs) => {
+                meter.spend(pairs.len() as u64)?;
                 for (ordinal, index) in pairs {
                     let index = *index as usize;
-                    meter.spend(WORK_OF_CHECK)?;
                     if wanted[index] {
                         meter.spend(WORK_OF_PAIR)?;
                         counts[index].inside += u64::from(groups.inside.contains(*ordinal));
