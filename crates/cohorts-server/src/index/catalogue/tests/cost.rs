@@ -17,6 +17,8 @@ use crate::ingest::{Arrival, Item, commit};
 const ROUNDS: usize = 9;
 /// The events of a round, per number of events in a commit.
 const SIZES: [(usize, usize); 2] = [(500, 20_000), (1, 1_000)];
+/// The names of events. With their properties, they are within the limits of a catalogue, which are low in tests.
+const EVENTS: usize = 10;
 /// The pause between two looks of the thread that stores names.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -70,7 +72,7 @@ fn text(next: &mut usize) -> String {
     let properties = json!({"$browser": "Chrome", "$os": "Linux", "$lib": "web", "$screen_width": 1920 + nth % 7,
         "$current_url": format!("https://app.example.com/p/{}", nth % 400), "price": nth % 90, "$session_id": nth,
         "is_trial": nth.is_multiple_of(2), "$set": {"plan": plan, "seen_at": "2026-03-01T00:00:00Z"}});
-    let event = json!({"event": format!("e{}", nth % 30), "distinct_id": format!("p{}", nth * 7_919 % 2_000),
+    let event = json!({"event": format!("e{}", nth % EVENTS), "distinct_id": format!("p{}", nth * 7_919 % 2_000),
         "properties": properties});
     event.to_string()
 }
@@ -134,7 +136,7 @@ fn captures_with_and_without_the_catalogue() {
         .catalogue
         .read(conn, with.project)
         .unwrap();
-    assert_eq!(names.names.events().count(), 30);
+    assert_eq!(names.names.events().count(), EVENTS);
     assert!(without.store.caches.catalogue.0.lock().is_empty());
     figures["comparison_us_per_event"] = json!(comparison(&names.names));
     println!("figures: {figures}");
