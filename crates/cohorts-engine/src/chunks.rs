@@ -50,7 +50,8 @@ fn range_of(number: u16) -> RangeInclusive<u32> {
     first..=first | 0xFFFF
 }
 
-fn part(bitmap: &RoaringBitmap, number: u16) -> Chunk {
+/// The chunk of a number, which may be empty.
+pub(crate) fn part(bitmap: &RoaringBitmap, number: u16) -> Chunk {
     let mut persons = RoaringBitmap::new();
     persons.insert_range(range_of(number));
     persons &= bitmap;
