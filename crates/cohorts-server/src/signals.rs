@@ -142,7 +142,7 @@ impl WaitingProject {
     /// When the next pass begins if a write waits for `delay`.
     fn start(&self, delay: Duration) -> Option<Instant> {
         let written = self.written.map(|written| written + delay);
-        let written = written.map(|start| self.rested.map_or(start, |rested| rested.max(start)));
+        let written = written.and_then(|start| self.rested.max(Some(start)));
         let starts = written.into_iter().chain(self.due);
         starts.min().filter(|_| !self.is_running)
     }

@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::schema::persons;
-    use crate::testing::TestDatabase;
+    use crate::testing::{TestDatabase, end_other_sessions};
     use crate::{Conn, Store, transaction};
 
     fn execute(conn: &mut Conn, statements: &str) -> Result<()> {
@@ -241,9 +241,7 @@ mod tests {
         );
         let other = RefCell::new(other);
         let rows = |out: &mut dyn Write| -> QueryResult<()> {
-            let end = "select pg_terminate_backend(pid) from pg_stat_activity \
-                where datname = current_database() and pid <> pg_backend_pid()";
-            execute(*other.borrow_mut(), end).unwrap();
+            end_other_sessions(*other.borrow_mut());
             let row = format!("1\t{}\n", "x".repeat(1 << 16));
             while out.write_all(row.as_bytes()).is_ok() {}
             Ok(())

@@ -79,6 +79,17 @@ pub fn pretend_distributed(conn: &mut Conn) {
     conn.batch_execute(row).expect("a row of the catalogue");
 }
 
+/// Ends all other sessions of the database.
+///
+/// # Panics
+///
+/// If the database fails.
+pub fn end_other_sessions(conn: &mut Conn) {
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
+        where datname = current_database() and pid <> pg_backend_pid()";
+    conn.batch_execute(end).expect("the sessions are ended");
+}
+
 /// How many transactions have written the rows of `events`.
 ///
 /// # Panics

@@ -24,9 +24,11 @@ use crate::value::Stored;
 
 /// The persons of a bitmap that are counted with one unit of work of [`Meter`].
 const PERSONS_PER_WORK: u64 = 64;
-/// The work of one pair of an ordinal and a value, and of one value, that is counted; and that to decide whether a value is.
+/// The work of one pair of an ordinal and a value, and of one value, that is counted.
 const WORK_OF_PAIR: u64 = 4;
 pub(super) const WORK_OF_VALUE: u64 = 20;
+/// The work to decide whether a value is counted.
+const WORK_OF_CHECK: u64 = 4;
 /// The pairs of [`PartValues::first_values`].
 const FIRST_PAIRS: usize = 4 * MAX_LISTED_VALUES;
 
@@ -157,7 +159,7 @@ impl PartValues {
     ) -> Result<(), I::Error> {
         let mut wanted = Vec::with_capacity(self.dictionary.len());
         for value in self.dictionary.iter() {
-            meter.spend(WORK_OF_PAIR)?;
+            meter.spend(WORK_OF_CHECK)?;
             wanted.push(is_wanted(value));
         }
         let mut counts = vec![GroupCounts::default(); wanted.len()];
@@ -169,6 +171,7 @@ impl PartValues {
                 }
             }
             Postings::Pairs(pairs) => {
+                // To skip a pair takes one unit.
                 meter.spend(pairs.len() as u64)?;
                 for (ordinal, index) in pairs {
                     let index = *index as usize;

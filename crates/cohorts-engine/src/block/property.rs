@@ -1,6 +1,7 @@
 //! One property of persons.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -295,33 +296,35 @@ impl PropertyBlock {
         meter: &Meter<I>,
         each: &mut impl FnMut(Stored<'_>, GroupCounts),
     ) -> Result<(), I::Error> {
-        let count = |groups: &Groups, each: &mut _| {
-            let mut parts = self.parts.values();
-            parts.try_for_each(|values| values.count_groups(groups, is_wanted, meter, each))
-        };
-        let Some(layer) = &self.layer else {
-            return count(groups, each);
-        };
-        count(&groups.map(|group| group - &layer.persons), each)?;
-        let changed = groups.map(|group| group & &layer.persons);
-        layer.block.count_groups(&changed, is_wanted, meter, each)
+        self.for_each_part(groups, &mut |values, groups| {
+            values.count_groups(groups, is_wanted, meter, each)
+        })
     }
 
     /// The number of persons of the groups with any value.
     pub(crate) fn count_present(&self, groups: &Groups) -> GroupCounts {
-        let count = |groups: &Groups| {
-            let mut present = GroupCounts::default();
-            let parts = self.parts.values();
-            parts.for_each(|values| present.add(groups.count(values.present())));
-            present
-        };
-        let Some(layer) = &self.layer else {
-            return count(groups);
-        };
-        let mut present = count(&groups.map(|group| group - &layer.persons));
-        let changed = groups.map(|group| group & &layer.persons);
-        present.add(layer.block.count_present(&changed));
+        let mut present = GroupCounts::default();
+        let Ok(()) = self.for_each_part(groups, &mut |values, groups| {
+            present.add(groups.count(values.present()));
+            Ok::<_, Infallible>(())
+        });
         present
+    }
+
+    /// Calls `visit` with each part, also of the layers, and with the groups without persons that have their values elsewhere.
+    fn for_each_part<E>(
+        &self,
+        groups: &Groups,
+        visit: &mut impl FnMut(&PartValues, &Groups) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut parts = self.parts.values();
+        let Some(layer) = &self.layer else {
+            return parts.try_for_each(|values| visit(values, groups));
+        };
+        let unchanged = groups.map(|group| group - &layer.persons);
+        parts.try_for_each(|values| visit(values, &unchanged))?;
+        let changed = groups.map(|group| group & &layer.persons);
+        layer.block.for_each_part(&changed, visit)
     }
 
     /// Values that persons of the groups have, some of them several times: those of the first persons of each part with many

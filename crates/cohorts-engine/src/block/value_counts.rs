@@ -51,9 +51,13 @@ impl ValueCounts {
     }
 
     fn add(&mut self, value: &str, count: u64) {
-        if count == 0 || !self.is_counted(value) {
-            return;
+        if count > 0 && self.is_counted(value) {
+            self.add_counted(value, count);
         }
+    }
+
+    /// As [`Self::add`], for a value that is counted.
+    fn add_counted(&mut self, value: &str, count: u64) {
         if let Some(current) = self.counts.get_mut(value) {
             *current += count;
         } else {
@@ -150,12 +154,13 @@ impl PropertyBlock {
         };
         let (selection, meter) = (counts.empty(), Meter::new(interrupt));
         let is_counted = |text: &str| selection.is_counted(text);
+        // The first values are those of parts with too many for a list.
         if most <= MAX_LISTED_VALUES && self.shows_more(&groups, is_counted, most, &meter)? {
             return Ok(false);
         }
         let is_wanted = |value: Stored<'_>| selection.is_counted(&text(value));
         self.count_groups(&groups, &is_wanted, &meter, &mut |value, of_value| {
-            counts.add(&text(value), of_value.inside);
+            counts.add_counted(&text(value), of_value.inside);
         })?;
         Ok(counts.len() <= most)
     }

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn the_members_of_one_project_may_take_most_of_the_budget() {
         let cache = LookUpCache::default();
-        // 200 cohorts of two million persons each, by bits.
+        // 200 cohorts of a million persons each, by bits.
         let members = Arc::new((0..2_000_000).step_by(2).collect::<RoaringBitmap>());
         let known = KnownMembers {
             retirements: Arc::default(),

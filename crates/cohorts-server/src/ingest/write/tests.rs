@@ -5,7 +5,7 @@ use std::thread;
 use chrono::Utc;
 use cohorts_store::JsonText;
 use cohorts_store::persons::Person;
-use cohorts_store::testing::TestDatabase;
+use cohorts_store::testing::{TestDatabase, end_other_sessions};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use serde_json::{Value, json};
@@ -25,13 +25,6 @@ fn is_any_waiting(conn: &mut Conn) -> bool {
         where datname = current_database() and wait_event_type = 'Lock'";
     let row: WaitingCount = diesel::sql_query(waiting).get_result(conn).unwrap();
     row.count > 0
-}
-
-/// Ends all other sessions of the database.
-fn end_other_sessions(conn: &mut Conn) {
-    let end = "select pg_terminate_backend(pid) from pg_stat_activity \
-        where datname = current_database() and pid <> pg_backend_pid()";
-    diesel::sql_query(end).execute(conn).unwrap();
 }
 
 /// A store, and a project with one event of person `a`.
