@@ -30,9 +30,9 @@ const CHANGES: usize = 20;
 /// The kind of the previews after each change.
 const PREVIEWED: &str = "Q3";
 
-/// A twentieth of the events, but not more than [`BURST_EVENTS`].
+/// A sixteenth of the events, but not more than [`BURST_EVENTS`].
 pub fn burst_size(size: Size) -> usize {
-    (size.events / 20).clamp(1, BURST_EVENTS)
+    (size.events / 16).clamp(1, BURST_EVENTS)
 }
 
 /// Imports a burst of events while previews run. No index may be built again, and all events must be visible at the end.
