@@ -27,8 +27,11 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     };
+    // The load shares the processor with the service that it measures.
+    let is_optimised = program == "load";
     let status = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--package", "xtask"])
+        .args(is_optimised.then_some("--release"))
         .args(["--no-default-features", "--features", program])
         .args(["--bin", program, "--"])
         .args(arguments)
