@@ -192,6 +192,28 @@ fn modules_below_the_handlers_do_not_know_the_web_framework() {
 }
 
 #[test]
+fn build_scripts_watch_files_that_exist() {
+    let mut watched = 0;
+    for name in names("crates") {
+        let folder = format!("crates/{name}");
+        if !names(&folder).contains(&"build.rs".to_owned()) {
+            continue;
+        }
+        let script = read(&format!("{folder}/build.rs"));
+        for rest in script.split("rerun-if-changed=").skip(1) {
+            let path = rest.split('"').next().unwrap_or_default();
+            // With a missing file, cargo compiles the crate again at each build.
+            assert!(
+                names(&folder).contains(&path.to_owned()),
+                "{folder}/build.rs watches {path}, which does not exist"
+            );
+            watched += 1;
+        }
+    }
+    assert!(watched > 0, "no build script was found");
+}
+
+#[test]
 fn environment_is_read_only_by_the_configuration() {
     let crates = ["cohorts-server", "cohorts-store", "cohorts-postgres"];
     for source in crates

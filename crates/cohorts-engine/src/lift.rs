@@ -441,6 +441,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_and_its_text_show_one_value() {
+        let numbers = 0..MAX_LISTED_VALUES as u32;
+        let values = numbers.flat_map(|number| [json!(number), json!(number.to_string())]);
+        let project = with_values(values);
+        let all = Groups {
+            inside: (0..2 * MAX_LISTED_VALUES as u32).collect(),
+            ..Groups::default()
+        };
+        let Ok(counted) = count_values(&project, &all, "p");
+        let values = counted.values().expect("not too many values");
+        assert_eq!(values.len(), MAX_LISTED_VALUES);
+        assert_eq!(values["7"], counts(2, 0));
+    }
+
+    #[test]
     fn persons_with_an_event_count_once() {
         let event = |name: &str, person, time| Event {
             name: name.to_owned(),

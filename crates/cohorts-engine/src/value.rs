@@ -69,6 +69,7 @@ impl<'a> From<&'a str> for Stored<'a> {
 
 /// The text of a value: a string itself, an integral number without fraction, any other value as
 /// compact JSON.
+#[inline]
 pub(crate) fn text<'a>(value: impl Into<Stored<'a>>) -> Cow<'a, str> {
     match value.into() {
         Stored::Text(text) => Cow::Borrowed(text),

@@ -163,6 +163,7 @@ fn families() -> Vec<Family> {
         Family::new(
             "persons",
             &[
+                ("persons::BY_ID", persons::BY_ID),
                 ("persons::BY_UUID", persons::BY_UUID),
                 ("persons::addresses::BY_EMAIL", addresses::BY_EMAIL),
                 (

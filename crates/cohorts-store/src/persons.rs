@@ -133,6 +133,40 @@ pub struct Person {
     pub created_at: DateTime<Utc>,
 }
 
+pub(crate) const BY_ID: &str = "\
+    select d.* from unnest($2) as keys(id) cross join lateral ( \
+        select i.distinct_id, p.ordinal, p.uuid from distinct_ids i \
+        join persons p on p.shard_key = $1 and p.ordinal = i.ordinal \
+        where i.shard_key = $1 and i.distinct_id = keys.id offset 0) d";
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = Text)]
+    distinct_id: String,
+    #[diesel(sql_type = BigInt)]
+    ordinal: i64,
+    #[diesel(sql_type = sql_types::Uuid)]
+    uuid: Uuid,
+}
+
+/// The ordinals and uuids of the persons with these distinct ids; ids without a person are absent.
+///
+/// # Errors
+///
+/// Fails if the database fails.
+pub fn persons_by_id(
+    conn: &mut Conn,
+    shard_key: ShardKey,
+    ids: &[&str],
+) -> Result<HashMap<String, (i64, Uuid)>> {
+    let rows: Vec<IdRow> = diesel::sql_query(BY_ID)
+        .bind::<BigInt, _>(shard_key.0)
+        .bind::<Array<Text>, _>(ids)
+        .load(conn)?;
+    let person = |row: IdRow| (row.distinct_id, (row.ordinal, row.uuid));
+    Ok(rows.into_iter().map(person).collect())
+}
+
 /// The ordinals of the persons with these distinct ids; ids without a person are absent.
 ///
 /// # Errors

@@ -79,7 +79,7 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
         sql(debug_query::<Pg, _>(&ByOrdinals::<PersonRows>::new(shard_key, &[])).to_string());
     let shown_ids =
         sql(debug_query::<Pg, _>(&ByOrdinals::<ShownIds>::new(shard_key, &[])).to_string());
-    let cases: [(&str, &[&str], &[&str]); 14] = [
+    let cases: [(&str, &[&str], &[&str]); 15] = [
         (events::KNOWN, &[&key, uuids, numbers], &["events_pkey"]),
         (
             events::RANGES_WITH_EVENTS,
@@ -115,6 +115,11 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
             ],
         ),
         (persons::BY_UUID, &[&key, uuids], &["persons_by_uuid"]),
+        (
+            persons::BY_ID,
+            &[&key, ids],
+            &["distinct_ids_pkey", "persons_pkey"],
+        ),
         (
             persons::OWNERS,
             &[&key, ids],

@@ -60,7 +60,24 @@ impl Dictionary {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Stored<'_>> {
-        (0..self.len()).map(|index| self.value(index))
+        let (mut text, mut ends) = ("", &[][..]);
+        let (mut doubles, mut mixed) = (&[][..], &[][..]);
+        match self {
+            Dictionary::Texts {
+                text: all,
+                ends: of_all,
+            } => (text, ends) = (all, of_all),
+            Dictionary::Doubles(all) => doubles = all,
+            Dictionary::Mixed(all) => mixed = all,
+        }
+        let mut start = 0;
+        let texts = ends.iter().map(move |end| {
+            let value = &text[start..*end];
+            start = *end;
+            Stored::Text(value)
+        });
+        let doubles = doubles.iter().map(|bits| Stored::Double(*bits));
+        texts.chain(doubles).chain(mixed.iter().map(Stored::from))
     }
 
     /// The indexes of the values that are dates, by date.

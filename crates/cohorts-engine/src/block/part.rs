@@ -26,11 +26,40 @@ use crate::value::Stored;
 const PERSONS_PER_WORK: u64 = 64;
 /// The work of one pair of an ordinal and a value, and of one value, that is counted.
 const WORK_OF_PAIR: u64 = 4;
-pub(super) const WORK_OF_VALUE: u64 = 20;
+const WORK_OF_VALUE: u64 = 20;
 /// The work to decide whether a value is counted.
 const WORK_OF_CHECK: u64 = 4;
-/// The pairs of [`PartValues::first_values`].
+/// The pairs that [`PartValues::shows_more`] looks at.
 const FIRST_PAIRS: usize = 4 * MAX_LISTED_VALUES;
+
+/// Some values of a dictionary. Often they are few among many, so only they have counts.
+struct Wanted {
+    /// Their indexes in the dictionary, sorted.
+    indexes: Vec<u32>,
+    /// For each value of the dictionary its position in `indexes`, or [`Wanted::NONE`].
+    positions: Vec<u32>,
+}
+
+impl Wanted {
+    const NONE: u32 = u32::MAX;
+
+    fn of_none(values: usize) -> Wanted {
+        Wanted {
+            indexes: Vec::new(),
+            positions: vec![Wanted::NONE; values],
+        }
+    }
+
+    fn add(&mut self, index: u32) {
+        self.positions[index as usize] = self.indexes.len() as u32;
+        self.indexes.push(index);
+    }
+
+    fn position(&self, index: u32) -> Option<usize> {
+        let position = self.positions[index as usize];
+        (position != Wanted::NONE).then_some(position as usize)
+    }
+}
 
 /// The values of the persons of one part.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -157,53 +186,70 @@ impl PartValues {
         meter: &Meter<I>,
         each: &mut impl FnMut(Stored<'_>, GroupCounts),
     ) -> Result<(), I::Error> {
-        let mut wanted = Vec::with_capacity(self.dictionary.len());
-        for value in self.dictionary.iter() {
+        let mut wanted = Wanted::of_none(self.dictionary.len());
+        for (value, index) in self.dictionary.iter().zip(0..) {
             meter.spend(WORK_OF_CHECK)?;
-            wanted.push(is_wanted(value));
+            if is_wanted(value) {
+                wanted.add(index);
+            }
         }
-        let mut counts = vec![GroupCounts::default(); wanted.len()];
+        let mut counts = vec![GroupCounts::default(); wanted.indexes.len()];
         match &self.postings {
             Postings::Bitmaps(bitmaps) => {
-                for (index, persons) in bitmaps.iter().enumerate().filter(|(nth, _)| wanted[*nth]) {
+                for (counts, index) in counts.iter_mut().zip(&wanted.indexes) {
+                    let persons = &bitmaps[*index as usize];
                     meter.spend(persons.len() / PERSONS_PER_WORK)?;
-                    counts[index] = groups.count(persons);
+                    *counts = groups.count(persons);
                 }
             }
             Postings::Pairs(pairs) => {
                 // To skip a pair takes one unit.
                 meter.spend(pairs.len() as u64)?;
                 for (ordinal, index) in pairs {
-                    let index = *index as usize;
-                    if wanted[index] {
+                    if let Some(position) = wanted.position(*index) {
                         meter.spend(WORK_OF_PAIR)?;
-                        counts[index].inside += u64::from(groups.inside.contains(*ordinal));
-                        counts[index].outside += u64::from(groups.outside.contains(*ordinal));
+                        counts[position].inside += u64::from(groups.inside.contains(*ordinal));
+                        counts[position].outside += u64::from(groups.outside.contains(*ordinal));
                     }
                 }
             }
         }
-        for (value, counts) in self.dictionary.iter().zip(counts) {
+        for (index, counts) in wanted.indexes.into_iter().zip(counts) {
             if !counts.is_zero() {
                 meter.spend(WORK_OF_VALUE)?;
-                each(value, counts);
+                each(self.dictionary.value(index as usize), counts);
             }
         }
         Ok(())
     }
 
-    /// The values of the first persons that are counted, if the part has too many values for a list.
-    pub fn first_values(
+    /// Whether the first persons of those that `is_person` have more than `most` texts that are counted. Other values are left
+    /// out, because two of them may have one text.
+    pub fn shows_more<I: Interrupt>(
         &self,
-        is_counted: impl Fn(u32) -> bool,
-    ) -> impl Iterator<Item = Stored<'_>> {
+        is_person: impl Fn(u32) -> bool,
+        is_counted: &impl Fn(&str) -> bool,
+        most: usize,
+        meter: &Meter<I>,
+    ) -> Result<bool, I::Error> {
         let pairs = match &self.postings {
-            Postings::Pairs(pairs) if self.dictionary.len() > MAX_LISTED_VALUES => &pairs[..],
-            _ => &[],
+            Postings::Pairs(pairs) if self.dictionary.len() > most => pairs,
+            _ => return Ok(false),
         };
-        let pairs = pairs.iter().take(FIRST_PAIRS);
-        let counted = pairs.filter(move |(ordinal, _)| is_counted(*ordinal));
-        counted.map(|(_, index)| self.dictionary.value(*index as usize))
+        let (mut is_found, mut found) = (vec![false; self.dictionary.len()], 0);
+        for (ordinal, index) in pairs.iter().take(FIRST_PAIRS) {
+            meter.spend(WORK_OF_PAIR)?;
+            let is_new = !is_found[*index as usize] && is_person(*ordinal);
+            match self.dictionary.value(*index as usize) {
+                Stored::Text(text) if is_new && is_counted(text) => found += 1,
+                _ => continue,
+            }
+            if found > most {
+                return Ok(true);
+            }
+            is_found[*index as usize] = true;
+        }
+        Ok(false)
     }
 
     /// The persons with a date in `span`. Dates without an offset are local to `time_zone`. The

@@ -327,16 +327,15 @@ impl PropertyBlock {
         layer.block.for_each_part(&changed, visit)
     }
 
-    /// Values that persons of the groups have, some of them several times: those of the first persons of each part with many
-    /// values.
-    pub(crate) fn first_values(&self, groups: &Groups) -> impl Iterator<Item = Stored<'_>> {
+    /// The parts, without the layers.
+    pub(super) fn parts_without_layer(&self) -> impl Iterator<Item = &PartValues> {
+        self.parts.values().map(|values| &**values)
+    }
+
+    /// Whether a layer has the values of the person.
+    pub(super) fn is_changed(&self, ordinal: u32) -> bool {
         let layer = self.layer.as_ref();
-        let is_counted = move |ordinal| {
-            let is_changed = layer.is_some_and(|layer| layer.persons.contains(ordinal));
-            !is_changed && groups.contains(ordinal)
-        };
-        let parts = self.parts.values();
-        parts.flat_map(move |values| values.first_values(is_counted))
+        layer.is_some_and(|layer| layer.persons.contains(ordinal))
     }
 
     /// The number of persons with a value, without those of the layers.

@@ -1,12 +1,11 @@
 //! How often each value of a property occurs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use roaring::RoaringBitmap;
 
 use super::codes::index_of;
 use super::events::EventBlock;
-use super::part::WORK_OF_VALUE;
 use super::property::PropertyBlock;
 use crate::interrupt::{Interrupt, Meter};
 use crate::lift::Groups;
@@ -46,6 +45,7 @@ impl ValueCounts {
         ValueCounts::new(&self.prefix, self.max_bytes)
     }
 
+    #[inline]
     fn is_counted(&self, value: &str) -> bool {
         !value.is_empty() && value.len() <= self.max_bytes && begins_with(value, &self.prefix)
     }
@@ -105,7 +105,16 @@ impl ValueCounts {
 }
 
 /// Whether a text begins with `prefix`, which is in lower case, in any case of letters.
+#[inline]
 fn begins_with(text: &str, prefix: &str) -> bool {
+    let [first, wanted] = [text, prefix].map(|text| text.as_bytes().first());
+    // Most values differ in their first letter.
+    if let (Some(first), Some(wanted)) = (first, wanted)
+        && first.is_ascii()
+        && first.to_ascii_lowercase() != *wanted
+    {
+        return false;
+    }
     let start = &text.as_bytes()[..text.len().min(prefix.len())];
     if start.is_ascii() {
         start.eq_ignore_ascii_case(prefix.as_bytes())
@@ -124,11 +133,9 @@ impl PropertyBlock {
         most: usize,
         meter: &Meter<I>,
     ) -> Result<bool, I::Error> {
-        let mut texts = HashSet::new();
-        for value in self.first_values(groups) {
-            meter.spend(WORK_OF_VALUE)?;
-            let text = text(value);
-            if is_counted(&text) && texts.insert(text) && texts.len() > most {
+        for part in self.parts_without_layer() {
+            let is_person = |ordinal| groups.contains(ordinal) && !self.is_changed(ordinal);
+            if part.shows_more(is_person, &is_counted, most, meter)? {
                 return Ok(true);
             }
         }

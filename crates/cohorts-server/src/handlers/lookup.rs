@@ -39,10 +39,9 @@ impl PersonId {
             Self::Uuid(uuid) => return Ok(*uuid),
             Self::DistinctId(id) => id,
         };
-        let ordinals = persons::ordinals_by_id(conn, shard_key, &[id])?;
-        let ordinals: Vec<i64> = ordinals.into_values().collect();
-        let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
-        uuids.into_values().next().ok_or(Error::NotFound)
+        let person = persons::persons_by_id(conn, shard_key, &[id])?.remove(id);
+        let (_, uuid) = person.ok_or(Error::NotFound)?;
+        Ok(uuid)
     }
 
     /// The ordinal of the person.

@@ -1,3 +1,12 @@
+-- persons::BY_ID
+select d.*
+from unnest($2) as keys(id)
+cross join lateral (select i.distinct_id, p.ordinal, p.uuid
+    from distinct_ids i
+    join persons p on p.shard_key = $1 and p.ordinal = i.ordinal
+    where i.shard_key = $1 and i.distinct_id = keys.id
+    offset 0) d;
+
 -- persons::BY_UUID
 select p.*
 from unnest($2) as keys(uuid)

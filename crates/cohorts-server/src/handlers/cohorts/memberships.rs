@@ -1,6 +1,5 @@
 //! The cohorts of many persons in one request.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use cohorts_api::types::{Memberships, MembershipsRequest, PersonMemberships};
@@ -66,14 +65,11 @@ impl AskedIds {
             Self::DistinctIds(ids) => {
                 let names: Vec<_> = ids.iter().map(|id| stored_name(id)).collect();
                 let texts: Vec<&str> = names.iter().map(|name| &**name).collect();
-                let ordinals = persons::ordinals_by_id(conn, shard_key, &texts)?;
-                let all: Vec<i64> = ordinals.values().copied().collect();
-                let uuids = persons::uuids_by_ordinal(conn, shard_key, &all)?;
-                let person = |text: &&str| {
-                    let ordinal = *ordinals.get(*text)?;
-                    Some((ordinal, *uuids.get(&ordinal)?))
-                };
-                Ok(texts.iter().map(person).collect())
+                let persons = persons::persons_by_id(conn, shard_key, &texts)?;
+                Ok(texts
+                    .iter()
+                    .map(|text| persons.get(*text).copied())
+                    .collect())
             }
             Self::Uuids(uuids) => {
                 let known: Vec<Uuid> = uuids.iter().flatten().copied().collect();
@@ -136,18 +132,51 @@ impl MembershipsQuery {
         let ordinals = persons.iter().flatten().map(|(ordinal, _)| *ordinal);
         let asked = lookup::ordinal_set(ordinals)?;
         let of_persons = match known {
-            Some(known) => of_known(&known, self.cohorts, &asked)?,
+            Some(known) => of_known(&known, self.cohorts, asked)?,
             None => {
                 let cohorts = cohorts(conn, self.project, self.cohorts)?;
-                cohorts_of(conn, store, shard_key, &cohorts, &asked)?
+                cohorts_of(conn, store, shard_key, &cohorts, asked)?
             }
         };
         let mut results = self.ids.entries(&persons);
         for (entry, person) in results.iter_mut().zip(&persons) {
-            let cohorts = person.and_then(|(ordinal, _)| of_persons.get(&ordinal));
-            entry.cohort_ids = cohorts.cloned().unwrap_or_default();
+            let cohorts = person.and_then(|(ordinal, _)| of_persons.get(ordinal));
+            entry.cohort_ids = cohorts.unwrap_or_default().to_vec();
         }
         Ok(Memberships { results })
+    }
+}
+
+/// The cohorts of each asked person, in the order in which they were added.
+struct CohortsOfPersons {
+    asked: RoaringBitmap,
+    /// The persons and their cohorts, sorted by person.
+    persons: Vec<(u32, Vec<i64>)>,
+}
+
+impl CohortsOfPersons {
+    fn none(asked: RoaringBitmap) -> Self {
+        let persons = asked.iter().map(|person| (person, Vec::new()));
+        Self {
+            persons: persons.collect(),
+            asked,
+        }
+    }
+
+    fn add(&mut self, cohort: i64, members: &RoaringBitmap) {
+        let found = members & &self.asked;
+        let mut found = found.into_iter().peekable();
+        for (person, cohorts) in &mut self.persons {
+            if found.next_if_eq(person).is_some() {
+                cohorts.push(cohort);
+            }
+        }
+    }
+
+    fn get(&self, ordinal: i64) -> Option<&[i64]> {
+        let key = |(person, _): &(u32, Vec<i64>)| i64::from(*person);
+        let nth = self.persons.binary_search_by_key(&ordinal, key).ok()?;
+        Some(&self.persons[nth].1)
     }
 }
 
@@ -155,19 +184,17 @@ impl MembershipsQuery {
 fn of_known(
     known: &KnownMembers,
     ids: Option<Vec<i64>>,
-    persons: &RoaringBitmap,
-) -> Result<HashMap<i64, Vec<i64>>, Error> {
+    asked: RoaringBitmap,
+) -> Result<CohortsOfPersons, Error> {
     let all = known.all().map(|(cohort, _)| cohort.clone());
     let chosen = chosen(all.collect(), ids)?;
     let is_chosen = |cohort: &PublishedCohort| {
         let found = chosen.binary_search_by_key(&cohort.id, |chosen| chosen.id);
         found.is_ok()
     };
-    let mut of_persons: HashMap<i64, Vec<i64>> = HashMap::new();
+    let mut of_persons = CohortsOfPersons::none(asked);
     for (cohort, members) in known.all().filter(|(cohort, _)| is_chosen(cohort)) {
-        for person in members & persons {
-            of_persons.entry(person.into()).or_default().push(cohort.id);
-        }
+        of_persons.add(cohort.id, members);
     }
     Ok(of_persons)
 }
@@ -178,16 +205,13 @@ fn cohorts_of(
     store: &IndexedStore,
     shard_key: ShardKey,
     cohorts: &[PublishedCohort],
-    persons: &RoaringBitmap,
-) -> Result<HashMap<i64, Vec<i64>>, Error> {
-    let mut of_persons: HashMap<i64, Vec<i64>> = HashMap::new();
+    asked: RoaringBitmap,
+) -> Result<CohortsOfPersons, Error> {
+    let mut of_persons = CohortsOfPersons::none(asked);
     for part in cohorts.chunks(COHORTS_AT_ONCE) {
         let members = store.caches.members.get(conn, shard_key, part)?;
         for (cohort, members) in part.iter().zip(members) {
-            for person in &*members & persons {
-                let cohorts = of_persons.entry(person.into()).or_default();
-                cohorts.push(cohort.id);
-            }
+            of_persons.add(cohort.id, &members);
         }
     }
     Ok(of_persons)

@@ -64,16 +64,16 @@ impl DoomedIds {
             Self::DistinctIds(ids) => {
                 let ids: Vec<Cow<str>> = ids.iter().map(|id| stored_name(id)).collect();
                 let ids: Vec<&str> = ids.iter().map(Cow::as_ref).collect();
-                let ordinals = persons::ordinals_by_id(conn, shard_key, &ids)?;
-                let ordinals: Vec<i64> = ordinals.into_values().collect();
-                let uuids = persons::uuids_by_ordinal(conn, shard_key, &ordinals)?;
-                let pairs = uuids.into_iter();
+                let persons = persons::persons_by_id(conn, shard_key, &ids)?;
+                let pairs = persons.into_values();
                 pairs.map(|(ordinal, uuid)| (uuid, ordinal)).collect()
             }
         };
         let doomed = |(uuid, ordinal)| DoomedPerson { uuid, ordinal };
         let mut persons: Vec<DoomedPerson> = pairs.into_iter().map(doomed).collect();
         persons.sort_unstable_by_key(|person| person.ordinal);
+        // A person may have several of the ids.
+        persons.dedup_by_key(|person| person.ordinal);
         Ok(persons)
     }
 }
