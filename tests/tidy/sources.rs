@@ -23,6 +23,10 @@ pub fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+pub fn exists(path: &str) -> bool {
+    root().join(path).exists()
+}
+
 /// The names in a folder, sorted; empty if there is no such folder.
 pub fn names(folder: &str) -> Vec<String> {
     let entries = fs::read_dir(root().join(folder)).into_iter().flatten();

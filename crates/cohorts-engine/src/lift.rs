@@ -441,18 +441,31 @@ mod tests {
     }
 
     #[test]
-    fn a_number_and_its_text_show_one_value() {
-        let numbers = 0..MAX_LISTED_VALUES as u32;
-        let values = numbers.flat_map(|number| [json!(number), json!(number.to_string())]);
-        let project = with_values(values);
+    fn numbers_show_too_many_values_and_other_spellings_add_none() {
+        let most = MAX_LISTED_VALUES as u32;
         let all = Groups {
-            inside: (0..2 * MAX_LISTED_VALUES as u32).collect(),
+            inside: (0..4 * most).collect(),
             ..Groups::default()
         };
-        let Ok(counted) = count_values(&project, &all, "p");
-        let values = counted.values().expect("not too many values");
-        assert_eq!(values.len(), MAX_LISTED_VALUES);
-        assert_eq!(values["7"], counts(2, 0));
+        let shows_more = |values: Vec<Value>| {
+            let project = with_values(values.into_iter());
+            let Ok(block) = project.person_property("p");
+            let meter = Meter::new(&project);
+            let Ok(shows) = block.shows_more(&all, is_listed, MAX_LISTED_VALUES, &meter);
+            let Ok(counted) = count_values(&project, &all, "p");
+            (shows, counted.values().map(|values| values.len()))
+        };
+        let numbers = |count| (0..count).map(|number| json!(number));
+        assert_eq!(shows_more(numbers(most + 1).collect()), (true, None));
+        let lists = (0..=most).map(|number| json!([[number]]));
+        assert_eq!(shows_more(lists.collect()), (true, None));
+        // Each number also as a text and as another double.
+        let spellings = numbers(most).flat_map(|number| {
+            let double = json!(number.as_f64());
+            [json!(number.to_string()), number, double]
+        });
+        let found = shows_more(spellings.collect());
+        assert_eq!(found, (false, Some(MAX_LISTED_VALUES)));
     }
 
     #[test]

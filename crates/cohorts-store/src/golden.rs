@@ -9,7 +9,7 @@ use diesel::pg::Pg;
 use crate::keys::AccessQuery;
 use crate::members::ChunksOf;
 use crate::persons::page::{self, RowsWithin};
-use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, property_names};
+use crate::persons::{ByOrdinals, PersonRows, ShownIds, addresses, ids, property_names};
 use crate::project_deletion as deletion;
 use crate::schema_rules::refusal;
 use crate::{
@@ -163,15 +163,15 @@ fn families() -> Vec<Family> {
         Family::new(
             "persons",
             &[
-                ("persons::BY_ID", persons::BY_ID),
+                ("persons::ids::BY_ID", ids::BY_ID),
                 ("persons::BY_UUID", persons::BY_UUID),
                 ("persons::addresses::BY_EMAIL", addresses::BY_EMAIL),
                 (
                     "persons::addresses::FIRST_SPELLINGS",
                     addresses::FIRST_SPELLINGS,
                 ),
-                ("persons::OWNERS", persons::OWNERS),
-                ("persons::COUNT_IDS", persons::COUNT_IDS),
+                ("persons::ids::OWNERS", ids::OWNERS),
+                ("persons::ids::COUNT_IDS", ids::COUNT_IDS),
                 ("persons::MOVE_IDS", persons::MOVE_IDS),
                 ("persons::SEARCH", persons::SEARCH),
                 ("persons::page::SIZES", page::SIZES),

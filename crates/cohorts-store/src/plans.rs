@@ -8,7 +8,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use crate::persons::{ByOrdinals, PersonRows, ShownIds};
+use crate::persons::{ByOrdinals, PersonRows, ShownIds, ids};
 use crate::testing::TestDatabase;
 use crate::{Conn, ProjectId, Store, changes, events, latest_events, persons, scan};
 
@@ -116,17 +116,17 @@ fn statements_use_their_indexes_in_a_project_without_statistics() {
         ),
         (persons::BY_UUID, &[&key, uuids], &["persons_by_uuid"]),
         (
-            persons::BY_ID,
+            ids::BY_ID,
             &[&key, ids],
             &["distinct_ids_pkey", "persons_pkey"],
         ),
         (
-            persons::OWNERS,
+            ids::OWNERS,
             &[&key, ids],
             &["distinct_ids_pkey", "persons_pkey"],
         ),
         (
-            persons::COUNT_IDS,
+            ids::COUNT_IDS,
             &[&key, numbers, "9"],
             &["distinct_ids_by_ordinal"],
         ),

@@ -3,6 +3,7 @@
 //! Blocks share parts, so the order of the dates of a part is made once for all of them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use super::value_counts::MAX_LISTED_VALUES;
 use crate::interrupt::{Interrupt, Meter};
 use crate::lift::{GroupCounts, Groups};
 use crate::predicate::Predicate;
-use crate::value::Stored;
+use crate::value::{Stored, text};
 
 /// The persons of a bitmap that are counted with one unit of work of [`Meter`].
 const PERSONS_PER_WORK: u64 = 64;
@@ -223,8 +224,7 @@ impl PartValues {
         Ok(())
     }
 
-    /// Whether the first persons of those that `is_person` have more than `most` texts that are counted. Other values are left
-    /// out, because two of them may have one text.
+    /// Whether the first of the persons that `is_person` have more than `most` texts that are counted.
     pub fn shows_more<I: Interrupt>(
         &self,
         is_person: impl Fn(u32) -> bool,
@@ -236,18 +236,27 @@ impl PartValues {
             Postings::Pairs(pairs) if self.dictionary.len() > most => pairs,
             _ => return Ok(false),
         };
-        let (mut is_found, mut found) = (vec![false; self.dictionary.len()], 0);
-        for (ordinal, index) in pairs.iter().take(FIRST_PAIRS) {
+        let mut is_found = vec![false; self.dictionary.len()];
+        // Texts of the dictionary are distinct. Two other values may have one text, and may have that of a text.
+        let (mut texts, mut others) = (0, HashSet::new());
+        let of_persons = pairs.iter().filter(|(ordinal, _)| is_person(*ordinal));
+        for (_, index) in of_persons.take(FIRST_PAIRS) {
             meter.spend(WORK_OF_PAIR)?;
-            let is_new = !is_found[*index as usize] && is_person(*ordinal);
-            match self.dictionary.value(*index as usize) {
-                Stored::Text(text) if is_new && is_counted(text) => found += 1,
-                _ => continue,
+            let index = *index as usize;
+            if std::mem::replace(&mut is_found[index], true) {
+                continue;
             }
-            if found > most {
+            let value = self.dictionary.value(index);
+            let text = text(value);
+            if is_counted(&text) {
+                match value {
+                    Stored::Text(_) => texts += 1,
+                    _ => drop(others.insert(text)),
+                }
+            }
+            if texts.max(others.len()) > most {
                 return Ok(true);
             }
-            is_found[*index as usize] = true;
         }
         Ok(false)
     }

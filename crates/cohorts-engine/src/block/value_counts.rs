@@ -161,13 +161,14 @@ impl PropertyBlock {
         };
         let (selection, meter) = (counts.empty(), Meter::new(interrupt));
         let is_counted = |text: &str| selection.is_counted(text);
-        // The first values are those of parts with too many for a list.
-        if most <= MAX_LISTED_VALUES && self.shows_more(&groups, is_counted, most, &meter)? {
+        if self.shows_more(&groups, is_counted, most, &meter)? {
             return Ok(false);
         }
         let is_wanted = |value: Stored<'_>| selection.is_counted(&text(value));
         self.count_groups(&groups, &is_wanted, &meter, &mut |value, of_value| {
-            counts.add_counted(&text(value), of_value.inside);
+            if counts.len() <= most {
+                counts.add_counted(&text(value), of_value.inside);
+            }
         })?;
         Ok(counts.len() <= most)
     }

@@ -1,4 +1,4 @@
--- persons::BY_ID
+-- persons::ids::BY_ID
 select d.*
 from unnest($2) as keys(id)
 cross join lateral (select i.distinct_id, p.ordinal, p.uuid
@@ -28,7 +28,7 @@ select email, first_value(email) over (partition by lower(btrim(email, E'\t\n\u0
     order by number) as first
 from unnest($1) with ordinality as keys(email, number);
 
--- persons::OWNERS
+-- persons::ids::OWNERS
 select d.*
 from unnest($2) as keys(id)
 cross join lateral (select distinct_id, ordinal, exists (select
@@ -38,7 +38,7 @@ cross join lateral (select distinct_id, ordinal, exists (select
     where shard_key = $1 and distinct_id = keys.id
     offset 0) d;
 
--- persons::COUNT_IDS
+-- persons::ids::COUNT_IDS
 select keys.ordinal, d.count
 from unnest($2) as keys(ordinal)
 cross join lateral (select count(*) as count

@@ -164,10 +164,9 @@ impl CohortsOfPersons {
     }
 
     fn add(&mut self, cohort: i64, members: &RoaringBitmap) {
-        let found = members & &self.asked;
-        let mut found = found.into_iter().peekable();
-        for (person, cohorts) in &mut self.persons {
-            if found.next_if_eq(person).is_some() {
+        let mut persons = self.persons.iter_mut();
+        for found in members & &self.asked {
+            if let Some((_, cohorts)) = persons.find(|(person, _)| *person == found) {
                 cohorts.push(cohort);
             }
         }
