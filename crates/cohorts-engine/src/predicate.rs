@@ -4,7 +4,7 @@
 //! A predicate is compiled by `compile`, and applied to many texts at once by `texts`.
 
 mod compile;
-mod folded;
+pub(crate) mod folded;
 mod re2;
 mod texts;
 

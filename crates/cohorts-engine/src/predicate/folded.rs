@@ -8,7 +8,7 @@
 pub(super) const MAX_PART: usize = 64;
 
 /// The text with each letter in lower case.
-pub(super) fn lower(text: &str) -> String {
+pub(crate) fn lower(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
 }
 
@@ -28,7 +28,16 @@ pub(super) fn contains(text: &str, part: &str) -> bool {
     candidates.any(|candidate| candidate.eq_ignore_ascii_case(part))
 }
 
-pub(super) fn starts_with(text: &str, part: &str) -> bool {
+#[inline]
+pub(crate) fn starts_with(text: &str, part: &str) -> bool {
+    // Most texts differ in their first letter.
+    let [first, wanted] = [text, part].map(|text| text.as_bytes().first());
+    if let (Some(first), Some(wanted)) = (first, wanted)
+        && first.is_ascii()
+        && first.to_ascii_lowercase() != *wanted
+    {
+        return false;
+    }
     if !text.is_ascii() {
         return lower(text).starts_with(part);
     }
