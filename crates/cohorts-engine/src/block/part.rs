@@ -224,10 +224,10 @@ impl PartValues {
         Ok(())
     }
 
-    /// Whether the first of the persons that `is_person` have more than `most` texts that are counted.
+    /// Whether the first persons of the groups have more than `most` texts that are counted.
     pub fn shows_more<I: Interrupt>(
         &self,
-        is_person: impl Fn(u32) -> bool,
+        groups: &Groups,
         is_counted: &impl Fn(&str) -> bool,
         most: usize,
         meter: &Meter<I>,
@@ -239,7 +239,9 @@ impl PartValues {
         let mut is_found = vec![false; self.dictionary.len()];
         // Texts of the dictionary are distinct. Two other values may have one text, and may have that of a text.
         let (mut texts, mut others) = (0, HashSet::new());
-        let of_persons = pairs.iter().filter(|(ordinal, _)| is_person(*ordinal));
+        let of_persons = pairs
+            .iter()
+            .filter(|(ordinal, _)| groups.contains(*ordinal));
         for (_, index) in of_persons.take(FIRST_PAIRS) {
             meter.spend(WORK_OF_PAIR)?;
             let index = *index as usize;

@@ -312,7 +312,7 @@ impl PropertyBlock {
     }
 
     /// Calls `visit` with each part, also of the layers, and with the groups without persons that have their values elsewhere.
-    fn for_each_part<E>(
+    pub(super) fn for_each_part<E>(
         &self,
         groups: &Groups,
         visit: &mut impl FnMut(&PartValues, &Groups) -> Result<(), E>,
@@ -325,17 +325,6 @@ impl PropertyBlock {
         parts.try_for_each(|values| visit(values, &unchanged))?;
         let changed = groups.map(|group| group & &layer.persons);
         layer.block.for_each_part(&changed, visit)
-    }
-
-    /// The parts, without the layers.
-    pub(super) fn parts_without_layer(&self) -> impl Iterator<Item = &PartValues> {
-        self.parts.values().map(|values| &**values)
-    }
-
-    /// Whether a layer has the values of the person.
-    pub(super) fn is_changed(&self, ordinal: u32) -> bool {
-        let layer = self.layer.as_ref();
-        layer.is_some_and(|layer| layer.persons.contains(ordinal))
     }
 
     /// The number of persons with a value, without those of the layers.

@@ -117,13 +117,12 @@ impl PropertyBlock {
         most: usize,
         meter: &Meter<I>,
     ) -> Result<bool, I::Error> {
-        for part in self.parts_without_layer() {
-            let is_person = |ordinal| groups.contains(ordinal) && !self.is_changed(ordinal);
-            if part.shows_more(is_person, &is_counted, most, meter)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let mut shows_more = false;
+        self.for_each_part(groups, &mut |part, groups| {
+            shows_more = shows_more || part.shows_more(groups, &is_counted, most, meter)?;
+            Ok(())
+        })?;
+        Ok(shows_more)
     }
 
     /// Adds the numbers of `persons` with each value. Returns false, and may have counted none, if there are more than `most`
